@@ -1,0 +1,30 @@
+// Whole files and directory trees of our own. Paths inside images and containers do not go through here: those resolve
+// by OpenInRoot.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "sys/fd.h"
+
+namespace crisp::sys {
+
+Result<std::string> ReadFile(const std::string& path, size_t bytes_max = 4u << 20);
+// Writes into the existing file in one write(2), as the files of /proc, /sys and cgroupfs want it. The error names the
+// value and the path.
+Result<> WriteExisting(const std::string& path, std::string_view value);
+
+enum class Durability { kNone, kSynced };
+// Temporary file beside `path`, then rename: readers see the old or the new content, never a part. kSynced also syncs
+// file and directory before it returns.
+Result<> WriteFileAtomic(const std::string& path, std::string_view content, mode_t mode, Durability durability);
+
+Result<> MakeDir(const std::string& path, mode_t mode);    // existing directory: success, mode left alone
+Result<> MakeDirs(const std::string& path, mode_t mode);   // with parents
+// Removes a tree of ours; missing is success. Walks by directory descriptors, never follows a symlink, never crosses
+// into another mount (kFailedPrecondition names it).
+Result<> RemoveTree(const std::string& path);
+Result<> RemoveFile(const std::string& path);              // missing is success
+bool Exists(const std::string& path);                      // lstat
+
+}  // namespace crisp::sys

@@ -1,0 +1,80 @@
+#include <gtest/gtest.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+
+#include "sys/file.h"
+#include "sys/spawn.h"
+
+namespace crisp::sys {
+namespace {
+
+using std::chrono::milliseconds;
+
+class SysTest : public testing::Test {
+ protected:
+  void SetUp() override { ASSERT_NE(mkdtemp(dir_.data()), nullptr); }
+  void TearDown() override { ASSERT_TRUE(RemoveTree(dir_)); }
+  std::string dir_ = "/tmp/crisp-sys-XXXXXX";
+};
+
+TEST_F(SysTest, AtomicWriteReplacesAndLeavesNothingBeside) {
+  ASSERT_TRUE(WriteFileAtomic(dir_ + "/f", "one", 0600, Durability::kSynced));
+  ASSERT_TRUE(WriteFileAtomic(dir_ + "/f", "two", 0600, Durability::kNone));
+  EXPECT_EQ(*ReadFile(dir_ + "/f"), "two");
+  EXPECT_FALSE(WriteFileAtomic(dir_ + "/none/f", "x", 0600, Durability::kNone));
+  ASSERT_TRUE(RemoveFile(dir_ + "/f"));
+  EXPECT_EQ(rmdir(dir_.c_str()), 0);
+  EXPECT_EQ(mkdir(dir_.c_str(), 0700), 0);
+}
+
+TEST_F(SysTest, RemoveTreeDoesNotFollowSymlinks) {
+  ASSERT_TRUE(MakeDirs(dir_ + "/keep", 0700));
+  ASSERT_TRUE(WriteFileAtomic(dir_ + "/keep/file", "x", 0600, Durability::kNone));
+  ASSERT_TRUE(MakeDirs(dir_ + "/tree/a/b", 0700));
+  ASSERT_EQ(symlink("../../keep", (dir_ + "/tree/a/link").c_str()), 0);
+  ASSERT_TRUE(RemoveTree(dir_ + "/tree"));
+  EXPECT_FALSE(Exists(dir_ + "/tree"));
+  EXPECT_TRUE(Exists(dir_ + "/keep/file"));
+  EXPECT_TRUE(RemoveTree(dir_ + "/tree"));
+}
+
+TEST_F(SysTest, OpenInRootStaysInside) {
+  ASSERT_TRUE(MakeDirs(dir_ + "/root", 0700));
+  ASSERT_EQ(symlink("/etc/passwd", (dir_ + "/root/out").c_str()), 0);
+  Result<UniqueFd> root = Open(dir_ + "/root", O_PATH | O_DIRECTORY);
+  ASSERT_TRUE(root);
+  EXPECT_EQ(OpenInRoot(*root, "out", O_RDONLY).error().os_errno(), ENOENT);
+  EXPECT_EQ(OpenInRoot(*root, "../../../etc/passwd", O_RDONLY).error().os_errno(), ENOENT);
+}
+
+TEST(Run, CollectsOutputInputAndCode) {
+  Result<RunResult> done = sys::Run(Ctx(), {.program = "sh", .args = {"-c", "cat; echo err >&2; exit 3"}},
+                               {.input = "hello"});
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->out, "hello");
+  EXPECT_EQ(done->err, "err\n");
+  EXPECT_EQ(done->status.code, 3);
+}
+
+TEST(Run, KillsAtTimeoutAndAtTooMuchOutput) {
+  Command sleeper{.program = "sleep", .args = {"1000"}};
+  EXPECT_EQ(sys::Run(Ctx(), sleeper, {.timeout = milliseconds(50)}).error().code(), Code::kDeadlineExceeded);
+  Command talker{.program = "yes", .args = {}};
+  EXPECT_EQ(sys::Run(Ctx(), talker, {.output_bytes_max = 1000}).error().code(), Code::kResourceExhausted);
+}
+
+TEST(Run, MissingProgramIsAnError) {
+  Result<RunResult> done = sys::Run(Ctx(), {.program = "/no/such", .args = {}});
+  ASSERT_FALSE(done);
+  EXPECT_EQ(done.error().code(), Code::kNotFound);
+}
+
+TEST(Spawn, ChildInheritsOnlyWhatIsNamed) {
+  Result<RunResult> done = sys::Run(Ctx(), {.program = "ls", .args = {"/proc/self/fd"}});
+  ASSERT_TRUE(done);
+  EXPECT_EQ(done->out, "0\n1\n2\n3\n");  // 3 is ls's own
+}
+
+}  // namespace
+}  // namespace crisp::sys

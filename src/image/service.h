@@ -1,0 +1,77 @@
+// ImageService: pulls, keeps and hands out images. The one entrance to this module.
+//
+// Threading: every method from any thread; Pull blocks its caller (call it on the pool for long operations), everything
+// else answers from memory. Single flight per reference, per blob digest and per diffID: ten pods that ask for one cold
+// image make one fetch.
+// Durability (DESIGN §4): a layer directory counts only once it has been synced, renamed into place and recorded; after
+// a crash or power cut an unproven layer is fetched again.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "image/types.h"
+
+namespace crisp::state {
+class Database;
+}
+
+namespace crisp::image {
+
+struct ServiceOptions {
+  std::string root_dir;               // images live in <root_dir>/images (layers/, tmp/); durable
+  std::string certs_dir;              // certs.d with hosts.toml; may be missing
+  std::string docker_config;          // path of a docker config.json with auths/credHelpers; may be empty
+  std::vector<std::string> pinned;    // references (exact, normalised here) which are never removed by a GC: Image::pinned
+  int layers_parallel_max = 4;
+  std::string platform_os = "linux";
+  std::string platform_arch;          // GOARCH name; this machine's when empty
+};
+
+class Service {
+ public:
+  // Opens the store, quarantines records that do not parse, and removes whatever has no owner (orphan sweep).
+  // `db` outlives the service. Never fails on a bad record.
+  static Result<std::unique_ptr<Service>> Open(const ServiceOptions& options, state::Database& db);
+  virtual ~Service() = default;
+
+  // Pulls `reference` ("busybox", "quay.io/x/y:tag", "…@sha256:…") unless what the registry names now is there already.
+  // Returns the image. Errors: kInvalidArgument (reference), kNotFound (no such image), kUnauthenticated/
+  // kPermissionDenied, kUnavailable "RegistryUnavailable: …", kDataLoss (registry lies about digest or size),
+  // kResourceExhausted (disk full). Nothing half made stays after an error.
+  using ProgressFn = std::function<void(const std::vector<PullProgress>&)>;
+  virtual Result<ImageRef> Pull(const Ctx& ctx, const std::string& reference, const Credentials& credentials,
+                                const ProgressFn& progress = {}) = 0;
+
+  // By id ("sha256:…" or bare 64 hex), tag reference, or digest reference; names are normalised (busybox →
+  // docker.io/library/busybox:latest). nullptr: not there. kInvalidArgument: not a reference at all.
+  virtual Result<ImageRef> Find(const std::string& reference) const = 0;
+  virtual std::vector<ImageRef> List() const = 0;
+
+  // Removes the whole image whichever of its references is given (CRI RemoveImage); missing is success. An image in
+  // use by a container is forgotten as an image at once; its layers stay until the last Lease on them is gone.
+  virtual Result<> Remove(const std::string& reference) = 0;
+  // Removes one tag only; the image goes with its last reference.
+  virtual Result<> Untag(const std::string& reference) = 0;
+
+  // Keeps the layers of `image_id` for `owner` (a container id) across restarts; recorded before it returns. Release is
+  // idempotent. KeepOnly releases all leases of owners not in `owners` (start-up reconciliation).
+  virtual Result<> Lease(const std::string& image_id, const std::string& owner) = 0;
+  virtual Result<> Release(const std::string& owner) = 0;
+  virtual Result<> KeepOnly(const std::vector<std::string>& owners) = 0;
+
+  // OCI image layout or docker-save archive, plain or gzip/zstd tar, from `path`. Returns what was imported. Names in
+  // the archive never move a tag of another image unless `reference` names it explicitly (S15): a name that already
+  // stands for another image is refused with kAlreadyExists.
+  virtual Result<std::vector<ImageRef>> Import(const Ctx& ctx, const std::string& path, const std::string& reference) = 0;
+  // Writes an OCI image layout tar (with docker-compatible manifest.json) of `reference` to `path`. Layers are
+  // re-created from their directories as uncompressed tars with identical diffIDs when possible, see the README.
+  virtual Result<> Export(const Ctx& ctx, const std::string& reference, const std::string& path) = 0;
+
+  virtual Result<FsUsage> Usage() const = 0;  // of the image store; cached, cheap
+};
+
+}  // namespace crisp::image

@@ -1,0 +1,63 @@
+// Cgroups of pods and containers, on v1 (one tree per controller), v2 (unified) and hybrid machines, under the drivers
+// cgroupfs and systemd. Creating and joining container cgroups is the OCI runtime's work; this module knows where they
+// are, removes what is ours, kills a cgroup whole and reads its facts.
+//
+// Paths here are cgroup paths as the kernel's /proc/PID/cgroup shows them ("/kubepods/burstable/pod…/ID"), without any
+// mount point. Hierarchies that are not mounted in our own mountinfo are skipped (a v1 controller may be mounted elsewhere
+// at any time). Threading: any thread; no state but the detected mounts.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+
+namespace crisp::cgroup {
+
+enum class Driver { kCgroupfs, kSystemd };
+
+// Where a container's cgroup is.
+struct Location {
+  std::string oci_path;     // for config.json linux.cgroupsPath: "/parent/id" or "slice:prefix:id"
+  std::string kernel_path;  // "/parent/id"; systemd: "/a.slice/a-b.slice/prefix-id.scope"
+};
+
+class Cgroups {
+ public:
+  struct Options {
+    Driver driver = Driver::kCgroupfs;
+    std::string root = "/sys/fs/cgroup";  // a fixture tree in tests
+    std::string mountinfo = "/proc/self/mountinfo";
+  };
+  static Result<std::unique_ptr<Cgroups>> Detect(const Options& options);
+  virtual ~Cgroups() = default;
+
+  virtual bool unified() const = 0;  // pure v2
+  virtual Driver driver() const = 0;
+  virtual const std::vector<std::string>& controllers() const = 0;
+
+  // `parent` is CRI's cgroup_parent ("" = /crisp for cgroupfs, system.slice for systemd), `name` the container's id.
+  // kInvalidArgument when the parent does not fit the driver (".slice" with cgroupfs and the reverse) or has "..".
+  virtual Result<Location> Place(const std::string& parent, const std::string& name) const = 0;
+
+  // Pod-level cgroup of `kernel_path` in every hierarchy, created where missing (cpuset files inherited on v1).
+  virtual Result<> Create(const std::string& kernel_path) = 0;
+  // Removes the cgroup and everything below in every hierarchy. Missing is success. Processes in it: killed first.
+  virtual Result<> Remove(const Ctx& ctx, const std::string& kernel_path) = 0;
+  // Kills every process in it and below: cgroup.kill on v2, freeze+kill rounds on v1. Returns when none is left.
+  virtual Result<> Kill(const Ctx& ctx, const std::string& kernel_path) = 0;
+  virtual Result<std::vector<pid_t>> Processes(const std::string& kernel_path) const = 0;
+
+  // Files whose `oom_kill N` line tells whether the kernel killed inside: memory.oom_control (v1), memory.events (v2).
+  virtual std::vector<std::string> OomEventFiles(const std::string& kernel_path) const = 0;
+  // hugetlb page sizes this machine limits ("2MB", "1GB"); empty: no hugetlb controller.
+  virtual std::vector<std::string> HugepageSizes() const = 0;
+  virtual bool HasController(const std::string& name) const = 0;
+  virtual bool SwapAccounting() const = 0;  // memory.memsw.* / memory.swap.max exist
+};
+
+// CRI RuntimeConfig's answer where the configuration says "auto": systemd when PID 1 is systemd and owns the tree.
+Driver DetectDriver();
+
+}  // namespace crisp::cgroup

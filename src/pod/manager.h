@@ -1,0 +1,137 @@
+// Manager: pods and containers, their life and their records. The entrance for cri/ (and later dockershim and the
+// virtual kubelet's local provider).
+//
+// Threading: any thread. Lists and statuses answer from memory and never wait for an operation, a disk or a shim.
+// Verbs block until done; each pod and each container has an operation lock, taken pod before container.
+// Same request again while the first still runs: joins it and gets its result. The same request again after it is done:
+// gets the object that is there. A different request under the same metadata: kAlreadyExists, naming the object.
+// A caller that goes away does not cancel half a pod: the verb runs to its end on its own deadline.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "pod/types.h"
+
+namespace crisp::state {
+class Database;
+}
+namespace crisp::image {
+class Service;
+}
+namespace crisp::network {
+class Network;
+}
+namespace crisp::runtime {
+class Runtime;
+}
+namespace crisp::cgroup {
+class Cgroups;
+}
+
+namespace crisp::pod {
+
+enum class SandboxState { kReady, kNotReady };
+enum class ContainerState { kCreated, kRunning, kExited, kUnknown };
+
+// Immutable snapshots; a change makes a new one.
+struct SandboxStatus {
+  PodId id;
+  SandboxConfig config;
+  SandboxState state = SandboxState::kNotReady;
+  int64_t created_at = 0;  // unix nanoseconds, like all *_at here
+  std::vector<std::string> ips;
+  std::string netns_path;
+  std::string network_result;  // CNI result JSON
+  int shim_pid = 0;
+};
+
+struct ContainerStatus {
+  ContainerId id;
+  PodId pod;
+  ContainerConfig config;
+  ContainerState state = ContainerState::kCreated;
+  int64_t created_at = 0, started_at = 0, finished_at = 0;
+  int exit_code = 0;
+  std::string reason, message;  // Completed, Error, OOMKilled, ContainerCannotRun/StartError (128), Unknown
+  std::string image_id;         // "sha256:…": CRI's image_ref as well
+  std::string image_digest_ref; // a repo digest where there is one
+  std::string log_path;         // absolute; "" without a log
+  Resources resources;          // as last updated
+  std::optional<ContainerUser> user;
+  int stop_signal = 15;
+  int pid = 0;
+  std::string bundle_dir, rootfs_dir, cgroup_path;
+};
+
+using SandboxRef = std::shared_ptr<const SandboxStatus>;
+using ContainerRef = std::shared_ptr<const ContainerStatus>;
+
+struct SandboxFilter {
+  std::string id;  // prefix allowed, as crictl's users expect
+  std::optional<SandboxState> state;
+  StringMap labels;
+};
+struct ContainerFilter {
+  std::string id, pod;
+  std::optional<ContainerState> state;
+  StringMap labels;
+};
+
+struct ExecOutput {
+  std::string out, err;
+  int exit_code = 0;
+};
+
+struct ManagerOptions {
+  std::string root_dir;   // <root>/containers/<id>: upper, work (durable disk)
+  std::string state_dir;  // <state>/pods/<id>, <state>/containers/<id>: bundles, rootfs mount points, shm, exits
+  std::string default_handler;
+  bool disable_proc_mount = false;
+  std::string seccomp_profile_dir;  // Localhost profiles are absolute paths; "" = anywhere
+  std::vector<std::string> privileged_devices_exclude;
+};
+
+class Manager {
+ public:
+  struct Deps {  // all outlive the manager
+    state::Database& db;
+    image::Service& images;
+    network::Network& network;
+    runtime::Runtime& runtime;
+    cgroup::Cgroups& cgroups;
+  };
+  // Loads the records (quarantining what does not parse) and returns at once, ready to serve lists. Recover() then
+  // brings them into line with what is really there, in parallel, and takes up unfinished removals.
+  static Result<std::unique_ptr<Manager>> Open(const ManagerOptions& options, Deps deps);
+  virtual ~Manager() = default;
+
+  virtual Result<> Recover(const Ctx& ctx) = 0;
+  // Hourly and after Recover: mounts, directories, cgroups, netns and shims of ours that no record names are removed.
+  virtual void Sweep(const Ctx& ctx) = 0;
+
+  virtual Result<PodId> RunSandbox(const Ctx& ctx, const SandboxConfig& config) = 0;
+  virtual Result<> StopSandbox(const Ctx& ctx, const std::string& id) = 0;    // unknown id: success
+  virtual Result<> RemoveSandbox(const Ctx& ctx, const std::string& id) = 0;  // unknown id: success; stops first
+  virtual Result<ContainerId> CreateContainer(const Ctx& ctx, const std::string& pod_id, const ContainerConfig& config) = 0;
+  virtual Result<> StartContainer(const Ctx& ctx, const std::string& id) = 0;
+  virtual Result<> StopContainer(const Ctx& ctx, const std::string& id, std::chrono::seconds grace) = 0;
+  virtual Result<> RemoveContainer(const Ctx& ctx, const std::string& id) = 0;  // unknown id: success; kills first
+  virtual Result<> UpdateResources(const Ctx& ctx, const std::string& id, const Resources& resources,
+                                   const StringMap& annotations) = 0;
+  virtual Result<> ReopenLog(const Ctx& ctx, const std::string& id) = 0;
+  virtual Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
+                                      std::chrono::seconds timeout) = 0;
+
+  // Ids may be unique prefixes of an id; kNotFound names the id, kInvalidArgument an ambiguous prefix.
+  virtual Result<SandboxRef> GetSandbox(const std::string& id) const = 0;
+  virtual Result<ContainerRef> GetContainer(const std::string& id) const = 0;
+  virtual std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const = 0;
+  virtual std::vector<ContainerRef> ListContainers(const ContainerFilter& filter) const = 0;
+};
+
+}  // namespace crisp::pod

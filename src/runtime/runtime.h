@@ -1,0 +1,140 @@
+// Runtime: what runs containers. The one entrance to this module for pod/.
+//
+// A pod has one shim (crisp-shim), reached by a SOCK_SEQPACKET socket at <pod run dir>/shim.sock; messages in
+// shimapi/. The shim owns what must not die with crispd: stdio, log files, exit codes (a file first, then the event),
+// exec sessions, the pod's IPC/UTS namespaces and, for a shared PID namespace, its init. The shim is told complete
+// command lines; that runc or crun is behind them is known only here, in the handler.
+//
+// Threading: any thread. Calls on one container are the caller's to serialise; different containers run in parallel.
+// Every wait has a deadline (Ctx); a shim that does not answer within it gives kDeadlineExceeded, never a hang.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+#include "base/ids.h"
+#include "sys/fd.h"
+
+namespace crisp::runtime {
+
+struct HandlerConfig {
+  std::string name;       // RuntimeClass handler name, e.g. "runc"
+  std::string type;       // "oci": any OCI command-line runtime
+  std::string binary;     // absolute path or name in PATH
+  std::string root_dir;   // --root of the OCI runtime: state, dies with the boot
+  bool systemd_cgroup = false;
+  std::vector<std::string> extra_args;  // global options before the sub-command
+};
+
+struct HandlerFeatures {  // from `<binary> features` (runtime-spec features.md) or by probing
+  bool recursive_read_only_mounts = false;
+  bool user_namespaces = false;
+};
+
+struct PodSpec {
+  PodId pod;
+  std::string run_dir;          // <state>/pods/<id>, exists, 0700; shim.sock, exits/, logs of the shim live here
+  std::string netns_path;       // "" = the node's network
+  bool own_ipc = true;          // false: the node's
+  bool own_uts = true;          // false with the node's network, as the kubelet expects
+  bool shared_pid = false;      // a PID namespace with the shim's tiny init
+  std::string hostname;         // set in the own UTS namespace
+  std::map<std::string, std::string> sysctls;  // checked by pod/plan; applied by the shim inside its namespaces
+  int oom_score_adj = -998;     // of the shim; clamped with a warning where the kernel refuses
+};
+
+// Paths for OCI `linux.namespaces[].path`; "" = the container makes its own or uses the node's (see PodSpec).
+struct PodNamespaces {
+  pid_t shim_pid = 0;
+  std::string net, ipc, uts, pid;
+};
+
+struct ContainerSpec {
+  ContainerId id;
+  std::string handler;
+  std::string bundle_dir;       // holds config.json; ours
+  std::string log_path;         // absolute; "" = output is discarded
+  bool terminal = false;
+  bool stdin_open = false;      // keep a stdin that attach can write to
+  bool stdin_once = false;      // close it when the first attached client goes
+  std::vector<std::string> oom_event_files;  // read at exit for an `oom_kill N` line with N > 0
+};
+
+struct ContainerExit {
+  int code = 0;          // exit code, or 128 + signal
+  int signal = 0;
+  bool oom_killed = false;
+  int64_t finished_at_unix_nanos = 0;
+};
+
+struct Started {
+  pid_t pid = 0;  // of the container's init, in our PID namespace; reaped by the shim only
+};
+
+struct ExecSpec {
+  std::vector<std::string> cmd;
+  bool terminal = false;
+  std::string process_json;  // OCI process object for the runtime's --process
+};
+
+struct ExecSyncResult {
+  std::string out, err;   // each at most output_bytes_max; the rest is thrown away, not buffered
+  int exit_code = 0;
+};
+
+// What a pod's shim tells without being asked. Called on the module's own event thread: return quickly, post work on.
+struct Events {
+  std::function<void(const PodId&, const ContainerId&, const ContainerExit&)> on_exit;
+  // The shim is gone (crash, kill): whatever it ran is dead or about to be killed by the pod module.
+  std::function<void(const PodId&)> on_shim_lost;
+};
+
+class Runtime {
+ public:
+  struct Options {
+    std::string shim_binary;   // crisp-shim
+    std::vector<HandlerConfig> handlers;
+    Events events;
+  };
+  static Result<std::unique_ptr<Runtime>> Make(Options options);
+  virtual ~Runtime() = default;  // leaves all pods running
+
+  virtual bool HasHandler(const std::string& name) const = 0;
+  virtual std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const = 0;
+
+  // Starts the pod's shim and waits until its namespaces stand. On error no process stays.
+  virtual Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) = 0;
+  // After a restart of crispd: connects to the shim that is still there. kNotFound: no shim (dead). Re-subscribes to its
+  // events; exits that happened meanwhile are delivered through on_exit before this returns or come from ReadExit.
+  virtual Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
+  // Kills what the shim still has, ends it, waits for it, by force if it does not listen. Gone: success.
+  virtual Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
+
+  // Runs `<runtime> run --detach`: on return the container's process has been started. The error carries the runtime's
+  // own message ("exec: \"foo\": executable file not found in $PATH"). On error nothing of the container stays.
+  virtual Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) = 0;
+  // To the container's init (pidfd; no race with pid reuse). Not running: success.
+  virtual Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) = 0;
+  // `<runtime> delete --force` and forgetting it in the shim. Idempotent.
+  virtual Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler) = 0;
+  // `<runtime> update --resources -`; `resources_json` is the OCI linux.resources object.
+  virtual Result<> UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
+                                   const std::string& resources_json) = 0;
+  virtual Result<> ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) = 0;
+
+  // Runs a command to its end inside the container. At `timeout` (0: none) the whole tree of the exec is killed and
+  // the error is kDeadlineExceeded. The process of a caller that goes away (ctx) is killed too.
+  virtual Result<ExecSyncResult> ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                          const std::string& handler, const ExecSpec& spec,
+                                          std::chrono::seconds timeout, size_t output_bytes_max) = 0;
+
+  // The exit file of a container, written by its shim before anyone is told. Missing: nullopt. Works without a shim.
+  static Result<std::optional<ContainerExit>> ReadExit(const std::string& pod_run_dir, const ContainerId& id);
+};
+
+}  // namespace crisp::runtime

@@ -15,7 +15,7 @@
 #include <vector>
 
 #include "base/context.h"
-#include "pod/types.h"
+#include "spec/types.h"
 
 namespace crisp::state {
 class Database;
@@ -34,6 +34,8 @@ class Cgroups;
 }
 
 namespace crisp::pod {
+
+using namespace crisp::spec;  // what is asked for and how it is planned (src/spec/)
 
 enum class SandboxState { kReady, kNotReady };
 enum class ContainerState { kCreated, kRunning, kExited, kUnknown };

@@ -11,7 +11,7 @@
 
 #include "base/ids.h"
 
-namespace crisp::pod {
+namespace crisp::spec {
 
 using StringMap = std::map<std::string, std::string>;
 
@@ -166,4 +166,4 @@ struct ContainerUser {
   std::vector<int64_t> supplemental_groups;
 };
 
-}  // namespace crisp::pod
+}  // namespace crisp::spec

@@ -92,5 +92,11 @@ TEST(Rollback, RunsInReverseUnlessDismissed) {
   EXPECT_EQ(order, "ba");
 }
 
+TEST(Json, NumberOutOfRangeIsAnErrorNotAnException) {
+  Result<Json> huge = ParseJson("{\"a\":1e999}", "input");
+  ASSERT_FALSE(huge);
+  EXPECT_EQ(huge.error().code(), Code::kInvalidArgument);
+}
+
 }  // namespace
 }  // namespace crisp

@@ -45,6 +45,8 @@ Result<Json> ParseJson(std::string_view text, std::string_view what, JsonLimits 
     return Json::parse(text);
   } catch (const Json::parse_error& e) {
     return Error(Code::kInvalidArgument, StrCat(what, ": no valid JSON at byte ", e.byte));
+  } catch (const Json::exception&) {  // a number out of range, 1e999, is no parse_error
+    return Error(Code::kInvalidArgument, StrCat(what, ": a number out of range"));
   }
 }
 

@@ -2,7 +2,9 @@
 // blocks takes one. A value with shared innards: cheap to copy, safe to read from several threads.
 #pragma once
 
+#include <atomic>
 #include <chrono>
+#include <memory>
 #include <stop_token>
 #include <string>
 
@@ -23,6 +25,14 @@ class Ctx {
   const std::stop_token& stop() const { return stop_; }
   const std::string& request_id() const { return request_id_; }
 
+  // Says where the call is just now, for the log of slow operations. `stage` has static storage.
+  void Stage(const char* stage) const {
+    if (stage_) stage_->store(stage, std::memory_order_relaxed);
+  }
+  // Where this call and all its copies write their stage: whoever logs slow calls reads it.
+  using StagePlace = std::shared_ptr<std::atomic<const char*>>;
+  void TrackStage(StagePlace place) { stage_ = std::move(place); }
+
   // The same call with at most `timeout` from now. Never extends the deadline.
   Ctx WithTimeout(std::chrono::milliseconds timeout) const {
     Ctx ctx = *this;
@@ -32,7 +42,9 @@ class Ctx {
   // A context for undo and clean-up: the request's id, but a deadline of its own and no cancellation, so that an
   // expired request still cleans up after itself.
   Ctx Detached(std::chrono::milliseconds timeout) const {
-    return Ctx(Clock::now() + timeout, {}, request_id_);
+    Ctx ctx(Clock::now() + timeout, {}, request_id_);
+    ctx.stage_ = stage_;
+    return ctx;
   }
 
   bool Expired() const { return Clock::now() >= deadline_; }
@@ -54,6 +66,7 @@ class Ctx {
   Clock::time_point deadline_ = Clock::time_point::max();
   std::stop_token stop_;
   std::string request_id_;
+  StagePlace stage_;
 };
 
 }  // namespace crisp

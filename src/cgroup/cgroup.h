@@ -29,6 +29,7 @@ class Cgroups {
     Driver driver = Driver::kCgroupfs;
     std::string root = "/sys/fs/cgroup";  // a fixture tree in tests
     std::string mountinfo = "/proc/self/mountinfo";
+    std::string hugepages_dir = "/sys/kernel/mm/hugepages";
   };
   static Result<std::unique_ptr<Cgroups>> Detect(const Options& options);
   virtual ~Cgroups() = default;
@@ -41,6 +42,10 @@ class Cgroups {
   // kInvalidArgument when the parent does not fit the driver (".slice" with cgroupfs and the reverse) or has "..".
   virtual Result<Location> Place(const std::string& parent, const std::string& name) const = 0;
 
+  // The three below change cgroups, so they take only a `kernel_path` whose last part carries a 64-digit id of ours
+  // ("/crisp/<id>", "…/crisp-<id>.scope"); anything else is kInvalidArgument. Whatever goes wrong in a caller, no
+  // cgroup of somebody else can be emptied or removed.
+  //
   // Pod-level cgroup of `kernel_path` in every hierarchy, created where missing (cpuset files inherited on v1).
   virtual Result<> Create(const std::string& kernel_path) = 0;
   // Removes the cgroup and everything below in every hierarchy. Missing is success. Processes in it: killed first.

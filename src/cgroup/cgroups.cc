@@ -1,0 +1,185 @@
+#include <dirent.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <filesystem>
+
+#include "base/strings.h"
+#include "cgroup/cgroup.h"
+#include "cgroup/hierarchy.h"
+#include "cgroup/place.h"
+#include "cgroup/tree.h"
+#include "sys/file.h"
+
+namespace crisp::cgroup {
+
+namespace {
+
+// "hugepages-2048kB" → "2MB", as hugetlb.<size>.… files and CRI's HugepageLimit name it.
+std::string HugepageName(std::string_view entry) {
+  constexpr std::string_view kPrefix = "hugepages-", kSuffix = "kB";
+  if (!entry.starts_with(kPrefix) || !entry.ends_with(kSuffix)) return "";
+  auto kib = ParseInt<uint64_t>(entry.substr(kPrefix.size(), entry.size() - kPrefix.size() - kSuffix.size()));
+  if (!kib || *kib == 0) return "";
+  if (*kib % (1u << 20) == 0) return StrCat(*kib >> 20, "GB");
+  if (*kib % (1u << 10) == 0) return StrCat(*kib >> 10, "MB");
+  return StrCat(*kib, "KB");
+}
+
+std::vector<std::string> EntriesOf(const std::string& dir) {
+  std::vector<std::string> names;
+  std::error_code error;
+  for (auto it = std::filesystem::directory_iterator(dir, error); !error && it != std::filesystem::directory_iterator();
+       it.increment(error)) {
+    names.push_back(it->path().filename().string());
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
+bool HasSwapFiles(const Hierarchy& memory) {
+  if (!memory.v2) return sys::Exists(memory.mountpoint + "/memory.memsw.limit_in_bytes");
+  // The root cgroup of v2 has no memory.swap.max; any child of it tells.
+  for (const std::string& name : EntriesOf(memory.mountpoint)) {
+    if (sys::Exists(StrCat(memory.mountpoint, "/", name, "/memory.swap.max"))) return true;
+  }
+  return false;
+}
+
+// A new cpuset cgroup of v1 is born empty and takes no process until cpus and mems are set (Documentation/admin-guide/
+// cgroup-v1/cpusets.rst).
+Result<> InheritCpuset(const std::string& dir, const std::string& parent) {
+  for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+    std::string own = TRY(sys::ReadFile(dir + file));
+    if (!Trim(own).empty()) continue;
+    std::string inherited = TRY(sys::ReadFile(parent + file));
+    TRY(sys::WriteExisting(dir + file, Trim(inherited)));
+  }
+  return {};
+}
+
+// Lets the children of `dir` have every controller that `dir` has. One by one and best effort: a controller that cannot
+// be given down (cpu with realtime processes, say) must not take the others with it; the OCI runtime reports what it misses.
+void DelegateControllers(const std::string& dir) {
+  std::string controllers = sys::ReadFile(dir + "/cgroup.controllers").value_or("");
+  for (std::string_view name : SplitWords(controllers)) {
+    Result<> ignored = sys::WriteExisting(dir + "/cgroup.subtree_control", StrCat("+", name));
+  }
+}
+
+Result<> CreateIn(const Hierarchy& hierarchy, const std::string& kernel_path) {
+  std::string dir = hierarchy.mountpoint;
+  for (std::string_view part : Split(std::string_view(kernel_path).substr(1), '/')) {
+    std::string parent = dir;
+    dir += StrCat("/", part);
+    if (hierarchy.v2) DelegateControllers(parent);
+    TRY(sys::MakeDir(dir, 0755));
+    if (hierarchy.Has("cpuset") && !hierarchy.v2) TRY(InheritCpuset(dir, parent));
+  }
+  return {};
+}
+
+class CgroupsImpl : public Cgroups {
+ public:
+  CgroupsImpl(Options options, Layout layout) : options_(std::move(options)), layout_(std::move(layout)) {
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      controllers_.insert(controllers_.end(), hierarchy.controllers.begin(), hierarchy.controllers.end());
+    }
+    std::sort(controllers_.begin(), controllers_.end());
+    if (const Hierarchy* memory = layout_.Find("memory")) swap_accounting_ = HasSwapFiles(*memory);
+    if (!HasController("hugetlb")) return;
+    for (const std::string& entry : EntriesOf(options_.hugepages_dir)) {
+      if (std::string name = HugepageName(entry); !name.empty()) hugepage_sizes_.push_back(std::move(name));
+    }
+  }
+
+  bool unified() const override { return layout_.unified; }
+  Driver driver() const override { return options_.driver; }
+  const std::vector<std::string>& controllers() const override { return controllers_; }
+  bool HasController(const std::string& name) const override { return layout_.Find(name) != nullptr; }
+  bool SwapAccounting() const override { return swap_accounting_; }
+  std::vector<std::string> HugepageSizes() const override { return hugepage_sizes_; }
+
+  Result<Location> Place(const std::string& parent, const std::string& name) const override {
+    return PlaceFor(options_.driver, parent, name);
+  }
+
+  Result<> Create(const std::string& kernel_path) override {
+    TRY(CheckOurs(kernel_path));
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      // The v2 tree of a hybrid machine carries no controller: an OCI runtime that wants its processes there makes the
+      // cgroup itself (crun does, runc does not), and Remove takes it away.
+      if (hierarchy.v2 && !layout_.unified && hierarchy.controllers.empty()) continue;
+      TRY(CreateIn(hierarchy, kernel_path));
+    }
+    return {};
+  }
+
+  Result<> Remove(const Ctx& ctx, const std::string& kernel_path) override {
+    TRY(Kill(ctx, kernel_path));
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      TRY(RemoveEmptyTree(ctx, hierarchy.mountpoint + kernel_path));
+    }
+    return {};
+  }
+
+  Result<> Kill(const Ctx& ctx, const std::string& kernel_path) override {
+    TRY(CheckOurs(kernel_path));
+    const Hierarchy* freezer = layout_.Find("freezer");
+    std::string freezer_dir = freezer != nullptr ? freezer->mountpoint + kernel_path : "";
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      std::string dir = hierarchy.mountpoint + kernel_path;
+      if (!sys::Exists(dir)) continue;
+      if (hierarchy.v2) {
+        Result<> killed = KillByFile(ctx, dir);
+        if (killed) continue;
+        if (killed.error().code() != Code::kUnimplemented) return killed;
+      }
+      TRY(KillBySignals(ctx, dir, sys::Exists(freezer_dir) ? freezer_dir : ""));
+    }
+    return {};
+  }
+
+  Result<std::vector<pid_t>> Processes(const std::string& kernel_path) const override {
+    std::vector<pid_t> all;
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      std::vector<pid_t> here = TRY(ProcessesBelow(hierarchy.mountpoint + kernel_path));
+      all.insert(all.end(), here.begin(), here.end());
+    }
+    std::sort(all.begin(), all.end());
+    all.erase(std::unique(all.begin(), all.end()), all.end());
+    return all;
+  }
+
+  std::vector<std::string> OomEventFiles(const std::string& kernel_path) const override {
+    const Hierarchy* memory = layout_.Find("memory");
+    if (memory == nullptr) return {};
+    return {StrCat(memory->mountpoint, kernel_path, memory->v2 ? "/memory.events" : "/memory.oom_control")};
+  }
+
+ private:
+  const Options options_;
+  const Layout layout_;
+  std::vector<std::string> controllers_;
+  std::vector<std::string> hugepage_sizes_;
+  bool swap_accounting_ = false;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<Cgroups>> Cgroups::Detect(const Options& options) {
+  std::vector<sys::MountInfo> mounts = TRY(sys::ReadMountInfo(options.mountinfo));
+  Layout layout = TRY(DetectLayout(mounts, options.root));
+  return std::unique_ptr<Cgroups>(std::make_unique<CgroupsImpl>(options, std::move(layout)));
+}
+
+Driver DetectDriver() {
+  // sd_booted(3): this directory exists when systemd is the init system. Inside a container PID 1 is something else.
+  bool booted = sys::Exists("/run/systemd/system");
+  std::string init = sys::ReadFile("/proc/1/comm").value_or("");
+  return booted && Trim(init) == "systemd" ? Driver::kSystemd : Driver::kCgroupfs;
+}
+
+}  // namespace crisp::cgroup

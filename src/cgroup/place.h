@@ -1,0 +1,19 @@
+// Where cgroups go: names and paths only. Pure.
+#pragma once
+
+#include <string>
+
+#include "cgroup/cgroup.h"
+
+namespace crisp::cgroup {
+
+// See Cgroups::Place.
+Result<Location> PlaceFor(Driver driver, const std::string& parent, const std::string& name);
+
+// "a-b-c.slice" → "/a.slice/a-b.slice/a-b-c.slice", "-.slice" → "/" (systemd.slice(5)). kInvalidArgument: not a slice name.
+Result<std::string> ExpandSlice(const std::string& slice);
+
+// kInvalidArgument unless the last part of `kernel_path` carries one of our ids, and no part is ".." or empty.
+Result<> CheckOurs(const std::string& kernel_path);
+
+}  // namespace crisp::cgroup

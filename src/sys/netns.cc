@@ -1,0 +1,99 @@
+#include "sys/netns.h"
+
+#include <linux/magic.h>
+#include <linux/nsfs.h>
+#include <sched.h>
+#include <sys/ioctl.h>
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <optional>
+#include <thread>
+
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace crisp::sys {
+
+namespace {
+
+Result<> RunOnThread(const std::function<Result<>()>& work) {
+  Result<> result;
+  std::thread([&] { result = work(); }).join();
+  return result;
+}
+
+Result<> SetSysctls(const std::vector<std::pair<std::string, std::string>>& sysctls) {
+  for (const auto& [path, value] : sysctls) {
+    // /proc/sys/net is the namespace of the thread that opens it.
+    Result<> written = WriteExisting("/proc/sys/" + path, value);
+    if (!written && written.error().code() != Code::kNotFound) return written;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<NewNetns> CreateNetns(const std::vector<std::pair<std::string, std::string>>& sysctls) {
+  std::optional<NewNetns> made;
+  auto make = [&]() -> Result<> {
+    if (unshare(CLONE_NEWNET) != 0) return Errno(errno, "create network namespace");
+    UniqueFd fd = TRY(Open("/proc/thread-self/ns/net", O_RDONLY));
+    TRY(SetSysctls(sysctls));
+    RouteSocket route = TRY(RouteSocket::Open());
+    NetlinkBatch batch;
+    SetLink(batch, "lo", {.up = true});
+    TRY(route.Send(batch));
+    made.emplace(NewNetns{std::move(fd), std::move(route)});
+    return {};
+  };
+  TRY(RunOnThread(make));
+  return *std::move(made);
+}
+
+Result<> PinNetns(BorrowedFd netns, const std::string& path) {
+  TRY(Open(path, O_RDONLY | O_CREAT | O_EXCL, 0444));
+  std::string source = StrCat("/proc/self/fd/", netns.get());
+  if (mount(source.c_str(), path.c_str(), nullptr, MS_BIND, nullptr) != 0) {
+    Error error = Errno(errno, "pin network namespace at " + path);
+    unlink(path.c_str());
+    return error;
+  }
+  return {};
+}
+
+Result<> UnpinNetns(const std::string& path) {
+  // EINVAL: not a mount point, as after a crash between the file and the mount.
+  while (umount2(path.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) {
+  }
+  if (errno != EINVAL && errno != ENOENT) return Errno(errno, "unmount network namespace " + path);
+  return RemoveFile(path);
+}
+
+Result<UniqueFd> OpenNetns(const std::string& path) {
+  UniqueFd fd = TRY(Open(path, O_RDONLY));
+  if (ioctl(fd.get(), NS_GET_NSTYPE) != CLONE_NEWNET) {
+    return Error(Code::kFailedPrecondition, path + " is no network namespace");
+  }
+  return fd;
+}
+
+Result<> RunInNetns(BorrowedFd netns, const std::function<Result<>()>& work) {
+  return RunOnThread([&]() -> Result<> {
+    if (setns(netns.get(), CLONE_NEWNET) != 0) return Errno(errno, "enter network namespace");
+    return work();
+  });
+}
+
+Result<RouteSocket> OpenRouteSocketIn(BorrowedFd netns) {
+  std::optional<RouteSocket> socket;
+  auto open = [&]() -> Result<> {
+    socket.emplace(TRY(RouteSocket::Open()));
+    return {};
+  };
+  TRY(RunInNetns(netns, open));
+  return *std::move(socket);
+}
+
+}  // namespace crisp::sys

@@ -35,6 +35,8 @@ class Cgroups;
 
 namespace crisp::pod {
 
+class EventRelay;  // pod/events.h
+
 using namespace crisp::spec;  // what is asked for and how it is planned (src/spec/)
 
 enum class SandboxState { kReady, kNotReady };
@@ -106,9 +108,11 @@ class Manager {
     network::Network& network;
     runtime::Runtime& runtime;
     cgroup::Cgroups& cgroups;
+    EventRelay& events;  // whose Callbacks() the runtime was made with
   };
   // Loads the records (quarantining what does not parse) and returns at once, ready to serve lists. Recover() then
-  // brings them into line with what is really there, in parallel, and takes up unfinished removals.
+  // brings them into line with what is really there, in parallel, and takes up unfinished removals. Until it has come
+  // to a pod, verbs on that pod wait (lists don't): call it on a thread of its own right after Open.
   static Result<std::unique_ptr<Manager>> Open(const ManagerOptions& options, Deps deps);
   virtual ~Manager() = default;
 

@@ -16,6 +16,7 @@
 #include <string>
 #include <vector>
 
+#include "base/result.h"
 #include "spec/types.h"
 
 namespace crisp::spec {
@@ -42,12 +43,18 @@ struct NodeFacts {
   std::vector<std::string> apparmor_profiles;   // loaded ones, for Localhost
 };
 
+struct Rlimit {
+  std::string type;  // "RLIMIT_NOFILE"
+  uint64_t soft = 0, hard = 0;
+};
+
 // What the node's owner configured. Defaults are ours.
 struct Policy {
   bool unprivileged_ports = true;     // net.ipv4.ip_unprivileged_port_start=0 in pod networks
   bool unprivileged_icmp = true;      // net.ipv4.ping_group_range for everybody in pod networks
   int64_t shm_bytes = 64 << 20;       // size of a pod's /dev/shm
   int64_t pids_max = 0;               // per container; 0 = no limit of ours (the kubelet limits the pod)
+  std::vector<Rlimit> rlimits;        // of every container; empty = those of crispd are inherited
   bool ignore_proc_mount = false;     // always the default masked and read-only paths, whatever the request says
 };
 

@@ -1,0 +1,151 @@
+// PlanContainer: puts the parts together to config.json.
+#include <array>
+#include <csignal>
+
+#include "base/strings.h"
+#include "spec/parts.h"
+
+namespace crisp::spec {
+
+namespace {
+
+Result<Json> PlanNamespaces(const Planning& p) {
+  const NamespaceOptions& asked = p.security().namespaces;
+  const PodNamespacePaths& pod = p.in.namespaces;
+  if (asked.userns_pod || p.in.sandbox.security.namespaces.userns_pod) {
+    return Error(Code::kUnimplemented, "user namespaces are not supported yet");
+  }
+  Json namespaces = Json::array({{{"type", "mount"}}});
+  auto join = [&](const char* type, const std::string& path) {
+    if (!path.empty()) namespaces.push_back({{"type", type}, {"path", path}});
+  };
+  join("network", pod.net);
+  join("ipc", pod.ipc);
+  join("uts", pod.uts);
+  switch (asked.pid) {
+    case NamespaceMode::kNode: break;
+    case NamespaceMode::kContainer: namespaces.push_back({{"type", "pid"}}); break;
+    case NamespaceMode::kTarget:
+      if (p.in.target_pid_namespace.empty()) {
+        return NotHere(StrCat("target container ", Quote(asked.target_id), " is not running"));
+      }
+      join("pid", p.in.target_pid_namespace);
+      break;
+    case NamespaceMode::kPod:
+      if (!pod.pid.empty()) {
+        join("pid", pod.pid);
+      } else if (p.in.sandbox.security.namespaces.pid != NamespaceMode::kNode) {
+        p.Warn("the sandbox has no PID namespace of its own to share, making one for the container");
+        namespaces.push_back({{"type", "pid"}});
+      }
+      break;
+  }
+  // With cgroup v2 a container sees its own cgroup as the root; one that administrates the node sees all.
+  if (p.node.cgroup_v2 && !p.privileged()) namespaces.push_back({{"type", "cgroup"}});
+  return namespaces;
+}
+
+// The names that tools around Kubernetes read from bundles; nothing of the request's own annotations goes here, since
+// some OCI runtimes obey annotations (CVE-2024-3154).
+Json Annotations(const Planning& p) {
+  const SandboxMetadata& pod = p.in.sandbox.metadata;
+  return {{"io.kubernetes.cri.container-type", "container"},
+          {"io.kubernetes.cri.container-name", p.in.config.metadata.name},
+          {"io.kubernetes.cri.image-name", p.in.image_name},
+          {"io.kubernetes.cri.sandbox-id", p.in.pod_id.str()},
+          {"io.kubernetes.cri.sandbox-name", pod.name},
+          {"io.kubernetes.cri.sandbox-namespace", pod.pod_namespace},
+          {"io.kubernetes.cri.sandbox-uid", pod.uid}};
+}
+
+Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation) {
+  Json resources = TRY(PlanResources(p.in.config.resources, p.node, p.warnings));
+  DevicesPlan devices = TRY(PlanDevices(p));
+  resources["devices"] = std::move(devices.rules);
+  if (p.policy.pids_max > 0) resources["pids"] = {{"limit", p.policy.pids_max}};
+  Json out = {{"namespaces", TRY(PlanNamespaces(p))},
+              {"cgroupsPath", p.in.cgroups_path},
+              {"resources", std::move(resources)}};
+  if (!devices.devices.empty()) out["devices"] = std::move(devices.devices);
+  if (!root_propagation.empty()) out["rootfsPropagation"] = root_propagation;
+  ProcPaths paths = TRY(PlanProcPaths(p));
+  if (!paths.masked.empty()) out["maskedPaths"] = paths.masked;
+  if (!paths.readonly.empty()) out["readonlyPaths"] = paths.readonly;
+  Json seccomp = TRY(PlanSeccomp(p, capabilities));
+  if (!seccomp.is_null()) out["seccomp"] = std::move(seccomp);
+  return out;
+}
+
+int PlanStopSignal(const Planning& p) {
+  if (p.in.config.stop_signal > 0 && p.in.config.stop_signal <= SIGRTMAX) return p.in.config.stop_signal;
+  if (p.in.image.stop_signal.empty()) return SIGTERM;
+  Result<int> signal = ParseSignal(p.in.image.stop_signal);
+  if (signal) return *signal;
+  p.Warn(StrCat("the image's stop signal: ", signal.error().message(), ", using SIGTERM"));
+  return SIGTERM;
+}
+
+}  // namespace
+
+Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& node, const Policy& policy) {
+  ContainerPlan plan;
+  Planning p{in, node, policy, plan.warnings, node.arch.empty() ? oci::NativeArch() : std::string_view(node.arch)};
+  if (p.privileged() && !in.sandbox.security.privileged) {
+    return Invalid("a privileged container needs a privileged sandbox");
+  }
+  oci::CapabilitySet capabilities = TRY(PlanCapabilities(p));
+  MountsPlan mounts = TRY(PlanMounts(p));
+  Json config = {{"ociVersion", oci::kRuntimeSpecVersion},
+                 {"process", TRY(PlanProcess(p, capabilities))},
+                 {"root", {{"path", in.rootfs}, {"readonly", p.security().readonly_rootfs}}},
+                 {"mounts", std::move(mounts.mounts)},
+                 {"annotations", Annotations(p)},
+                 {"linux", TRY(PlanLinux(p, capabilities, mounts.root_propagation))}};
+  SelinuxLabels labels = TRY(PlanSelinux(p));
+  if (!labels.process.empty()) {
+    config["process"]["selinuxLabel"] = labels.process;
+    config["linux"]["mountLabel"] = labels.mount;
+  }
+  plan.stop_signal = PlanStopSignal(p);
+  plan.config_json = DumpJson(config);
+  return plan;
+}
+
+Result<int> ParseSignal(const std::string& text) {
+  struct Name {
+    std::string_view name;
+    int number;
+  };
+  static constexpr std::array<Name, 33> kNames = {{
+      {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ILL", SIGILL},     {"TRAP", SIGTRAP}, {"ABRT", SIGABRT},
+      {"IOT", SIGABRT},  {"BUS", SIGBUS},   {"FPE", SIGFPE},   {"KILL", SIGKILL},   {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},
+      {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},   {"STKFLT", SIGSTKFLT},
+      {"CHLD", SIGCHLD}, {"CLD", SIGCHLD},  {"CONT", SIGCONT}, {"STOP", SIGSTOP},   {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
+      {"TTOU", SIGTTOU}, {"URG", SIGURG},   {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
+      {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"IO", SIGIO},   {"PWR", SIGPWR},     {"SYS", SIGSYS}}};
+  auto unknown = [&] { return Invalid(StrCat("no such signal: ", Quote(text))); };
+  auto in_range = [&](int number) -> Result<int> {
+    if (number < 1 || number > SIGRTMAX) return unknown();
+    return number;
+  };
+  if (auto number = ParseInt<int>(text)) return in_range(*number);
+  std::string name = text;
+  for (char& c : name) c = static_cast<char>(std::toupper(static_cast<unsigned char>(c)));
+  if (name.starts_with("SIG")) name.erase(0, 3);
+  for (const Name& each : kNames) {
+    if (each.name == name) return each.number;
+  }
+  // glibc keeps the first two realtime signals; image authors count from 34 like everybody's shell.
+  if (name == "RTMIN") return SIGRTMIN;
+  if (name == "RTMAX") return SIGRTMAX;
+  std::optional<int> offset;
+  if (name.starts_with("RTMIN+") && (offset = ParseInt<int>(std::string_view(name).substr(6))) && *offset >= 0 && *offset <= 30) {
+    return in_range(SIGRTMIN + *offset);
+  }
+  if (name.starts_with("RTMAX-") && (offset = ParseInt<int>(std::string_view(name).substr(6))) && *offset >= 0 && *offset <= 30) {
+    return in_range(SIGRTMAX - *offset);
+  }
+  return unknown();
+}
+
+}  // namespace crisp::spec

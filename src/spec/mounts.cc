@@ -1,0 +1,177 @@
+// What is mounted where: the kernel's file systems, the pod's files, the request's mounts and the image's volumes.
+#include <algorithm>
+#include <array>
+
+#include "base/check.h"
+#include "base/strings.h"
+#include "spec/parts.h"
+
+namespace crisp::spec {
+
+namespace {
+
+using Options = std::vector<std::string>;
+
+Json OciMount(std::string_view destination, std::string_view type, std::string_view source, const Options& options) {
+  return {{"destination", destination}, {"type", type}, {"source", source}, {"options", options}};
+}
+
+std::string Destination(const Json& mount) { return mount["destination"].get<std::string>(); }
+
+// A parent before its children; otherwise in the order given (a later mount on the same place hides the earlier).
+void SortByDepth(std::vector<Json>& mounts) {
+  auto depth = [](const Json& mount) {
+    std::string path = Destination(mount);
+    return std::count(path.begin(), path.end(), '/');
+  };
+  std::stable_sort(mounts.begin(), mounts.end(), [&](const Json& a, const Json& b) { return depth(a) < depth(b); });
+}
+
+// A privileged container may administrate the node; all others see the kernel's file systems read-only (CVE-2023-25809).
+std::vector<Json> KernelMounts(const Planning& p) {
+  std::string access = p.privileged() ? "rw" : "ro";
+  return {
+      OciMount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}),
+      OciMount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
+      OciMount("/dev/pts", "devpts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}),
+      OciMount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
+      OciMount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}),
+      OciMount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access}),
+  };
+}
+
+std::vector<Json> PodFileMounts(const Planning& p) {
+  std::string access = p.security().readonly_rootfs ? "ro" : "rw";
+  std::vector<Json> mounts;
+  auto add = [&](const char* destination, const std::string& source, const Options& options) {
+    if (!source.empty()) mounts.push_back(OciMount(destination, "bind", source, options));
+  };
+  add("/etc/hostname", p.in.files.hostname, {"rbind", "rprivate", access});
+  add("/etc/hosts", p.in.files.hosts, {"rbind", "rprivate", access});
+  add("/etc/resolv.conf", p.in.files.resolv_conf, {"rbind", "rprivate", access});
+  bool host_ipc = p.in.sandbox.security.namespaces.ipc == NamespaceMode::kNode;
+  add("/dev/shm", host_ipc ? "/dev/shm" : p.in.files.shm_dir, {"rbind", "rprivate", "nosuid", "noexec", "nodev", "rw"});
+  return mounts;
+}
+
+bool SourceIsShared(const MountSource& source) {
+  return source.propagation == SourcePropagation::kShared || source.propagation == SourcePropagation::kSharedSlave;
+}
+
+// Fills the propagation option of `mount` and raises the root's to what it needs.
+Result<> Propagate(const Mount& mount, const MountSource* source, Options& options, std::string& root_propagation) {
+  std::string where = StrCat("path ", Quote(mount.host_path), " is mounted on ",
+                             Quote(source != nullptr ? source->mount_point : std::string("?")), " but it is not a ");
+  switch (mount.propagation) {
+    case Propagation::kPrivate:
+      options.push_back("rprivate");
+      return {};
+    case Propagation::kHostToContainer:
+      if (source != nullptr && source->propagation == SourcePropagation::kPrivate) {
+        return NotHere(StrCat(where, "shared or slave mount"));
+      }
+      options.push_back("rslave");
+      if (root_propagation.empty()) root_propagation = "rslave";
+      return {};
+    case Propagation::kBidirectional:
+      if (source != nullptr && !SourceIsShared(*source)) return NotHere(StrCat(where, "shared mount"));
+      options.push_back("rshared");
+      root_propagation = "rshared";
+      return {};
+  }
+  return Invalid("unknown mount propagation");
+}
+
+// CRI, Mount.recursive_read_only: "Requires … readonly … and propagation … PRIVATE", and the handler's support.
+Result<std::string> Access(const Planning& p, const Mount& mount) {
+  if (!mount.recursive_readonly) return std::string(mount.readonly ? "ro" : "rw");
+  std::string where = StrCat("mount ", Quote(mount.container_path), ": recursive read-only ");
+  if (!mount.readonly) return Invalid(where + "needs a read-only mount");
+  if (mount.propagation != Propagation::kPrivate) return Invalid(where + "needs private propagation");
+  if (!p.in.handler_recursive_readonly) return NotHere(where + "is not supported by this runtime handler");
+  return std::string("rro");
+}
+
+Result<> AddExtraOptions(const Mount& mount, Options& options) {
+  static constexpr std::array<std::string_view, 11> kKnown = {"ro",       "nosuid",   "nodev",      "noexec",
+                                                              "noatime",  "relatime", "nodiratime", "strictatime",
+                                                              "nosymfollow", "sync",  "dirsync"};
+  for (const std::string& option : mount.mount_options) {
+    if (std::find(kKnown.begin(), kKnown.end(), option) == kKnown.end()) {
+      return Invalid(StrCat("mount ", Quote(mount.container_path), ": unknown option ", Quote(option)));
+    }
+    options.push_back(option);
+  }
+  return {};
+}
+
+Result<Json> RequestedMount(const Planning& p, size_t index, std::string& root_propagation) {
+  const Mount& mount = p.in.config.mounts[index];
+  const MountSource* source = p.in.mount_sources.empty() ? nullptr : &p.in.mount_sources[index];
+  std::string destination = TRY(CleanPath(mount.container_path, "mount: container path"));
+  if (destination == "/") return Invalid("mount: container path \"/\" would hide the image");
+  if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
+    return Error(Code::kUnimplemented, StrCat("mount ", Quote(destination), ": id mappings are not supported yet"));
+  }
+  if (!mount.image.empty() && source == nullptr) {
+    return Error(Code::kUnimplemented, StrCat("mount ", Quote(destination), ": image volumes are not supported yet"));
+  }
+  std::string host;
+  if (source != nullptr && !source->path.empty()) {
+    host = source->path;
+  } else {
+    host = TRY(CleanPath(mount.host_path, StrCat("mount ", Quote(destination), ": host path")));
+  }
+  Options options = {"rbind"};
+  TRY(Propagate(mount, source, options, root_propagation));
+  options.push_back(TRY(Access(p, mount)));
+  TRY(AddExtraOptions(mount, options));
+  return OciMount(destination, "bind", host, options);
+}
+
+bool Covered(const std::vector<Json>& mounts, const std::string& destination) {
+  return std::any_of(mounts.begin(), mounts.end(), [&](const Json& m) { return Destination(m) == destination; });
+}
+
+// The request's mount at a place or above it takes ours away: whoever mounts the node's /dev wants that one.
+bool Hidden(const std::vector<Json>& requested, const std::string& destination) {
+  return std::any_of(requested.begin(), requested.end(),
+                     [&](const Json& m) { return IsWithin(destination, Destination(m)); });
+}
+
+Result<> AddVolumes(const Planning& p, std::vector<Json>& requested) {
+  for (const VolumeMount& volume : p.in.volumes) {
+    std::string destination = TRY(CleanPath(volume.container_path, "image volume"));
+    if (destination == "/" || Covered(requested, destination)) continue;
+    requested.push_back(OciMount(destination, "bind", volume.host_dir, {"rbind", "rprivate", "rw"}));
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<MountsPlan> PlanMounts(const Planning& p) {
+  CHECK(p.in.mount_sources.empty() || p.in.mount_sources.size() == p.in.config.mounts.size());
+  MountsPlan plan;
+  std::vector<Json> requested;
+  for (size_t i = 0; i < p.in.config.mounts.size(); ++i) {
+    requested.push_back(TRY(RequestedMount(p, i, plan.root_propagation)));
+  }
+  TRY(AddVolumes(p, requested));
+  std::vector<Json> later;  // those that come after the kernel's file systems
+  for (Json& mount : PodFileMounts(p)) {
+    // A request for all of /etc keeps the pod's files on top of it; one for all of /dev brings its own shm.
+    std::string destination = Destination(mount);
+    bool taken = destination == "/dev/shm" ? Hidden(requested, destination) : Covered(requested, destination);
+    if (!taken) later.push_back(std::move(mount));
+  }
+  for (Json& mount : KernelMounts(p)) {
+    if (!Hidden(requested, Destination(mount))) plan.mounts.push_back(std::move(mount));
+  }
+  later.insert(later.end(), requested.begin(), requested.end());
+  SortByDepth(later);
+  for (Json& mount : later) plan.mounts.push_back(std::move(mount));
+  return plan;
+}
+
+}  // namespace crisp::spec

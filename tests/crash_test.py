@@ -195,21 +195,8 @@ def crash(node, handler):
           f"median {ready_ms[len(ready_ms) // 2]:.0f} ms, worst {ready_ms[-1]:.0f} ms")
     verify(client, steady, cri.pb)
     daemon.remove_all(client)
-    wait_clean(daemon)
+    daemon.check_clean()
     check_equal(daemon.stop(), 0, "exit code of crispd")
-
-
-def wait_clean(daemon):
-    """Background work (asynchronous removals in the kernel and in crispd) gets a bounded time."""
-    until = time.monotonic() + 30
-    while True:
-        harness.reap()
-        left = daemon.leaks()
-        if not left:
-            return True
-        if time.monotonic() > until:
-            raise AssertionError("left behind:\n" + "\n".join(left[:40]))
-        time.sleep(0.1)
 
 
 def test_crash_with_crun(node):

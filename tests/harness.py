@@ -361,6 +361,19 @@ class Crispd:
         return found
 
 
+    def check_clean(self, seconds=30):
+        """Nothing is left. Removals that the kernel or crispd finishes in the background get a bounded time."""
+        until = time.monotonic() + seconds
+        while True:
+            reap()
+            left = self.leaks()
+            if not left:
+                return
+            if time.monotonic() > until:
+                raise AssertionError("left behind:\n" + "\n".join(left[:40]))
+            time.sleep(0.05)
+
+
 def cgroup_mounts():
     return [line.split()[4] for line in open("/proc/self/mountinfo") if " - cgroup" in line]
 

@@ -225,7 +225,9 @@ class Registry:
         with open(f"{directory}/config.yml", "w") as f:
             f.write(f"version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {directory}/data}}}}\n"
                     f"http: {{addr: {self.host}}}\n")
-        self.process = node.start("docker-registry", "serve", f"{directory}/config.yml")
+        with open(f"{directory}/log", "wb") as log:
+            self.process = node.start("docker-registry", "serve", f"{directory}/config.yml", stdout=log, stderr=log)
+
         def answers():
             with contextlib.suppress(OSError):
                 return self.request("GET", "/v2/")[0] == 200

@@ -10,9 +10,8 @@
 // stalls; cancellation is noticed at once. The sink runs on the calling thread; while it runs nothing is read from the
 // network (back-pressure), and its time never counts as a stall.
 // Errors: kNotFound (no such repository, tag or blob), kUnauthenticated, kPermissionDenied, kDataLoss (the registry lies:
-// digest, size or media type), kResourceExhausted (429 till the end), kCancelled/kDeadlineExceeded (ctx), and
-// kUnavailable for everything that may be better later, with a message that begins with "RegistryUnavailable: ": the kubelet
-// looks for that prefix (pkg/kubelet/images/image_manager.go), so don't put context before it. An error of the sink is
+// digest, size or media type), kCancelled/kDeadlineExceeded (ctx), and kUnavailable for everything that may be
+// better later (429 too), with a message that begins with "RegistryUnavailable: ": the kubelet looks for that prefix (pkg/kubelet/images/image_manager.go), so don't put context before it. An error of the sink is
 // returned as it is. No credential is ever part of an error (URLs are told without query and userinfo).
 // Which host is asked, in which order, and what each failure leads to: README.md, "Hosts and fallback".
 #pragma once
@@ -39,7 +38,7 @@ struct RegistryOptions {
   // A transfer that got less than stall_bytes_min in a stall_window is given up (and tried again like any broken one).
   std::chrono::milliseconds stall_window{60'000};
   uint64_t stall_bytes_min = 60 * 1024;
-  int attempts_max = 5;  // of the last host, for what may pass: transport, 5xx, 429; a broken blob goes on where it broke
+  int attempts_max = 5;  // rounds over the hosts, for what may pass: transport, 5xx, 429; a broken blob goes on where it broke
   std::chrono::milliseconds backoff_first{500};  // doubles, with jitter
   std::chrono::milliseconds backoff_max{30'000};  // also the longest Retry-After that is waited for
 };
@@ -68,6 +67,9 @@ class Repository {
   // takes. Checks that exactly the descriptor's size comes; the digest is the caller's to verify. offset > 0 continues an
   // earlier, broken call.
   virtual Result<> FetchBlob(const Ctx& ctx, const oci::Descriptor& descriptor, uint64_t offset, const BlobSink& sink) = 0;
+  // The bytes of FetchBlob turned out to have another digest: the hosts that served them are not asked for this blob again.
+  // True: another host is left, start again at offset 0. False: give up with kDataLoss.
+  virtual bool RejectBlob(const oci::Descriptor& descriptor) = 0;
   // A small blob (an image config) as a whole, size and digest verified. kInvalidArgument when larger than `bytes_max`.
   virtual Result<std::string> FetchSmallBlob(const Ctx& ctx, const oci::Descriptor& descriptor, uint64_t bytes_max) = 0;
 };

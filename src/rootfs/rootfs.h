@@ -1,0 +1,40 @@
+// Root file systems of containers: an overlay of the image's layers and a directory of the container's own.
+//
+// Threading: any thread; calls for one container are the caller's to serialise. Everything made here is removed by
+// RemoveRootfs alone, which is idempotent: a destructor removes nothing.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "base/context.h"
+
+namespace crisp::rootfs {
+
+struct RootfsSpec {
+  std::vector<std::string> layer_dirs;  // bottom first; none = an empty image
+  std::string container_dir;            // on the durable root: holds upper/ and work/; made when missing, 0700
+  std::string mount_point;              // made when missing
+};
+
+// Mounts the overlay; already mounted there: success. A read-only container gets an upper directory as well: OCI
+// runtimes create mount targets in the root before they make it read-only.
+//
+// The overlay is `volatile`: neither fsync inside the container nor its unmount writes the upper directory to disk.
+// That is right since a container never outlives the boot: after a power cut it is dead, its upper directory is never
+// mounted again, only deleted. A process that wants its data to outlive the machine has a volume.
+Result<> PrepareRootfs(const Ctx& ctx, const RootfsSpec& spec);
+
+// Unmounts and deletes upper/ and work/ (container_dir itself is left). Missing parts: success.
+Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point);
+
+// Bytes and inodes of the writable part, walked; bounded by ctx.
+struct Usage {
+  uint64_t bytes = 0, inodes = 0;
+};
+Result<Usage> WritableUsage(const Ctx& ctx, const std::string& container_dir);
+
+// The directory that a process's writes go to.
+std::string UpperDir(const std::string& container_dir);
+
+}  // namespace crisp::rootfs

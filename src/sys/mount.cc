@@ -1,0 +1,208 @@
+#include "sys/mount.h"
+
+#include <linux/stat.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdio>
+#include <functional>
+
+#include "base/strings.h"
+#include "sys/mountinfo.h"
+
+namespace crisp::sys {
+
+namespace {
+
+constexpr size_t kParameterBytesMax = 255;  // fsconfig(2) takes no longer string
+
+// Everything the kernel wrote about a context since the last look ("e overlay: …" → "overlay: …"), joined by "; ".
+std::string ContextLog(BorrowedFd context) {
+  std::string all;
+  char message[1024];
+  ssize_t n;
+  while ((n = read(context.get(), message, sizeof message)) > 0) {
+    std::string_view text = Trim(std::string_view(message, static_cast<size_t>(n)));
+    if (text.size() > 2 && text[1] == ' ') text.remove_prefix(2);
+    if (!all.empty()) all += "; ";
+    all += text;
+  }
+  return all;
+}
+
+class FsContext {
+ public:
+  static Result<FsContext> Open(const char* type) {
+    int fd = fsopen(type, FSOPEN_CLOEXEC);
+    if (fd < 0) return Errno(errno, StrCat("fsopen ", type));
+    return FsContext(UniqueFd(fd), type);
+  }
+  Result<> SetString(const char* key, const std::string& value) {
+    if (fsconfig(fd_.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) == 0) return {};
+    return Failed(StrCat(type_, " option ", key, "=", value));
+  }
+  Result<> SetFlag(const char* key) {
+    if (fsconfig(fd_.get(), FSCONFIG_SET_FLAG, key, nullptr, 0) == 0) return {};
+    return Failed(StrCat(type_, " option ", key));
+  }
+  Result<UniqueFd> Mount(unsigned attributes) {
+    if (fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return Failed(StrCat("create ", type_));
+    int mount = fsmount(fd_.get(), FSMOUNT_CLOEXEC, attributes);
+    if (mount < 0) return Failed(StrCat("fsmount ", type_));
+    return UniqueFd(mount);
+  }
+
+ private:
+  FsContext(UniqueFd fd, const char* type) : fd_(std::move(fd)), type_(type) {}
+  Error Failed(std::string what) {
+    int saved = errno;
+    std::string log = ContextLog(fd_);
+    return Errno(saved, log.empty() ? what : StrCat(what, " (", log, ")"));
+  }
+  UniqueFd fd_;
+  const char* type_;
+};
+
+Result<> Attach(BorrowedFd mount, const std::string& target) {
+  if (move_mount(mount.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0) return {};
+  return Errno(errno, "mount on " + target);
+}
+
+std::string FdName(BorrowedFd fd) { return StrCat("/proc/self/fd/", fd.get()); }
+
+// A name for the directory `path` that fits into one parameter; `keep` holds the descriptor behind a short name.
+Result<std::string> ParameterPath(const std::string& path, std::vector<UniqueFd>& keep) {
+  if (path.size() <= kParameterBytesMax) return path;
+  keep.push_back(TRY(Open(path, O_PATH | O_DIRECTORY)));
+  return FdName(keep.back());
+}
+
+// Kernels before 6.5 have no "lowerdir+". mount(2) takes one page of options: names of descriptors are short enough for
+// 200 layers and need no escaping of ':' and ','. To be deleted when 6.5 is the oldest kernel we support.
+Result<> MountOverlayByOptions(const OverlaySpec& spec, const std::string& target) {
+  std::vector<UniqueFd> keep;
+  std::string options = "lowerdir=";
+  for (auto layer = spec.lower.rbegin(); layer != spec.lower.rend(); ++layer) {  // the top layer stands first here
+    keep.push_back(TRY(Open(*layer, O_PATH | O_DIRECTORY)));
+    options += StrCat(layer == spec.lower.rbegin() ? "" : ":", FdName(keep.back()));
+  }
+  if (!spec.upper.empty()) {
+    keep.push_back(TRY(Open(spec.upper, O_PATH | O_DIRECTORY)));
+    options += ",upperdir=" + FdName(keep.back());
+    keep.push_back(TRY(Open(spec.work, O_PATH | O_DIRECTORY)));
+    options += ",workdir=" + FdName(keep.back());
+  }
+  auto try_with = [&](const std::string& extra) {
+    return mount("overlay", target.c_str(), "overlay", 0, (options + extra).c_str()) == 0;
+  };
+  if (try_with(StrCat(",index=off", spec.skip_sync ? ",volatile" : ""))) return {};
+  if (errno == EINVAL && try_with("")) return {};
+  return Errno(errno, "mount overlay on " + target);
+}
+
+}  // namespace
+
+Result<> MountOverlay(const OverlaySpec& spec, const std::string& target) {
+  if (spec.lower.empty()) return Error(Code::kInvalidArgument, "overlay without a lower directory");
+  if (spec.by_options) return MountOverlayByOptions(spec, target);
+  FsContext context = TRY(FsContext::Open("overlay"));
+  std::vector<UniqueFd> keep;
+  for (auto layer = spec.lower.rbegin(); layer != spec.lower.rend(); ++layer) {
+    std::string name = TRY(ParameterPath(*layer, keep));
+    Result<> added = context.SetString("lowerdir+", name);
+    if (!added && layer == spec.lower.rbegin() && added.error().os_errno() == EINVAL) {
+      return MountOverlayByOptions(spec, target);
+    }
+    TRY(std::move(added));
+  }
+  if (!spec.upper.empty()) {
+    std::string upper = TRY(ParameterPath(spec.upper, keep)), work = TRY(ParameterPath(spec.work, keep));
+    TRY(context.SetString("upperdir", upper));
+    TRY(context.SetString("workdir", work));
+    // The inode index would tie upper directories to their first lower ones; unknown when not compiled in.
+    (void)context.SetString("index", "off");
+    if (spec.skip_sync) TRY(context.SetFlag("volatile"));
+  }
+  UniqueFd mount = TRY(context.Mount(0), "overlay for " + target);
+  return Attach(mount, target);
+}
+
+Result<> MountTmpfs(const std::string& target, uint64_t bytes_max, mode_t mode, unsigned long flags) {
+  FsContext context = TRY(FsContext::Open("tmpfs"));
+  if (bytes_max != 0) TRY(context.SetString("size", StrCat(bytes_max)));
+  char octal[8];
+  std::snprintf(octal, sizeof octal, "%04o", mode & 07777u);
+  TRY(context.SetString("mode", octal));
+  unsigned attributes = 0;
+  if (flags & MS_NOSUID) attributes |= MOUNT_ATTR_NOSUID;
+  if (flags & MS_NODEV) attributes |= MOUNT_ATTR_NODEV;
+  if (flags & MS_NOEXEC) attributes |= MOUNT_ATTR_NOEXEC;
+  UniqueFd mount = TRY(context.Mount(attributes));
+  return Attach(mount, target);
+}
+
+Result<> BindMount(BorrowedFd source, const std::string& target, BindDepth depth) {
+  unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
+  if (depth == BindDepth::kRecursive) flags |= AT_RECURSIVE;
+  int tree = open_tree(source.get(), "", flags);
+  if (tree < 0) return Errno(errno, "clone the mount for " + target);
+  UniqueFd owned(tree);
+  return Attach(owned, target);
+}
+
+Result<> Unmount(const std::string& target) {
+  // Each round takes one mount of the stack. The bound only guards against somebody who mounts as fast as we unmount.
+  for (int i = 0; i < 1000; ++i) {
+    if (umount2(target.c_str(), MNT_DETACH | UMOUNT_NOFOLLOW) == 0) continue;
+    if (errno == EINVAL || errno == ENOENT || errno == ENOTDIR) return {};
+    return Errno(errno, "unmount " + target);
+  }
+  return Error(Code::kAborted, "unmount " + target + ": something mounts there again and again");
+}
+
+Result<> UnmountBelow(const std::string& directory) {
+  std::vector<MountInfo> mounts = TRY(ReadMountInfo());
+  std::vector<std::string> targets;
+  for (MountInfo& mount : mounts) {
+    const std::string& at = mount.mountpoint;
+    if (at == directory || at.starts_with(directory + "/")) targets.push_back(std::move(mount.mountpoint));
+  }
+  std::sort(targets.begin(), targets.end(), std::greater<>());  // children before their parents
+  targets.erase(std::unique(targets.begin(), targets.end()), targets.end());
+  for (const std::string& target : targets) TRY(Unmount(target));
+  return {};
+}
+
+Result<bool> IsMountPoint(const std::string& path) {
+  struct statx info;
+  if (statx(AT_FDCWD, path.c_str(), AT_SYMLINK_NOFOLLOW | AT_NO_AUTOMOUNT, 0, &info) != 0) {
+    if (errno == ENOENT || errno == ENOTDIR) return false;
+    return Errno(errno, "stat " + path);
+  }
+  return (info.stx_attributes & STATX_ATTR_MOUNT_ROOT) != 0;
+}
+
+Result<OpenedPath> OpenHostPath(const std::string& path) {
+  OpenedPath out;
+  out.fd = TRY(Open(path, O_PATH));
+  char buffer[4096];
+  ssize_t n = readlink(FdName(out.fd).c_str(), buffer, sizeof buffer);
+  if (n < 0) return Errno(errno, "readlink of " + path);
+  if (n == static_cast<ssize_t>(sizeof buffer)) return Errno(ENAMETOOLONG, "readlink of " + path);
+  out.path.assign(buffer, static_cast<size_t>(n));
+  struct statx info;
+  if (statx(out.fd.get(), "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &info) != 0) return Errno(errno, "stat " + path);
+  out.is_directory = S_ISDIR(info.stx_mode);
+  for (const MountInfo& mount : TRY(ReadMountInfo())) {
+    if (static_cast<uint64_t>(mount.id) != info.stx_mnt_id) continue;
+    out.mount_point = mount.mountpoint;
+    out.shared_group = mount.shared;
+    out.master_group = mount.master;
+  }
+  return out;
+}
+
+}  // namespace crisp::sys

@@ -91,9 +91,9 @@ Json DefaultSeccomp(const SeccompSubject& subject) {
 
 namespace {
 
-constexpr std::array<std::string_view, 9> kActions = {
-    "SCMP_ACT_KILL", "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD", "SCMP_ACT_TRAP", "SCMP_ACT_ERRNO",
-    "SCMP_ACT_TRACE", "SCMP_ACT_ALLOW", "SCMP_ACT_LOG", "SCMP_ACT_NOTIFY"};
+constexpr std::array<std::string_view, 9> kActions = {"SCMP_ACT_KILL",  "SCMP_ACT_KILL_PROCESS", "SCMP_ACT_KILL_THREAD",
+                                                      "SCMP_ACT_TRAP",  "SCMP_ACT_ERRNO",        "SCMP_ACT_TRACE",
+                                                      "SCMP_ACT_ALLOW", "SCMP_ACT_LOG",          "SCMP_ACT_NOTIFY"};
 constexpr std::array<std::string_view, 7> kOperators = {
     "SCMP_CMP_NE", "SCMP_CMP_LT", "SCMP_CMP_LE", "SCMP_CMP_EQ", "SCMP_CMP_GE", "SCMP_CMP_GT", "SCMP_CMP_MASKED_EQ"};
 
@@ -173,7 +173,8 @@ Result<Json> CheckedRule(const Json& rule) {
   }
   TRY(CheckAction(rule, true));
   Json out = {{"names", names}, {"action", rule["action"]}};
-  if (rule.contains("errnoRet") && !rule["errnoRet"].is_null()) out["errnoRet"] = TRY(JsonGet<uint64_t>(rule, "errnoRet"));
+  if (rule.contains("errnoRet") && !rule["errnoRet"].is_null())
+    out["errnoRet"] = TRY(JsonGet<uint64_t>(rule, "errnoRet"));
   Json args = TRY(CheckedArgs(rule));
   if (!args.empty()) out["args"] = std::move(args);
   return out;
@@ -191,7 +192,8 @@ Result<std::vector<std::string>> Architectures(const Json& profile, const Seccom
     std::string arch = TRY(JsonGet<std::string>(entry, "architecture"));
     if (family.empty() || arch != family[0]) continue;
     std::vector<std::string> all = {arch};
-    for (std::string& sub : TRY(JsonGet<std::vector<std::string>>(entry, "subArchitectures"))) all.push_back(std::move(sub));
+    for (std::string& sub : TRY(JsonGet<std::vector<std::string>>(entry, "subArchitectures")))
+      all.push_back(std::move(sub));
     return all;
   }
   return listed;

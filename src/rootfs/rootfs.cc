@@ -19,8 +19,8 @@ namespace {
 std::string WorkDir(const std::string& container_dir) { return container_dir + "/work"; }
 
 // The kernel leaves this mark in the work directory of a volatile overlay and refuses to mount it again, since after a
-// crash the upper directory may be torn (Documentation/filesystems/overlayfs.rst, "Volatile mount"). We mount again only
-// within the same boot (a retry after an error, say), where the page cache is whole.
+// crash the upper directory may be torn (Documentation/filesystems/overlayfs.rst, "Volatile mount"). We mount again
+// only within the same boot (a retry after an error, say), where the page cache is whole.
 Result<> ForgetVolatileMark(const std::string& container_dir) {
   return sys::RemoveTree(WorkDir(container_dir) + "/work/incompat");
 }
@@ -58,7 +58,8 @@ Result<> PrepareRootfs(const Ctx& ctx, const RootfsSpec& spec) {
 Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) {
   TRY(ctx.Check());
   TRY(sys::UnmountBelow(mount_point));
-  if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) return Errno(errno, "rmdir " + mount_point);
+  if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
+    return Errno(errno, "rmdir " + mount_point);
   for (const char* part : {"/upper", "/work", "/empty"}) TRY(sys::RemoveTree(container_dir + part));
   return {};
 }

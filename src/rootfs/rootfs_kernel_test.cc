@@ -107,12 +107,14 @@ class UserTest : public RootfsTest {
   void SetUp() override {
     RootfsTest::SetUp();
     Dir("image/etc");
-    Write(root_ + "/image/etc/passwd",
-          "# comment\n\nroot:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:34::/var/www:/bin/false\n"
-          "twin:x:33:99::/twin:/bin/sh\nnogid:x:40::/x:/x\nhuge:x:4294967296:0::/:/\nneg:x:-1:0::/:/\n"
-          "4294967296:x:0:0::/root:/bin/sh\n0x0:x:0:0::/root:/bin/sh\n-1:x:0:0::/root:/bin/sh\n00:x:0:0::/root:/bin/sh\n"
-          "+:x:0:0::/root:/bin/sh\n3proxy:x:65:65:::\n");
-    Write(root_ + "/image/etc/group", "root:x:0:\nweb:x:34:\nstaff:x:50:web,other\nadm:x:4:other,web\nbig:x:4294967296:web\n");
+    Write(
+        root_ + "/image/etc/passwd",
+        "# comment\n\nroot:x:0:0:root:/root:/bin/sh\nbad line\nweb:x:33:34::/var/www:/bin/false\n"
+        "twin:x:33:99::/twin:/bin/sh\nnogid:x:40::/x:/x\nhuge:x:4294967296:0::/:/\nneg:x:-1:0::/:/\n"
+        "4294967296:x:0:0::/root:/bin/sh\n0x0:x:0:0::/root:/bin/sh\n-1:x:0:0::/root:/bin/sh\n00:x:0:0::/root:/bin/sh\n"
+        "+:x:0:0::/root:/bin/sh\n3proxy:x:65:65:::\n");
+    Write(root_ + "/image/etc/group",
+          "root:x:0:\nweb:x:34:\nstaff:x:50:web,other\nadm:x:4:other,web\nbig:x:4294967296:web\n");
     image_ = sys::Open(root_ + "/image", O_PATH | O_DIRECTORY).value();
   }
   Result<User> Resolve(const UserRequest& request) { return ResolveUser(image_, request); }
@@ -126,10 +128,11 @@ TEST_F(UserTest, FormsOfTheImagesUser) {
     uint32_t uid, gid;
     const char* home;
   };
-  for (const Row& row : {Row{"", 0, 0, "/root"}, Row{"0", 0, 0, "/root"}, Row{"root", 0, 0, "/root"}, Row{"web", 33, 34, "/var/www"},
-                         Row{"33", 33, 34, "/var/www"}, Row{"1000", 1000, 0, "/"}, Row{"1000:100", 1000, 100, "/"},
-                         Row{"web:staff", 33, 50, "/var/www"}, Row{"web:7", 33, 7, "/var/www"}, Row{"1000:staff", 1000, 50, "/"},
-                         Row{"2147483647", 2147483647, 0, "/"}, Row{"3proxy", 65, 65, "/"}}) {
+  for (const Row& row :
+       {Row{"", 0, 0, "/root"}, Row{"0", 0, 0, "/root"}, Row{"root", 0, 0, "/root"}, Row{"web", 33, 34, "/var/www"},
+        Row{"33", 33, 34, "/var/www"}, Row{"1000", 1000, 0, "/"}, Row{"1000:100", 1000, 100, "/"},
+        Row{"web:staff", 33, 50, "/var/www"}, Row{"web:7", 33, 7, "/var/www"}, Row{"1000:staff", 1000, 50, "/"},
+        Row{"2147483647", 2147483647, 0, "/"}, Row{"3proxy", 65, 65, "/"}}) {
     Result<User> user = Image(row.text);
     ASSERT_TRUE(user) << row.text;
     EXPECT_EQ(user->uid, row.uid) << row.text;
@@ -139,9 +142,29 @@ TEST_F(UserTest, FormsOfTheImagesUser) {
 }
 
 TEST_F(UserTest, S16_NumbersThatAreNone) {
-  for (const char* text : {"2147483648", "4294967295", "4294967296", "18446744073709551616", "-1", "+1", "0x0", "00", "01",
-                           "1000:-1", "1000:4294967296", "1000:00", ":5", "1:", ":", "a b", "a\nb", "a/b", "nobody-here",
-                           "web:nogroup", "huge", "neg", "1:2:3"}) {
+  for (const char* text : {"2147483648",
+                           "4294967295",
+                           "4294967296",
+                           "18446744073709551616",
+                           "-1",
+                           "+1",
+                           "0x0",
+                           "00",
+                           "01",
+                           "1000:-1",
+                           "1000:4294967296",
+                           "1000:00",
+                           ":5",
+                           "1:",
+                           ":",
+                           "a b",
+                           "a\nb",
+                           "a/b",
+                           "nobody-here",
+                           "web:nogroup",
+                           "huge",
+                           "neg",
+                           "1:2:3"}) {
     Result<User> user = Image(text);
     ASSERT_FALSE(user) << text;
     EXPECT_EQ(user.error().code(), Code::kInvalidArgument) << text;
@@ -171,9 +194,11 @@ TEST_F(UserTest, TheRequestGoesBeforeTheImage) {
 
 TEST_F(UserTest, S33_SupplementaryGroups) {
   EXPECT_THAT(Image("web")->additional_gids, ElementsAre(4, 34, 50));
-  EXPECT_THAT(Resolve({.supplemental_groups = {1234, 50}, .image_user = "web"})->additional_gids, ElementsAre(4, 34, 50, 1234));
-  EXPECT_THAT(Resolve({.supplemental_groups = {1234}, .merge_image_groups = false, .image_user = "web"})->additional_gids,
-              ElementsAre(34, 1234));
+  EXPECT_THAT(Resolve({.supplemental_groups = {1234, 50}, .image_user = "web"})->additional_gids,
+              ElementsAre(4, 34, 50, 1234));
+  EXPECT_THAT(
+      Resolve({.supplemental_groups = {1234}, .merge_image_groups = false, .image_user = "web"})->additional_gids,
+      ElementsAre(34, 1234));
   EXPECT_THAT(Resolve({.run_as_user = 33, .run_as_group = 7})->additional_gids, ElementsAre(4, 7, 50));
   EXPECT_THAT(Resolve({.run_as_user = 777, .supplemental_groups = {9}})->additional_gids, ElementsAre(0, 9));
 }
@@ -197,9 +222,7 @@ TEST_F(UserTest, S17_HostileFiles) {
     Write(passwd, "");
     ASSERT_EQ(truncate(passwd.c_str(), off_t{10} << 30), 0);
   });
-  replace([&] {
-    Write(passwd, std::string((1 << 20) + 1, '\n'));
-  });
+  replace([&] { Write(passwd, std::string((1 << 20) + 1, '\n')); });
 }
 
 TEST_F(UserTest, S17_ManyLinesCostNothingMuch) {

@@ -38,8 +38,10 @@ Result<IdOrName> ParseIdOrName(std::string_view text, std::string_view what) {
   IdOrName out;
   out.id = ParseId(text);
   if (out.id) return out;
-  bool looks_like_number = AllDigits(text) || text[0] == '-' || text[0] == '+' || text.starts_with("0x") || text.starts_with("0X");
-  bool foreign = std::any_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f || c == '/'; });
+  bool looks_like_number =
+      AllDigits(text) || text[0] == '-' || text[0] == '+' || text.starts_with("0x") || text.starts_with("0X");
+  bool foreign =
+      std::any_of(text.begin(), text.end(), [](unsigned char c) { return c <= ' ' || c == 0x7f || c == '/'; });
   if (looks_like_number) return Invalid(StrCat(what, " ", Quote(text), " is not a number from 0 to ", kIdMax));
   if (foreign || text.size() > 256) return Invalid(StrCat(what, " ", Quote(text), " is not a name"));
   out.name = text;
@@ -81,7 +83,8 @@ Result<std::string> ReadImageFile(sys::BorrowedFd root, const std::string& path)
   if (fstat(found->get(), &info) != 0) return Errno(errno, "stat " + path);
   if (!S_ISREG(info.st_mode)) return Error(Code::kFailedPrecondition, path + " of the image is not a regular file");
   if (info.st_size > static_cast<off_t>(kFileBytesMax)) {
-    return Error(Code::kFailedPrecondition, StrCat(path, " of the image has ", info.st_size, " bytes, more than ", kFileBytesMax));
+    return Error(Code::kFailedPrecondition,
+                 StrCat(path, " of the image has ", info.st_size, " bytes, more than ", kFileBytesMax));
   }
   sys::UniqueFd fd = TRY(sys::Open(StrCat("/proc/self/fd/", found->get()), O_RDONLY | O_NONBLOCK | O_NOCTTY));
   return TRY(sys::ReadAll(fd, kFileBytesMax), path + " of the image");
@@ -110,7 +113,10 @@ std::optional<PasswdEntry> FindPasswd(std::string_view text, const UserText& wan
     auto uid = ParseId(fields[2]), gid = ParseId(fields[3]);
     if (!uid || !gid) return true;
     if (wanted.uid ? *uid != *wanted.uid : fields[0] != wanted.user) return true;
-    found = PasswdEntry{.name = std::string(fields[0]), .home = std::string(fields.size() > 5 ? fields[5] : ""), .uid = *uid, .gid = *gid};
+    found = PasswdEntry{.name = std::string(fields[0]),
+                        .home = std::string(fields.size() > 5 ? fields[5] : ""),
+                        .uid = *uid,
+                        .gid = *gid};
     return false;
   });
   return found;
@@ -192,7 +198,8 @@ Result<User> ResolveUser(sys::BorrowedFd root, const UserRequest& request) {
     user.gid = *gid;
   }
   user.additional_gids.push_back(user.gid);
-  for (int64_t gid : request.supplemental_groups) user.additional_gids.push_back(TRY(CheckedId(gid, "supplemental group")));
+  for (int64_t gid : request.supplemental_groups)
+    user.additional_gids.push_back(TRY(CheckedId(gid, "supplemental group")));
   if (request.merge_image_groups && !user.name.empty()) {
     for (uint32_t gid : GroupsOfMember(groups, user.name)) user.additional_gids.push_back(gid);
   }

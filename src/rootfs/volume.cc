@@ -46,7 +46,8 @@ void CopyXattrs(BorrowedFd from, BorrowedFd to) {
   std::string source = FdName(from), target = FdName(to);
   std::vector<char> names(64 << 10), value(64 << 10);
   ssize_t length = listxattr(source.c_str(), names.data(), names.size());
-  for (ssize_t at = 0; at < length; at += static_cast<ssize_t>(strnlen(&names[static_cast<size_t>(at)], static_cast<size_t>(length - at))) + 1) {
+  for (ssize_t at = 0; at < length;
+       at += static_cast<ssize_t>(strnlen(&names[static_cast<size_t>(at)], static_cast<size_t>(length - at))) + 1) {
     const char* name = &names[static_cast<size_t>(at)];
     ssize_t size = getxattr(source.c_str(), name, value.data(), value.size());
     // Attributes that the volume's file system cannot keep are left out, as cp -a does.
@@ -71,7 +72,8 @@ class Copier {
   Result<> Directory(BorrowedFd from, BorrowedFd to, const std::string& path) {
     TRY(ctx_.Check());
     if (++depth_ > kDepthMax) return Error(Code::kFailedPrecondition, "the volume's directories are nested too deeply");
-    std::unique_ptr<DIR, int (*)(DIR*)> dir(fdopendir(TRY(sys::OpenAt(from, ".", O_RDONLY | O_DIRECTORY)).Release()), closedir);
+    std::unique_ptr<DIR, int (*)(DIR*)> dir(fdopendir(TRY(sys::OpenAt(from, ".", O_RDONLY | O_DIRECTORY)).Release()),
+                                            closedir);
     if (dir == nullptr) return Errno(errno, "list the volume");
     while (dirent* entry = readdir(dir.get())) {
       std::string name = entry->d_name;
@@ -123,10 +125,12 @@ class Copier {
       target[n] = '\0';
       if (symlinkat(target, to.get(), name.c_str()) != 0) return Errno(errno, "symlink");
     } else {
-      if (mknodat(to.get(), name.c_str(), info.st_mode & ~mode_t{07777}, info.st_rdev) != 0) return Errno(errno, "mknod");
+      if (mknodat(to.get(), name.c_str(), info.st_mode & ~mode_t{07777}, info.st_rdev) != 0)
+        return Errno(errno, "mknod");
       if (fchmodat(to.get(), name.c_str(), info.st_mode & 07777, 0) != 0) return Errno(errno, "chmod");
     }
-    if (fchownat(to.get(), name.c_str(), info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0) return Errno(errno, "chown");
+    if (fchownat(to.get(), name.c_str(), info.st_uid, info.st_gid, AT_SYMLINK_NOFOLLOW) != 0)
+      return Errno(errno, "chown");
     timespec times[2] = {info.st_atim, info.st_mtim};
     (void)utimensat(to.get(), name.c_str(), times, AT_SYMLINK_NOFOLLOW);
     return {};

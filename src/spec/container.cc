@@ -63,9 +63,8 @@ Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const
   DevicesPlan devices = TRY(PlanDevices(p));
   resources["devices"] = std::move(devices.rules);
   if (p.policy.pids_max > 0) resources["pids"] = {{"limit", p.policy.pids_max}};
-  Json out = {{"namespaces", TRY(PlanNamespaces(p))},
-              {"cgroupsPath", p.in.cgroups_path},
-              {"resources", std::move(resources)}};
+  Json out = {
+      {"namespaces", TRY(PlanNamespaces(p))}, {"cgroupsPath", p.in.cgroups_path}, {"resources", std::move(resources)}};
   if (!devices.devices.empty()) out["devices"] = std::move(devices.devices);
   if (!root_propagation.empty()) out["rootfsPropagation"] = root_propagation;
   ProcPaths paths = TRY(PlanProcPaths(p));
@@ -116,13 +115,14 @@ Result<int> ParseSignal(const std::string& text) {
     std::string_view name;
     int number;
   };
-  static constexpr std::array<Name, 33> kNames = {{
-      {"HUP", SIGHUP},   {"INT", SIGINT},   {"QUIT", SIGQUIT}, {"ILL", SIGILL},     {"TRAP", SIGTRAP}, {"ABRT", SIGABRT},
-      {"IOT", SIGABRT},  {"BUS", SIGBUS},   {"FPE", SIGFPE},   {"KILL", SIGKILL},   {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},
-      {"USR2", SIGUSR2}, {"PIPE", SIGPIPE}, {"ALRM", SIGALRM}, {"TERM", SIGTERM},   {"STKFLT", SIGSTKFLT},
-      {"CHLD", SIGCHLD}, {"CLD", SIGCHLD},  {"CONT", SIGCONT}, {"STOP", SIGSTOP},   {"TSTP", SIGTSTP}, {"TTIN", SIGTTIN},
-      {"TTOU", SIGTTOU}, {"URG", SIGURG},   {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},   {"VTALRM", SIGVTALRM},
-      {"PROF", SIGPROF}, {"WINCH", SIGWINCH}, {"IO", SIGIO},   {"PWR", SIGPWR},     {"SYS", SIGSYS}}};
+  static constexpr std::array<Name, 33> kNames = {
+      {{"HUP", SIGHUP},   {"INT", SIGINT},       {"QUIT", SIGQUIT},     {"ILL", SIGILL},   {"TRAP", SIGTRAP},
+       {"ABRT", SIGABRT}, {"IOT", SIGABRT},      {"BUS", SIGBUS},       {"FPE", SIGFPE},   {"KILL", SIGKILL},
+       {"USR1", SIGUSR1}, {"SEGV", SIGSEGV},     {"USR2", SIGUSR2},     {"PIPE", SIGPIPE}, {"ALRM", SIGALRM},
+       {"TERM", SIGTERM}, {"STKFLT", SIGSTKFLT}, {"CHLD", SIGCHLD},     {"CLD", SIGCHLD},  {"CONT", SIGCONT},
+       {"STOP", SIGSTOP}, {"TSTP", SIGTSTP},     {"TTIN", SIGTTIN},     {"TTOU", SIGTTOU}, {"URG", SIGURG},
+       {"XCPU", SIGXCPU}, {"XFSZ", SIGXFSZ},     {"VTALRM", SIGVTALRM}, {"PROF", SIGPROF}, {"WINCH", SIGWINCH},
+       {"IO", SIGIO},     {"PWR", SIGPWR},       {"SYS", SIGSYS}}};
   auto unknown = [&] { return Invalid(StrCat("no such signal: ", Quote(text))); };
   auto in_range = [&](int number) -> Result<int> {
     if (number < 1 || number > SIGRTMAX) return unknown();
@@ -139,10 +139,12 @@ Result<int> ParseSignal(const std::string& text) {
   if (name == "RTMIN") return SIGRTMIN;
   if (name == "RTMAX") return SIGRTMAX;
   std::optional<int> offset;
-  if (name.starts_with("RTMIN+") && (offset = ParseInt<int>(std::string_view(name).substr(6))) && *offset >= 0 && *offset <= 30) {
+  if (name.starts_with("RTMIN+") && (offset = ParseInt<int>(std::string_view(name).substr(6))) && *offset >= 0 &&
+      *offset <= 30) {
     return in_range(SIGRTMIN + *offset);
   }
-  if (name.starts_with("RTMAX-") && (offset = ParseInt<int>(std::string_view(name).substr(6))) && *offset >= 0 && *offset <= 30) {
+  if (name.starts_with("RTMAX-") && (offset = ParseInt<int>(std::string_view(name).substr(6))) && *offset >= 0 &&
+      *offset <= 30) {
     return in_range(SIGRTMAX - *offset);
   }
   return unknown();

@@ -18,12 +18,8 @@ Result<> CheckPermissions(const DeviceNode& device) {
 }
 
 Json OciDevice(const DeviceNode& device, const std::string& path) {
-  return {{"path", path},
-          {"type", std::string(1, device.type)},
-          {"major", device.major},
-          {"minor", device.minor},
-          {"fileMode", device.mode & 07777},
-          {"uid", device.uid},
+  return {{"path", path},          {"type", std::string(1, device.type)}, {"major", device.major},
+          {"minor", device.minor}, {"fileMode", device.mode & 07777},     {"uid", device.uid},
           {"gid", device.gid}};
 }
 

@@ -27,13 +27,15 @@ void SortByDepth(std::vector<Json>& mounts) {
   std::stable_sort(mounts.begin(), mounts.end(), [&](const Json& a, const Json& b) { return depth(a) < depth(b); });
 }
 
-// A privileged container may administrate the node; all others see the kernel's file systems read-only (CVE-2023-25809).
+// A privileged container may administrate the node; all others see the kernel's file systems read-only
+// (CVE-2023-25809).
 std::vector<Json> KernelMounts(const Planning& p) {
   std::string access = p.privileged() ? "rw" : "ro";
   return {
       OciMount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}),
       OciMount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
-      OciMount("/dev/pts", "devpts", "devpts", {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}),
+      OciMount("/dev/pts", "devpts", "devpts",
+               {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}),
       OciMount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
       OciMount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}),
       OciMount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access}),
@@ -63,9 +65,7 @@ Result<> Propagate(const Mount& mount, const MountSource* source, Options& optio
   std::string where = StrCat("path ", Quote(mount.host_path), " is mounted on ",
                              Quote(source != nullptr ? source->mount_point : std::string("?")), " but it is not a ");
   switch (mount.propagation) {
-    case Propagation::kPrivate:
-      options.push_back("rprivate");
-      return {};
+    case Propagation::kPrivate: options.push_back("rprivate"); return {};
     case Propagation::kHostToContainer:
       if (source != nullptr && source->propagation == SourcePropagation::kPrivate) {
         return NotHere(StrCat(where, "shared or slave mount"));
@@ -93,9 +93,9 @@ Result<std::string> Access(const Planning& p, const Mount& mount) {
 }
 
 Result<> AddExtraOptions(const Mount& mount, Options& options) {
-  static constexpr std::array<std::string_view, 11> kKnown = {"ro",       "nosuid",   "nodev",      "noexec",
-                                                              "noatime",  "relatime", "nodiratime", "strictatime",
-                                                              "nosymfollow", "sync",  "dirsync"};
+  static constexpr std::array<std::string_view, 11> kKnown = {"ro",          "nosuid",   "nodev",      "noexec",
+                                                              "noatime",     "relatime", "nodiratime", "strictatime",
+                                                              "nosymfollow", "sync",     "dirsync"};
   for (const std::string& option : mount.mount_options) {
     if (std::find(kKnown.begin(), kKnown.end(), option) == kKnown.end()) {
       return Invalid(StrCat("mount ", Quote(mount.container_path), ": unknown option ", Quote(option)));

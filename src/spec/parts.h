@@ -55,7 +55,7 @@ Result<Json> PlanResources(const Resources& resources, const NodeFacts& node, st
 int PlanOomScoreAdj(int64_t wanted, const NodeFacts& node, std::vector<std::string>& warnings);
 // security.cc
 Result<Json> PlanSeccomp(const Planning& p, oci::CapabilitySet capabilities);  // null: unconfined
-Result<std::string> PlanAppArmor(const Planning& p);                          // "": none
+Result<std::string> PlanAppArmor(const Planning& p);                           // "": none
 struct SelinuxLabels {
   std::string process, mount;
 };

@@ -39,8 +39,8 @@ struct NodeFacts {
   bool seccomp = true;
   bool apparmor = false;
   bool selinux = false;
-  std::string apparmor_default_profile;         // for RuntimeDefault; "" = none is loaded
-  std::vector<std::string> apparmor_profiles;   // loaded ones, for Localhost
+  std::string apparmor_default_profile;        // for RuntimeDefault; "" = none is loaded
+  std::vector<std::string> apparmor_profiles;  // loaded ones, for Localhost
 };
 
 struct Rlimit {
@@ -50,12 +50,12 @@ struct Rlimit {
 
 // What the node's owner configured. Defaults are ours.
 struct Policy {
-  bool unprivileged_ports = true;     // net.ipv4.ip_unprivileged_port_start=0 in pod networks
-  bool unprivileged_icmp = true;      // net.ipv4.ping_group_range for everybody in pod networks
-  int64_t shm_bytes = 64 << 20;       // size of a pod's /dev/shm
-  int64_t pids_max = 0;               // per container; 0 = no limit of ours (the kubelet limits the pod)
-  std::vector<Rlimit> rlimits;        // of every container; empty = those of crispd are inherited
-  bool ignore_proc_mount = false;     // always the default masked and read-only paths, whatever the request says
+  bool unprivileged_ports = true;  // net.ipv4.ip_unprivileged_port_start=0 in pod networks
+  bool unprivileged_icmp = true;   // net.ipv4.ping_group_range for everybody in pod networks
+  int64_t shm_bytes = 64 << 20;    // size of a pod's /dev/shm
+  int64_t pids_max = 0;            // per container; 0 = no limit of ours (the kubelet limits the pod)
+  std::vector<Rlimit> rlimits;     // of every container; empty = those of crispd are inherited
+  bool ignore_proc_mount = false;  // always the default masked and read-only paths, whatever the request says
 };
 
 // ---- sandbox ----
@@ -139,8 +139,8 @@ struct ContainerInputs {
   PodFiles files;
   std::vector<MountSource> mount_sources;  // one for each of config.mounts, same order; empty = host paths as asked
   std::vector<VolumeMount> volumes;
-  std::vector<DeviceNode> devices;        // config.devices, expanded
-  std::vector<DeviceNode> host_devices;   // all of the node's, for a privileged container
+  std::vector<DeviceNode> devices;             // config.devices, expanded
+  std::vector<DeviceNode> host_devices;        // all of the node's, for a privileged container
   std::optional<std::string> seccomp_profile;  // text of the Localhost profile file; nullopt: it could not be read
   bool handler_recursive_readonly = false;     // HandlerFeatures::recursive_read_only_mounts
 };

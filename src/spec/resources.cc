@@ -67,7 +67,8 @@ Result<Json> PlanHugepages(const Resources& r, const NodeFacts& node, std::vecto
     } else if (limit.limit == 0) {
       continue;
     } else if (node.hugepage_sizes.empty()) {
-      warnings.push_back(StrCat("this node has no hugetlb controller, ignoring the limit for ", Quote(limit.page_size)));
+      warnings.push_back(
+          StrCat("this node has no hugetlb controller, ignoring the limit for ", Quote(limit.page_size)));
     } else {
       return NotHere(StrCat("this node has no huge pages of size ", Quote(limit.page_size)));
     }
@@ -80,8 +81,10 @@ Result<Json> PlanUnified(const Resources& r, const NodeFacts& node) {
   if (!r.unified.empty() && !node.cgroup_v2) return NotHere("unified cgroup settings need cgroup v2");
   for (const auto& [file, value] : r.unified) {
     // File names of one cgroup directory: "memory.high". Never a path.
-    bool good = !file.empty() && file.find('.') != std::string::npos && file[0] != '.' && file.find("..") == std::string::npos &&
-                file.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") == std::string::npos;
+    bool good = !file.empty() && file.find('.') != std::string::npos && file[0] != '.' &&
+                file.find("..") == std::string::npos &&
+                file.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
+                    std::string::npos;
     if (!good) return Invalid(StrCat("bad name of a unified cgroup setting: ", Quote(file)));
     if (value.find('\0') != std::string::npos) return Invalid(StrCat("unified ", file, ": value contains a NUL"));
     unified[file] = value;
@@ -107,7 +110,8 @@ int PlanOomScoreAdj(int64_t wanted, const NodeFacts& node, std::vector<std::stri
   int score = static_cast<int>(std::clamp<int64_t>(wanted, -1000, 1000));
   bool may_lower = node.capability_bounds & oci::CapabilityBit(*oci::CapabilityNumber("CAP_SYS_RESOURCE"));
   if (may_lower || score >= node.oom_score_adj) return score;
-  warnings.push_back(StrCat("without CAP_SYS_RESOURCE oom_score_adj cannot be ", score, ", using ", node.oom_score_adj));
+  warnings.push_back(
+      StrCat("without CAP_SYS_RESOURCE oom_score_adj cannot be ", score, ", using ", node.oom_score_adj));
   return node.oom_score_adj;
 }
 

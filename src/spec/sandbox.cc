@@ -14,7 +14,8 @@ constexpr size_t kHostnameBytesMax = 64;  // __NEW_UTS_LEN
 bool IsHostname(std::string_view text) {
   if (text.empty() || text.size() > kHostnameBytesMax) return false;
   return std::all_of(text.begin(), text.end(), [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' || c == '_';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '-' || c == '.' ||
+           c == '_';
   });
 }
 
@@ -37,12 +38,17 @@ namespace {
 
 enum class Scope { kNone, kNetwork, kIpc, kUts };
 
-// Those that belong to a namespace (Kubernetes: "Using sysctls in a Kubernetes Cluster"). Everything else is the node's.
+// Those that belong to a namespace (Kubernetes: "Using sysctls in a Kubernetes Cluster"). Everything else is the
+// node's.
 Scope ScopeOf(std::string_view name) {
-  static constexpr std::array<std::string_view, 15> kIpc = {
-      "kernel.shm_rmid_forced", "kernel.shmall",     "kernel.shmmax",      "kernel.shmmni",  "kernel.shm_next_id",
-      "kernel.msgmax",          "kernel.msgmnb",     "kernel.msgmni",      "kernel.msg_next_id", "kernel.sem",
-      "kernel.sem_next_id",     "kernel.auto_msgmni", "fs.mqueue.msg_max", "fs.mqueue.msgsize_max", "fs.mqueue.queues_max"};
+  static constexpr std::array<std::string_view, 15> kIpc = {"kernel.shm_rmid_forced", "kernel.shmall",
+                                                            "kernel.shmmax",          "kernel.shmmni",
+                                                            "kernel.shm_next_id",     "kernel.msgmax",
+                                                            "kernel.msgmnb",          "kernel.msgmni",
+                                                            "kernel.msg_next_id",     "kernel.sem",
+                                                            "kernel.sem_next_id",     "kernel.auto_msgmni",
+                                                            "fs.mqueue.msg_max",      "fs.mqueue.msgsize_max",
+                                                            "fs.mqueue.queues_max"};
   if (name.starts_with("net.")) return Scope::kNetwork;
   if (name.starts_with("fs.mqueue.")) return Scope::kIpc;
   if (std::find(kIpc.begin(), kIpc.end(), name) != kIpc.end()) return Scope::kIpc;
@@ -69,7 +75,8 @@ Result<std::string> SysctlName(std::string_view given) {
   for (std::string_view part : Split(name, '.')) {
     if (part.empty() || part[0] == '/' || part.back() == '/' || part.find("//") != std::string_view::npos) return bad();
     for (unsigned char c : part) {
-      bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '/';
+      bool good = (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' ||
+                  c == '/';
       if (!good) return bad();
     }
   }
@@ -93,9 +100,12 @@ Result<StringMap> PlanSysctls(const SandboxConfig& config, const SandboxPlan& pl
     TRY(CheckSysctlValue(name, value));
     Scope scope = ScopeOf(name);
     if (scope == Scope::kNone) return Invalid(StrCat("sysctl ", name, " is the node's, not the pod's"));
-    if (scope == Scope::kNetwork && plan.host_network) return Invalid(StrCat("sysctl ", name, " is not allowed with the node's network"));
-    if (scope == Scope::kIpc && !plan.own_ipc) return Invalid(StrCat("sysctl ", name, " is not allowed with the node's IPC namespace"));
-    if (scope == Scope::kUts && !plan.own_uts) return Invalid(StrCat("sysctl ", name, " is not allowed with the node's host name"));
+    if (scope == Scope::kNetwork && plan.host_network)
+      return Invalid(StrCat("sysctl ", name, " is not allowed with the node's network"));
+    if (scope == Scope::kIpc && !plan.own_ipc)
+      return Invalid(StrCat("sysctl ", name, " is not allowed with the node's IPC namespace"));
+    if (scope == Scope::kUts && !plan.own_uts)
+      return Invalid(StrCat("sysctl ", name, " is not allowed with the node's host name"));
     if (!out.emplace(name, value).second) return Invalid(StrCat("sysctl ", name, " is given twice"));
   }
   if (plan.host_network) return out;
@@ -132,7 +142,8 @@ Result<std::string> PlanResolvConf(const SandboxConfig& config, const NodeFacts&
 
 }  // namespace
 
-Result<SandboxPlan> PlanSandbox(const SandboxConfig& config, const PodId& id, const NodeFacts& node, const Policy& policy) {
+Result<SandboxPlan> PlanSandbox(const SandboxConfig& config, const PodId& id, const NodeFacts& node,
+                                const Policy& policy) {
   const NamespaceOptions& namespaces = config.security.namespaces;
   if (namespaces.userns_pod) return Error(Code::kUnimplemented, "user namespaces are not supported yet");
   for (NamespaceMode mode : {namespaces.network, namespaces.ipc}) {

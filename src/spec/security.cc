@@ -62,7 +62,8 @@ Result<std::string> PlanAppArmor(const Planning& p) {
     case ProfileType::kLocalhost: break;
   }
   if (profile.localhost_ref.empty()) return Invalid("an AppArmor profile without a name");
-  if (!p.node.apparmor) return NotHere(StrCat("AppArmor profile ", Quote(profile.localhost_ref), ": this node has no AppArmor"));
+  if (!p.node.apparmor)
+    return NotHere(StrCat("AppArmor profile ", Quote(profile.localhost_ref), ": this node has no AppArmor"));
   const auto& loaded = p.node.apparmor_profiles;
   if (std::find(loaded.begin(), loaded.end(), profile.localhost_ref) == loaded.end()) {
     return NotHere(StrCat("AppArmor profile ", Quote(profile.localhost_ref), " is not loaded"));
@@ -77,9 +78,12 @@ Result<SelinuxLabels> PlanSelinux(const Planning& p) {
   if (!asked) options = p.in.sandbox.security.selinux;
   asked = !(options.user + options.role + options.type + options.level).empty();
   if (!asked) return SelinuxLabels{};
-  auto field = [](const std::string& value, const char* fallback) { return value.empty() ? std::string(fallback) : value; };
+  auto field = [](const std::string& value, const char* fallback) {
+    return value.empty() ? std::string(fallback) : value;
+  };
   for (const std::string* each : {&options.user, &options.role, &options.type, &options.level}) {
-    if (each->find_first_of(std::string_view(" \t\n\0", 4)) != std::string::npos) return Invalid(StrCat("bad SELinux label part ", Quote(*each)));
+    if (each->find_first_of(std::string_view(" \t\n\0", 4)) != std::string::npos)
+      return Invalid(StrCat("bad SELinux label part ", Quote(*each)));
   }
   std::string level = field(options.level, "s0");
   std::string user = field(options.user, "system_u");

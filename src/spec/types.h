@@ -102,7 +102,7 @@ struct Mount {
   bool readonly = false, selinux_relabel = false, recursive_readonly = false;
   Propagation propagation = Propagation::kPrivate;
   std::vector<IdMapping> uid_mappings, gid_mappings;
-  std::string image;           // image volume: reference or id
+  std::string image;  // image volume: reference or id
   std::string image_sub_path;
   std::vector<std::string> mount_options;
 };
@@ -143,7 +143,7 @@ struct EnvVar {
 
 struct ContainerConfig {
   ContainerMetadata metadata;
-  std::string image;                 // reference or id as asked
+  std::string image;  // reference or id as asked
   std::string user_specified_image;
   StringMap image_annotations;
   std::vector<std::string> command, args;
@@ -153,11 +153,11 @@ struct ContainerConfig {
   std::vector<Device> devices;
   std::vector<std::string> cdi_devices;
   StringMap labels, annotations;
-  std::string log_path;              // relative to the sandbox's log_directory
+  std::string log_path;  // relative to the sandbox's log_directory
   bool stdin_open = false, stdin_once = false, tty = false;
   Resources resources;
   ContainerSecurity security;
-  int stop_signal = 0;               // kernel's number; 0: the image's, else SIGTERM
+  int stop_signal = 0;  // kernel's number; 0: the image's, else SIGTERM
 };
 
 // A container's user as resolved against the image (ContainerStatus.user).

@@ -36,7 +36,8 @@ bool IsPerContainer(std::string_view name) {
          name == ".lxc" || name == ".lxd-mounts" || name == ".udev";
 }
 
-Result<> Walk(BorrowedFd parent, const std::string& name, const std::string& path, int depth, std::vector<DeviceInfo>& out) {
+Result<> Walk(BorrowedFd parent, const std::string& name, const std::string& path, int depth,
+              std::vector<DeviceInfo>& out) {
   UniqueFd fd = TRY(OpenAt(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   std::unique_ptr<DIR, int (*)(DIR*)> dir(fdopendir(fd.get()), closedir);
   if (dir == nullptr) return Errno(errno, "list " + path);
@@ -48,7 +49,8 @@ Result<> Walk(BorrowedFd parent, const std::string& name, const std::string& pat
     if (fstatat(here.get(), entry->d_name, &info, AT_SYMLINK_NOFOLLOW) != 0) continue;  // gone meanwhile
     std::string full = StrCat(path == "/" ? "" : path, "/", child);
     if (S_ISDIR(info.st_mode) && depth < kDepthMax) {
-      if (Result<> done = Walk(here, std::string(child), full, depth + 1, out); !done && done.error().code() != Code::kNotFound) {
+      if (Result<> done = Walk(here, std::string(child), full, depth + 1, out);
+          !done && done.error().code() != Code::kNotFound) {
         return done;
       }
     }

@@ -15,7 +15,7 @@ struct DeviceInfo {
   std::string path;  // absolute, as found
   char type = 'c';   // 'c' or 'b'
   uint32_t major = 0, minor = 0;
-  mode_t mode = 0;   // permission bits
+  mode_t mode = 0;  // permission bits
   uid_t uid = 0;
   gid_t gid = 0;
 };

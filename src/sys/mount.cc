@@ -194,7 +194,8 @@ Result<OpenedPath> OpenHostPath(const std::string& path) {
   if (n == static_cast<ssize_t>(sizeof buffer)) return Errno(ENAMETOOLONG, "readlink of " + path);
   out.path.assign(buffer, static_cast<size_t>(n));
   struct statx info;
-  if (statx(out.fd.get(), "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &info) != 0) return Errno(errno, "stat " + path);
+  if (statx(out.fd.get(), "", AT_EMPTY_PATH, STATX_TYPE | STATX_MNT_ID, &info) != 0)
+    return Errno(errno, "stat " + path);
   out.is_directory = S_ISDIR(info.stx_mode);
   for (const MountInfo& mount : TRY(ReadMountInfo())) {
     if (static_cast<uint64_t>(mount.id) != info.stx_mnt_id) continue;

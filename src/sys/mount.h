@@ -41,10 +41,10 @@ Result<bool> IsMountPoint(const std::string& path);
 // A path on the node that somebody else named, opened once (S52: the file may be swapped afterwards, the descriptor
 // stays) and what mount it lies on.
 struct OpenedPath {
-  UniqueFd fd;               // O_PATH; symlinks were followed
-  std::string path;          // where it really is, without symlinks
-  std::string mount_point;   // of the mount it lies on
-  int shared_group = 0;      // as in MountInfo
+  UniqueFd fd;              // O_PATH; symlinks were followed
+  std::string path;         // where it really is, without symlinks
+  std::string mount_point;  // of the mount it lies on
+  int shared_group = 0;     // as in MountInfo
   int master_group = 0;
   bool is_directory = false;
 };

@@ -53,7 +53,8 @@ TEST_P(OverlayTest, ShowsTheTopLayerFirst) {
   std::string a = Dir("a"), b = Dir("b"), c = Dir("c"), target = Dir("t");
   Write(a + "/f", "a"), Write(b + "/f", "b"), Write(c + "/f", "c");
   Write(a + "/only-a", "x");
-  OverlaySpec spec{.lower = {a, b, c}, .upper = Dir("u"), .work = Dir("w"), .skip_sync = true, .by_options = GetParam()};
+  OverlaySpec spec{
+      .lower = {a, b, c}, .upper = Dir("u"), .work = Dir("w"), .skip_sync = true, .by_options = GetParam()};
   ASSERT_TRUE(MountOverlay(spec, target));
   EXPECT_EQ(Read(target + "/f"), "c");
   EXPECT_EQ(Read(target + "/only-a"), "x");

@@ -1,0 +1,57 @@
+#include "ctl/client.h"
+
+#include "base/strings.h"
+
+namespace crisp::ctl {
+
+namespace {
+
+constexpr int kMessageBytesMax = 64 << 20;  // an ExecSync answer holds up to 16 MiB of each stream
+
+std::shared_ptr<grpc::Channel> Channel(const std::string& endpoint) {
+  grpc::ChannelArguments arguments;
+  arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
+  // A proxy meant for the web is no way to a socket of this machine.
+  arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
+  std::string target = endpoint.starts_with('/') ? StrCat("unix://", endpoint) : endpoint;
+  if (target.starts_with("tcp://")) target.erase(0, 6);
+  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+}
+
+}  // namespace
+
+Error FromStatus(const grpc::Status& status, const std::string& endpoint) {
+  auto code = static_cast<Code>(status.error_code());
+  std::string message = status.error_message();
+  if (code == Code::kUnavailable && message.find("failed to connect") != std::string::npos) {
+    return Error(code, StrCat("no runtime answers on ", endpoint, " (is crispd running? -r names another endpoint): ",
+                              std::string_view(message).substr(message.rfind("; last error: ") + 1)));
+  }
+  if (code == Code::kUnimplemented) {
+    return Error(code, StrCat("the runtime on ", endpoint, " does not implement this call", message.empty() ? "" : ": ",
+                              message));
+  }
+  if (code == Code::kDeadlineExceeded && message == "Deadline Exceeded") {
+    return Error(code, StrCat("no answer from ", endpoint, " in time (-t gives more)"));
+  }
+  return Error(code, message.empty() ? std::string(CodeName(code)) : message);
+}
+
+Client::Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout)
+    : runtime_endpoint_(std::move(runtime_endpoint)), image_endpoint_(std::move(image_endpoint)), timeout_(timeout) {
+  if (image_endpoint_.empty()) image_endpoint_ = runtime_endpoint_;
+  auto channel = Channel(runtime_endpoint_);
+  auto image_channel = image_endpoint_ == runtime_endpoint_ ? channel : Channel(image_endpoint_);
+  runtime_ = cri::RuntimeService::NewStub(channel);
+  images_ = cri::ImageService::NewStub(image_channel);
+  own_ = ::crisp::v1::Images::NewStub(image_channel);
+}
+
+void Client::SetDeadline(grpc::ClientContext& context, std::chrono::nanoseconds timeout) const {
+  if (timeout == std::chrono::nanoseconds::zero()) timeout = timeout_;
+  if (timeout == kNoTimeout || timeout == std::chrono::nanoseconds::zero()) return;
+  context.set_deadline(std::chrono::system_clock::now() +
+                       std::chrono::duration_cast<std::chrono::microseconds>(timeout));
+}
+
+}  // namespace crisp::ctl

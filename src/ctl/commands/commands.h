@@ -1,0 +1,80 @@
+// What all commands share. Each file of this folder adds its commands to the App; a command's callback puts what is to
+// be done into Session::action, and main() does it once the whole line has been understood.
+// CLI11 is included only here, in the commands and in main.cc: it is a second of compile time each.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <nlohmann/json_fwd.hpp>
+
+#include "base/result.h"
+#include "ctl/client.h"
+#include "ctl/message.h"
+#include "ctl/select.h"
+#include "ctl/table.h"
+
+namespace crisp::ctl {
+
+struct Session {
+  // The exit code; an error is printed and gives 1.
+  std::function<Result<int>()> action;
+  std::unique_ptr<Client> client;  // set before `action` runs
+  Colours colours = Colours::kOff;
+  std::string config_path;  // crispctl.yaml
+  std::chrono::nanoseconds timeout{};
+  bool terminal = false;  // stdout is one
+};
+
+void AddSystemCommands(CLI::App& app, Session& session);      // version, info, runtime-config, …
+void AddConfigCommands(CLI::App& app, Session& session);      // config
+void AddPodCommands(CLI::App& app, Session& session);         // runp, stopp, rmp
+void AddContainerCommands(CLI::App& app, Session& session);   // create, start, run, stop, rm, update, exec
+void AddListCommands(CLI::App& app, Session& session);        // pods, ps, inspectp, inspect
+void AddLogCommands(CLI::App& app, Session& session);         // logs
+void AddImageCommands(CLI::App& app, Session& session);       // images, inspecti, rmi, imagefsinfo, image import/export
+void AddPullCommands(CLI::App& app, Session& session);        // pull
+void AddStatsCommands(CLI::App& app, Session& session);       // stats, statsp
+void AddCompletionCommands(CLI::App& app, Session& session);  // completion
+
+// To stdout, whole.
+void Print(std::string_view text);
+
+// Options of several commands.
+struct OutputOption {
+  std::string text;
+  // kInvalidArgument names the forms.
+  Result<OutputFormat> Get() const;
+};
+// -o/--output json|yaml|table; `fallback` when it is not given.
+void AddOutput(CLI::App& command, OutputOption& output, const char* fallback);
+Result<> PrintMessage(const google::protobuf::Message& message, OutputFormat format);
+// One document as it is, several as a list, as crictl does.
+Result<> PrintStatuses(std::vector<nlohmann::json> statuses, OutputFormat format);
+
+struct AuthOptions {
+  std::string creds;     // USER[:PASSWORD]
+  std::string auth;      // base64
+  std::string username;  // its password is asked from the terminal or read from stdin
+};
+void AddAuth(CLI::App& command, AuthOptions& auth);
+Result<cri::AuthConfig> ToAuth(const AuthOptions& options);
+
+// Does `one` for each; prints each error and goes on. 1 when there was one.
+int ForEach(const std::vector<std::string>& items, const std::function<Result<>(const std::string&)>& one);
+void PrintError(const Error& error);
+
+// Pulls with a progress bar where there is a terminal and the runtime tells, without it otherwise. Returns the image's
+// ref.
+Result<std::string> PullImage(Session& session, const std::string& image, const cri::AuthConfig& auth,
+                              std::chrono::nanoseconds timeout, const cri::PodSandboxConfig* pod);
+// Pulls only what is not there.
+Result<> EnsureImage(Session& session, const std::string& image, const cri::AuthConfig& auth,
+                     std::chrono::nanoseconds timeout, const cri::PodSandboxConfig* pod);
+
+inline constexpr std::chrono::minutes kPodTimeout{4};  // as long as a kubelet waits for a pod
+
+}  // namespace crisp::ctl

@@ -1,0 +1,137 @@
+// stats, statsp: what containers and pods use. CPU is the difference of two readings, where the runtime gives no rate.
+#include <poll.h>
+
+#include <algorithm>
+#include <cstdio>
+#include <map>
+
+#include "base/strings.h"
+#include "ctl/commands/commands.h"
+#include "ctl/format.h"
+
+namespace crisp::ctl {
+
+namespace {
+
+struct StatsOptions {
+  std::string id, pod;
+  std::vector<std::string> labels;
+  OutputOption output;
+  double seconds = 1;
+  bool all = false, watch = false;
+};
+
+// Waits between two readings; nothing to wake us earlier.
+void Pause(double seconds) { poll(nullptr, 0, static_cast<int>(std::clamp(seconds, 0.1, 3600.0) * 1000)); }
+
+std::string Percent(const cri::CpuUsage& now, const cri::CpuUsage* before) {
+  double cores = 0;
+  if (now.has_usage_nano_cores()) {
+    cores = static_cast<double>(now.usage_nano_cores().value()) / 1e9;
+  } else if (before != nullptr && now.timestamp() > before->timestamp()) {
+    double used = static_cast<double>(now.usage_core_nano_seconds().value()) -
+                  static_cast<double>(before->usage_core_nano_seconds().value());
+    cores = std::max(0.0, used / static_cast<double>(now.timestamp() - before->timestamp()));
+  }
+  char text[32];
+  std::snprintf(text, sizeof text, "%.2f", cores * 100);
+  return text;
+}
+
+Result<cri::ListContainerStatsResponse> Containers(Session& session, const StatsOptions& options) {
+  cri::ListContainerStatsRequest request;
+  if (!options.id.empty()) request.mutable_filter()->set_id(options.id);
+  if (!options.pod.empty()) request.mutable_filter()->set_pod_sandbox_id(TRY(FindPod(*session.client, options.pod)));
+  for (const std::string& label : options.labels) {
+    size_t equals = label.find('=');
+    if (equals == std::string::npos) return Error(Code::kInvalidArgument, StrCat("no key=value label: ", Quote(label)));
+    (*request.mutable_filter()->mutable_label_selector())[label.substr(0, equals)] = label.substr(equals + 1);
+  }
+  return session.client->Call(&Client::Runtime::ListContainerStats, request);
+}
+
+std::string ContainerTable(Session& session, const cri::ListContainerStatsResponse& now,
+                           const cri::ListContainerStatsResponse& before) {
+  std::map<std::string, const cri::CpuUsage*> earlier;
+  for (const auto& stats : before.stats()) earlier[stats.attributes().id()] = &stats.cpu();
+  Table table({"CONTAINER", "NAME", "CPU %", "MEM", "DISK", "INODES", "SWAP"});
+  for (const auto& stats : now.stats()) {
+    table.Add(
+        {ShortId(stats.attributes().id()), stats.attributes().metadata().name(),
+         Percent(stats.cpu(), earlier[stats.attributes().id()]), HumanSize(stats.memory().working_set_bytes().value()),
+         HumanSize(stats.writable_layer().used_bytes().value()), StrCat(stats.writable_layer().inodes_used().value()),
+         HumanSize(stats.swap().swap_usage_bytes().value())});
+  }
+  return table.Render(session.colours);
+}
+
+Result<cri::ListPodSandboxStatsResponse> Pods(Session& session, const StatsOptions& options) {
+  cri::ListPodSandboxStatsRequest request;
+  if (!options.id.empty()) request.mutable_filter()->set_id(TRY(FindPod(*session.client, options.id)));
+  return session.client->Call(&Client::Runtime::ListPodSandboxStats, request);
+}
+
+std::string PodTable(Session& session, const cri::ListPodSandboxStatsResponse& now,
+                     const cri::ListPodSandboxStatsResponse& before) {
+  std::map<std::string, const cri::CpuUsage*> earlier;
+  for (const auto& stats : before.stats()) earlier[stats.attributes().id()] = &stats.linux().cpu();
+  Table table({"POD", "POD ID", "CPU %", "MEM"});
+  for (const auto& stats : now.stats()) {
+    table.Add({stats.attributes().metadata().name(), ShortId(stats.attributes().id()),
+               Percent(stats.linux().cpu(), earlier[stats.attributes().id()]),
+               HumanSize(stats.linux().memory().working_set_bytes().value())});
+  }
+  return table.Render(session.colours);
+}
+
+template <class List, class Render>
+Result<int> StatsCommand(Session& session, const StatsOptions& options, List list, Render render) {
+  OutputFormat format = TRY(options.output.Get());
+  auto before = TRY(list(session, options));
+  if (format != OutputFormat::kTable && !options.watch) {
+    TRY(PrintMessage(before, format));
+    return 0;
+  }
+  do {
+    Pause(options.seconds);
+    auto now = TRY(list(session, options));
+    if (options.watch && session.terminal) Print("\033[H\033[2J");
+    if (format == OutputFormat::kTable) {
+      Print(render(session, now, before));
+    } else {
+      TRY(PrintMessage(now, format));
+    }
+    std::fflush(stdout);
+    before = std::move(now);
+  } while (options.watch);
+  return 0;
+}
+
+}  // namespace
+
+void AddStatsCommands(CLI::App& app, Session& session) {
+  auto* stats = app.add_subcommand("stats", "what containers use");
+  auto options = std::make_shared<StatsOptions>();
+  stats->add_option("CONTAINER,--id", options->id, "beginning of the id");
+  stats->add_option("-p,--pod", options->pod, "of this pod");
+  stats->add_option("--label", options->labels, "key=value, repeated")->allow_extra_args(false);
+  stats->add_flag("-a,--all", options->all, "accepted for crictl's sake: only running containers use anything");
+  stats->add_option("-s,--seconds", options->seconds, "time between two readings");
+  stats->add_flag("-w,--watch", options->watch, "again and again");
+  AddOutput(*stats, options->output, "table");
+  stats->callback([=, &session] {
+    session.action = [=, &session] { return StatsCommand(session, *options, Containers, ContainerTable); };
+  });
+
+  auto* statsp = app.add_subcommand("statsp", "what pods use");
+  auto pod_options = std::make_shared<StatsOptions>();
+  statsp->add_option("POD,--id", pod_options->id);
+  statsp->add_option("-s,--seconds", pod_options->seconds, "time between two readings");
+  statsp->add_flag("-w,--watch", pod_options->watch, "again and again");
+  AddOutput(*statsp, pod_options->output, "table");
+  statsp->callback([=, &session] {
+    session.action = [=, &session] { return StatsCommand(session, *pod_options, Pods, PodTable); };
+  });
+}
+
+}  // namespace crisp::ctl

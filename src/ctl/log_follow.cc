@@ -1,0 +1,116 @@
+#include "ctl/log_follow.h"
+
+#include <poll.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+
+#include "base/strings.h"
+#include "sys/fd.h"
+
+namespace crisp::ctl {
+
+namespace {
+
+constexpr int kAskAgainMs = 1000;
+constexpr off_t kTailBlock = 64 << 10;
+
+// Offset of the last `lines` lines of a file: reads backwards, block by block.
+Result<off_t> FindTail(sys::BorrowedFd fd, size_t lines) {
+  struct stat st{};
+  if (fstat(fd.get(), &st) != 0) return Errno(errno, "stat the log");
+  std::string bytes;
+  off_t begin = st.st_size;
+  while (true) {
+    // The byte before the wanted first line is a newline: with it in view the answer is final.
+    size_t offset = TailOffset(bytes, lines);
+    if (begin == 0 || offset > 0) return begin + static_cast<off_t>(offset);
+    off_t step = std::min(begin, std::max<off_t>(kTailBlock, static_cast<off_t>(bytes.size())));
+    std::string block(static_cast<size_t>(step), '\0');
+    ssize_t got = pread(fd.get(), block.data(), block.size(), begin - step);
+    if (got < 0) return Errno(errno, "read the log");
+    block.resize(static_cast<size_t>(got));
+    bytes.insert(0, block);
+    begin -= step;
+  }
+}
+
+Result<> Drain(sys::BorrowedFd fd, LogSelector& selector) {
+  std::array<char, 64 << 10> buffer;
+  while (!selector.done()) {
+    ssize_t got = read(fd.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Errno(errno, "read the log");
+    if (got == 0) return {};
+    selector.Feed(std::string_view(buffer.data(), static_cast<size_t>(got)));
+  }
+  return {};
+}
+
+bool SameFile(sys::BorrowedFd fd, const std::string& path) {
+  struct stat ours{}, named{};
+  if (fstat(fd.get(), &ours) != 0) return false;
+  if (stat(path.c_str(), &named) != 0) return errno == ENOENT;  // between rename and reopen: the old one is still it
+  return ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
+}
+
+// Wakes when something happens in the log's directory.
+class Watch {
+ public:
+  static Result<Watch> Make(const std::string& path) {
+    Watch watch;
+    watch.fd_ = sys::UniqueFd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+    if (!watch.fd_.ok()) return Errno(errno, "inotify_init");
+    std::string dir = path.substr(0, path.rfind('/'));
+    if (inotify_add_watch(watch.fd_.get(), dir.c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
+      return Errno(errno, StrCat("watch ", dir));
+    }
+    return watch;
+  }
+  // True when something happened, false after kAskAgainMs of silence.
+  bool Wait() const {
+    pollfd wanted{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    if (poll(&wanted, 1, kAskAgainMs) <= 0) return false;
+    std::array<char, 4096> events;
+    while (read(fd_.get(), events.data(), events.size()) > 0) {
+    }
+    return true;
+  }
+
+ private:
+  sys::UniqueFd fd_;
+};
+
+}  // namespace
+
+Result<> ReadLog(const LogReading& reading, LogSelector& selector) {
+  sys::UniqueFd file = TRY(sys::Open(reading.path, O_RDONLY | O_NOCTTY));
+  if (reading.tail_lines) {
+    off_t offset = TRY(FindTail(file, *reading.tail_lines));
+    if (lseek(file.get(), offset, SEEK_SET) < 0) return Errno(errno, StrCat("seek in ", reading.path));
+  }
+  TRY(Drain(file, selector));
+  if (!reading.follow) {
+    selector.Finish();
+    return {};
+  }
+  Watch watch = TRY(Watch::Make(reading.path));
+  bool last_round = false;
+  while (!selector.done()) {
+    TRY(Drain(file, selector));
+    if (!SameFile(file, reading.path)) {
+      TRY(Drain(file, selector));  // what came between our last read and the rename
+      file = TRY(sys::Open(reading.path, O_RDONLY | O_NOCTTY));
+      continue;
+    }
+    if (last_round) break;
+    // The writer ends before it tells so: one more round reads all of it.
+    if (!watch.Wait()) last_round = !reading.still_written();
+  }
+  selector.Finish();
+  return {};
+}
+
+}  // namespace crisp::ctl

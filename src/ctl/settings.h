@@ -1,0 +1,24 @@
+// crispctl's own configuration file, in crictl's format: a YAML map of settings that flags and environment override.
+#pragma once
+
+#include <map>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace crisp::ctl {
+
+inline constexpr const char* kSettingsPath = "/etc/crispctl.yaml";
+// runtime-endpoint, image-endpoint, timeout (seconds or a duration), debug: crictl's other keys are kept but not used.
+const std::vector<std::string>& SettingNames();
+
+using Settings = std::map<std::string, std::string>;
+
+// A missing file has no settings. kInvalidArgument: no YAML map of scalars.
+Result<Settings> ReadSettings(const std::string& path);
+Result<Settings> ParseSettings(std::string_view text, std::string_view what);
+Result<> WriteSettings(const std::string& path, const Settings& settings);
+
+}  // namespace crisp::ctl

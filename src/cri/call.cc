@@ -1,0 +1,133 @@
+#include "cri/call.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+
+namespace crisp::cri {
+namespace {
+
+Clock::time_point ToSteady(std::chrono::system_clock::time_point deadline) {
+  using std::chrono::system_clock;
+  system_clock::time_point now = system_clock::now();
+  if (deadline - now > std::chrono::hours(24 * 365)) return Clock::time_point::max();
+  return Clock::now() + std::chrono::duration_cast<Clock::duration>(deadline - now);
+}
+
+grpc::Status ToStatus(const Error& error) { return {static_cast<grpc::StatusCode>(error.code()), error.message()}; }
+
+std::chrono::milliseconds::rep Millis(std::chrono::nanoseconds duration) {
+  return std::chrono::duration_cast<std::chrono::milliseconds>(duration).count();
+}
+
+}  // namespace
+
+Front::Front(Options options)
+    : options_(std::move(options)),
+      quick_({.name = "cri-quick", .threads_max = 8}),
+      verbs_({.name = "cri-verb", .threads_max = options_.verbs_max}),
+      execs_({.name = "cri-exec", .threads_max = options_.execs_max}),
+      pulls_({.name = "cri-pull", .threads_max = options_.pulls_max}) {}
+
+Front::~Front() = default;
+
+Pool* Front::PoolOf(Work work) {
+  switch (work) {
+    case Work::kMemory: return nullptr;
+    case Work::kQuick: return &quick_;
+    case Work::kVerb: return &verbs_;
+    case Work::kExec: return &execs_;
+    case Work::kPull: return &pulls_;
+  }
+  return nullptr;
+}
+
+std::list<Call*>::iterator Front::Enter(Call* call) {
+  auto running = running_.Lock();
+  return running->insert(running->end(), call);
+}
+
+void Front::Leave(std::list<Call*>::iterator place) { running_.Lock()->erase(place); }
+
+size_t Front::ReportSlowCalls() {
+  auto running = running_.Lock();
+  for (Call* call : *running) {
+    Clock::duration age = Clock::now() - call->began_;
+    if (age < call->report_after_) continue;
+    call->report_after_ = std::chrono::duration_cast<std::chrono::milliseconds>(age) * 2;
+    LogWarning("slow call goes on", {{"method", call->method_.name},
+                                     {"object", call->object_},
+                                     {"request", call->ctx_.request_id()},
+                                     {"stage", call->stage_->load(std::memory_order_relaxed)},
+                                     {"running_ms", Millis(age)}});
+  }
+  return running->size();
+}
+
+Call::Call(Front& front, const Method& method, std::string object, std::chrono::system_clock::time_point deadline)
+    : front_(front),
+      method_(method),
+      object_(std::move(object)),
+      report_after_(front.options_.slow_after),
+      ctx_(ToSteady(deadline), stop_.get_token(), StrCat("r", ++front.last_id_)) {
+  ctx_.TrackStage(stage_);
+}
+
+void Call::Start(std::function<Result<>(const Ctx&)> handler) {
+  Pool* pool = front_.PoolOf(method_.work);
+  if (pool == nullptr) return Reply(handler(ctx_));
+  if (!pool->Submit([this, handler = std::move(handler)] { Run(handler); })) {
+    Reply(Error(Code::kResourceExhausted, StrCat("too many ", method_.name, " calls at once")));
+  }
+}
+
+void Call::Run(const std::function<Result<>(const Ctx&)>& handler) {
+  // A call that waited for a thread longer than its caller did.
+  if (Result<> go_on = ctx_.Check(); !go_on) return Reply(std::move(go_on));
+  ctx_.Stage("begun");
+  auto place = front_.Enter(this);
+  Result<> outcome = handler(ctx_);
+  front_.Leave(place);
+  Reply(std::move(outcome));
+}
+
+void Call::Reply(Result<> outcome) {
+  std::chrono::nanoseconds took = Clock::now() - began_;
+  LogReply(outcome, took);
+  int code = outcome ? 0 : static_cast<int>(outcome.error().code());
+  if (front_.options_.observer) front_.options_.observer({method_.name, code, took});
+  // Last: we may be deleted before Send returns.
+  Send(outcome ? grpc::Status::OK : ToStatus(outcome.error()));
+}
+
+void Call::LogReply(const Result<>& outcome, std::chrono::nanoseconds took) const {
+  if (!outcome) {
+    // Not found is the everyday answer of a race that the kubelet expects.
+    LogLevel level = outcome.error().code() == Code::kNotFound ? LogLevel::kInfo : LogLevel::kWarning;
+    Log(level, "call failed",
+        {{"method", method_.name},
+         {"object", object_},
+         {"request", ctx_.request_id()},
+         {"code", CodeName(outcome.error().code())},
+         {"error", outcome.error()},
+         {"ms", Millis(took)}});
+    return;
+  }
+  LogLevel level = method_.chatty ? LogLevel::kDebug : LogLevel::kInfo;
+  if (!LogEnabled(level)) return;
+  Log(level, "call",
+      {{"method", method_.name}, {"object", object_}, {"request", ctx_.request_id()}, {"ms", Millis(took)}});
+}
+
+std::string LogName(std::string object) {
+  constexpr size_t kBytesMax = 200;
+  size_t at = object.find('@');
+  bool userinfo = at != std::string::npos && object.compare(at, 4, "@sha") != 0;
+  if (userinfo || object.find_first_of("?\\") != std::string::npos || object.find("://") != std::string::npos) {
+    return "(not an image reference)";
+  }
+  if (object.size() > kBytesMax) object = object.substr(0, kBytesMax) + "…";
+  return object;
+}
+
+}  // namespace crisp::cri

@@ -1,0 +1,144 @@
+// Call: one CRI call from its arrival to its reply: where it runs, its Ctx, its log record, its status.
+// Unary() adapts a handler `Result<Resp>(const Ctx&, const Req&)` to gRPC's callback API; services consist of such
+// handlers only and know nothing of reactors.
+#pragma once
+
+#include <grpcpp/server_context.h>
+#include <grpcpp/support/server_callback.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <list>
+#include <string>
+
+#include "base/context.h"
+#include "base/synchronized.h"
+#include "cri/pool.h"
+
+namespace crisp::cri {
+
+// Which threads a call may hold. kMemory answers from memory on gRPC's own thread and must never block.
+enum class Work { kMemory, kQuick, kVerb, kExec, kPull };
+
+struct Method {
+  const char* name;
+  Work work;
+  bool chatty;  // the kubelet polls it: logged at debug level only
+};
+
+// What is told about a finished call, to metrics.
+struct CallRecord {
+  const char* method;
+  int code;  // gRPC status code
+  std::chrono::nanoseconds took;
+};
+
+class Call;
+
+// What all calls of the daemon share. Outlives the gRPC server. Threading: any thread.
+class Front {
+ public:
+  struct Options {
+    std::function<void(const CallRecord&)> observer;  // called after each reply, on the call's thread
+    std::chrono::milliseconds slow_after{5'000};
+    int verbs_max = 64, execs_max = 256, pulls_max = 32;
+  };
+  explicit Front(Options options);
+  ~Front();
+
+  // Logs each call that has been running longer than `slow_after`, with its stage, once per doubling of its age.
+  // To be called about once a second. Returns how many are running in the pools.
+  size_t ReportSlowCalls();
+
+ private:
+  friend class Call;
+  Pool* PoolOf(Work work);
+  std::list<Call*>::iterator Enter(Call* call);
+  void Leave(std::list<Call*>::iterator place);
+
+  const Options options_;
+  Synchronized<std::list<Call*>> running_;  // guards the pointers: a call leaves before it is destroyed
+  std::atomic<uint64_t> last_id_{0};
+  Pool quick_, verbs_, execs_, pulls_;
+};
+
+// The bookkeeping of one call, without the reactor that talks to gRPC.
+class Call {
+ public:
+  Call(Front& front, const Method& method, std::string object, std::chrono::system_clock::time_point deadline);
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+  virtual ~Call() = default;
+
+  // Runs `handler` where the method's work belongs, then logs and sends its outcome.
+  void Start(std::function<Result<>(const Ctx&)> handler);
+
+ protected:
+  // Ends the call towards gRPC, which may delete it before this returns.
+  virtual void Send(const grpc::Status& status) = 0;
+  void Cancel() { stop_.request_stop(); }
+
+ private:
+  friend class Front;
+  void Run(const std::function<Result<>(const Ctx&)>& handler);
+  void Reply(Result<> outcome);
+  void LogReply(const Result<>& outcome, std::chrono::nanoseconds took) const;
+
+  Front& front_;
+  const Method& method_;
+  const std::string object_;  // ids and names for the log; never a body
+  const Clock::time_point began_ = Clock::now();
+  std::chrono::milliseconds report_after_;
+  std::stop_source stop_;
+  const Ctx::StagePlace stage_ = std::make_shared<std::atomic<const char*>>("queued");
+  Ctx ctx_;
+};
+
+// Belongs to itself: OnDone, gRPC's last word, deletes it.
+class UnaryCall final : public grpc::ServerUnaryReactor, public Call {
+ public:
+  using Call::Call;
+
+ private:
+  void Send(const grpc::Status& status) override { Finish(status); }
+  void OnCancel() override { Cancel(); }
+  void OnDone() override { delete this; }
+};
+
+// The object a request is about, for the log.
+template <class Req>
+std::string ObjectOf(const Req& request) {
+  if constexpr (requires { request.container_id(); }) {
+    return request.container_id();
+  } else if constexpr (requires {
+                         request.config().metadata();
+                         request.pod_sandbox_id();
+                       }) {
+    return request.pod_sandbox_id() + "/" + request.config().metadata().name();
+  } else if constexpr (requires { request.config().metadata().namespace_(); }) {
+    return request.config().metadata().namespace_() + "/" + request.config().metadata().name();
+  } else if constexpr (requires { request.pod_sandbox_id(); }) {
+    return request.pod_sandbox_id();
+  } else if constexpr (requires { request.image().image(); }) {
+    return request.image().image();
+  } else {
+    return {};
+  }
+}
+// `object` fit for the log: short, and without what might be a secret in an image reference (user:password@host,
+// ?query).
+std::string LogName(std::string object);
+
+template <class Req, class Resp, class Handler>
+grpc::ServerUnaryReactor* Unary(Front& front, const Method& method, grpc::CallbackServerContext* context,
+                                const Req* request, Resp* response, Handler handler) {
+  auto* call = new UnaryCall(front, method, LogName(ObjectOf(*request)), context->deadline());
+  call->Start([request, response, handler = std::move(handler)](const Ctx& ctx) -> Result<> {
+    *response = TRY(handler(ctx, *request));
+    return {};
+  });
+  return call;
+}
+
+}  // namespace crisp::cri

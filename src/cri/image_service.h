@@ -1,0 +1,43 @@
+// CRI's ImageService over image::Service. Threading: any thread (gRPC's). Everything in Deps outlives the service.
+#pragma once
+
+#include "cri/v1/api.grpc.pb.h"
+
+#include "cri/call.h"
+#include "cri/disk_usage.h"
+#include "image/service.h"
+
+namespace crisp::cri {
+
+namespace v1 = ::runtime::v1;
+
+class ImageService final : public v1::ImageService::CallbackService {
+ public:
+  struct Deps {
+    Front& front;
+    image::Service& images;
+  };
+  // `containers_dir` holds the containers' writable layers: ImageFsInfo's container_filesystems.
+  ImageService(Deps deps, std::string containers_dir) : deps_(deps), containers_(std::move(containers_dir)) {}
+
+  grpc::ServerUnaryReactor* ListImages(grpc::CallbackServerContext* context, const v1::ListImagesRequest* request,
+                                       v1::ListImagesResponse* response) override;
+  grpc::ServerUnaryReactor* ImageStatus(grpc::CallbackServerContext* context, const v1::ImageStatusRequest* request,
+                                        v1::ImageStatusResponse* response) override;
+  grpc::ServerUnaryReactor* PullImage(grpc::CallbackServerContext* context, const v1::PullImageRequest* request,
+                                      v1::PullImageResponse* response) override;
+  grpc::ServerUnaryReactor* RemoveImage(grpc::CallbackServerContext* context, const v1::RemoveImageRequest* request,
+                                        v1::RemoveImageResponse* response) override;
+  grpc::ServerUnaryReactor* ImageFsInfo(grpc::CallbackServerContext* context, const v1::ImageFsInfoRequest* request,
+                                        v1::ImageFsInfoResponse* response) override;
+
+ private:
+  Result<v1::ListImagesResponse> List(const v1::ListImagesRequest& request) const;
+  Result<v1::ImageStatusResponse> StatusOf(const v1::ImageStatusRequest& request) const;
+  Result<v1::ImageFsInfoResponse> FsInfo(const Ctx& ctx);
+
+  const Deps deps_;
+  DiskUsage containers_;
+};
+
+}  // namespace crisp::cri

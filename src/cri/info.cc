@@ -1,0 +1,96 @@
+#include "cri/info.h"
+
+#include "base/json.h"
+#include "sys/file.h"
+
+namespace crisp::cri {
+namespace {
+
+Json ParseOrNull(const std::string& text, const char* what) {
+  Result<Json> parsed = ParseJson(text, what);
+  return parsed ? *std::move(parsed) : Json();
+}
+
+Json SandboxConfigJson(const spec::SandboxConfig& config) {
+  return {{"metadata",
+           {{"name", config.metadata.name},
+            {"uid", config.metadata.uid},
+            {"namespace", config.metadata.pod_namespace},
+            {"attempt", config.metadata.attempt}}},
+          {"hostname", config.hostname},
+          {"log_directory", config.log_directory},
+          {"dns_config",
+           {{"servers", config.dns_servers}, {"searches", config.dns_searches}, {"options", config.dns_options}}},
+          {"labels", config.labels},
+          {"annotations", config.annotations},
+          {"linux", {{"cgroup_parent", config.cgroup_parent}, {"sysctls", config.sysctls}}}};
+}
+
+Json ContainerConfigJson(const spec::ContainerConfig& config) {
+  Json mounts = Json::array();
+  for (const spec::Mount& mount : config.mounts) {
+    mounts.push_back(
+        {{"container_path", mount.container_path}, {"host_path", mount.host_path}, {"readonly", mount.readonly}});
+  }
+  return {{"metadata", {{"name", config.metadata.name}, {"attempt", config.metadata.attempt}}},
+          {"image", {{"image", config.image}, {"user_specified_image", config.user_specified_image}}},
+          {"command", config.command},
+          {"args", config.args},
+          {"working_dir", config.working_dir},
+          {"mounts", std::move(mounts)},
+          {"labels", config.labels},
+          {"annotations", config.annotations},
+          {"log_path", config.log_path},
+          {"stdin", config.stdin_open},
+          {"stdin_once", config.stdin_once},
+          {"tty", config.tty}};
+}
+
+}  // namespace
+
+Info SandboxInfo(const pod::SandboxStatus& sandbox) {
+  Json info = {{"pid", sandbox.shim_pid},
+               {"sandboxID", sandbox.id.str()},
+               {"processStatus", sandbox.state == pod::SandboxState::kReady ? "running" : "stopped"},
+               {"netNamespace", sandbox.netns_path},
+               {"netNamespaceClosed", sandbox.state != pod::SandboxState::kReady},
+               {"runtimeHandler", sandbox.config.runtime_handler},
+               {"cniResult", ParseOrNull(sandbox.network_result, "CNI result")},
+               {"config", SandboxConfigJson(sandbox.config)}};
+  return {{"info", DumpJson(info)}};
+}
+
+Info ContainerInfo(const pod::ContainerStatus& container) {
+  Json info = {{"pid", container.pid},
+               {"sandboxID", container.pod.str()},
+               {"bundle", container.bundle_dir},
+               {"rootfs", container.rootfs_dir},
+               {"cgroupPath", container.cgroup_path},
+               {"imageDigestRef", container.image_digest_ref},
+               {"config", ContainerConfigJson(container.config)},
+               {"runtimeSpec", nullptr}};
+  if (Result<std::string> spec = sys::ReadFile(container.bundle_dir + "/config.json")) {
+    info["runtimeSpec"] = ParseOrNull(*spec, "config.json");
+  }
+  return {{"info", DumpJson(info)}};
+}
+
+Info ImageInfo(const image::Image& image) {
+  const image::ImageConfig& config = image.config;
+  size_t slash = image.platform.find('/');
+  Json spec = {{"architecture", slash == std::string::npos ? "" : image.platform.substr(slash + 1)},
+               {"os", image.platform.substr(0, slash)},
+               {"config",
+                {{"User", config.user},
+                 {"Env", config.env},
+                 {"Entrypoint", config.entrypoint},
+                 {"Cmd", config.cmd},
+                 {"WorkingDir", config.working_dir},
+                 {"Volumes", config.volumes},
+                 {"StopSignal", config.stop_signal},
+                 {"Labels", config.labels}}},
+               {"rootfs", {{"type", "layers"}, {"diff_ids", image.diff_ids}}}};
+  return {{"info", DumpJson({{"imageSpec", std::move(spec)}, {"layers", image.layer_dirs}})}};
+}
+
+}  // namespace crisp::cri

@@ -1,0 +1,49 @@
+// Pool: threads for calls that block. It grows up to its limit when work waits and shrinks after some idle seconds, so
+// that an idle daemon keeps no threads and their stacks.
+// Threading: Submit from any thread. The destructor runs what is queued, waits for it, and then for the threads.
+#pragma once
+
+#include <chrono>
+#include <condition_variable>
+#include <deque>
+#include <functional>
+
+#include "base/synchronized.h"
+
+namespace crisp::cri {
+
+class Pool {
+ public:
+  struct Options {
+    const char* name = "pool";  // of the threads, at most 15 characters
+    int threads_max = 4;
+    size_t queue_max = 1024;  // waiting work beyond the busy threads
+    std::chrono::milliseconds idle{5'000};
+  };
+  explicit Pool(const Options& options) : options_(options) {}
+  Pool(const Pool&) = delete;
+  Pool& operator=(const Pool&) = delete;
+  ~Pool();
+
+  // False when the queue is full, or no thread could be started: the work was not taken.
+  bool Submit(std::function<void()> work);
+  int threads() const { return state_.Lock()->threads; }
+
+ private:
+  struct State {
+    std::deque<std::function<void()>> queue;
+    int threads = 0;
+    int idle = 0;
+    bool closing = false;
+  };
+  bool StartThread();
+  void Work();
+  // The next piece of work; an empty function when this thread shall end (it is no longer counted then).
+  std::function<void()> Next();
+
+  const Options options_;
+  Synchronized<State> state_;
+  std::condition_variable work_ready_, thread_ended_;
+};
+
+}  // namespace crisp::cri

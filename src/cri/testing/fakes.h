@@ -1,0 +1,278 @@
+// Stand-ins that behave: a manager that keeps pods and containers in maps and follows the contract of pod/manager.h
+// (unknown ids, states, filters), and image, network, runtime and cgroup parts with just enough life for the services.
+#pragma once
+
+#include <algorithm>
+#include <map>
+
+#include "base/time.h"
+#include "cgroup/cgroup.h"
+#include "image/service.h"
+#include "network/network.h"
+#include "pod/manager.h"
+#include "runtime/runtime.h"
+
+namespace crisp::cri {
+
+inline bool HasLabels(const spec::StringMap& labels, const spec::StringMap& wanted) {
+  return std::ranges::all_of(wanted, [&](const auto& w) {
+    auto found = labels.find(w.first);
+    return found != labels.end() && found->second == w.second;
+  });
+}
+
+class FakeManager : public pod::Manager {
+ public:
+  Result<> Recover(const Ctx&) override { return {}; }
+  void Sweep(const Ctx&) override {}
+
+  Result<PodId> RunSandbox(const Ctx&, const spec::SandboxConfig& config) override {
+    auto state = state_.Lock();
+    pod::SandboxStatus status;
+    status.id = PodId::Random();
+    status.config = config;
+    status.state = pod::SandboxState::kReady;
+    status.created_at = UnixNanosNow();
+    status.ips = {"10.0.0.2", "fd00::2"};
+    PodId id = status.id;
+    state->sandboxes[id.str()] = status;
+    return id;
+  }
+  Result<> StopSandbox(const Ctx&, const std::string& id) override {
+    auto state = state_.Lock();
+    auto found = state->sandboxes.find(id);
+    if (found != state->sandboxes.end()) found->second.state = pod::SandboxState::kNotReady;
+    return {};
+  }
+  Result<> RemoveSandbox(const Ctx&, const std::string& id) override {
+    state_.Lock()->sandboxes.erase(id);
+    return {};
+  }
+  Result<ContainerId> CreateContainer(const Ctx&, const std::string& pod,
+                                      const spec::ContainerConfig& config) override {
+    auto state = state_.Lock();
+    auto sandbox = state->sandboxes.find(pod);
+    if (sandbox == state->sandboxes.end()) return Error(Code::kNotFound, "pod sandbox " + pod + " not found");
+    pod::ContainerStatus status;
+    status.id = ContainerId::Random();
+    status.pod = sandbox->second.id;
+    status.config = config;
+    status.created_at = UnixNanosNow();
+    status.image_id = "sha256:" + std::string(64, 'a');
+    status.resources = config.resources;
+    status.user = spec::ContainerUser{.uid = 7, .gid = 8, .supplemental_groups = {8, 9}};
+    ContainerId id = status.id;
+    state->containers[id.str()] = status;
+    return id;
+  }
+  Result<> StartContainer(const Ctx&, const std::string& id) override {
+    return Change(id, [](pod::ContainerStatus& status) { status.state = pod::ContainerState::kRunning; });
+  }
+  Result<> StopContainer(const Ctx&, const std::string& id, std::chrono::seconds) override {
+    (void)Change(id, [](pod::ContainerStatus& status) { status.state = pod::ContainerState::kExited; });
+    return {};
+  }
+  Result<> RemoveContainer(const Ctx&, const std::string& id) override {
+    state_.Lock()->containers.erase(id);
+    return {};
+  }
+  Result<> UpdateResources(const Ctx&, const std::string& id, const spec::Resources& resources,
+                           const spec::StringMap&) override {
+    return Change(id, [&](pod::ContainerStatus& status) { status.resources = resources; });
+  }
+  Result<> ReopenLog(const Ctx&, const std::string& id) override {
+    return Change(id, [](pod::ContainerStatus&) {});
+  }
+  // `cmd` is taken for what it says: "echo X", "sleep" (until the timeout or the caller's end), "false".
+  Result<pod::ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
+                                   std::chrono::seconds timeout) override {
+    TRY(Change(id, [](pod::ContainerStatus&) {}));
+    if (cmd[0] == "echo") return pod::ExecOutput{.out = cmd[1] + "\n", .err = {}, .exit_code = 0};
+    if (cmd[0] == "false") return pod::ExecOutput{.out = {}, .err = "no\n", .exit_code = 1};
+    Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
+    std::mutex mutex;
+    std::condition_variable_any ended;
+    std::unique_lock lock(mutex);
+    ++sleeping;
+    if (bounded.deadline() == Clock::time_point::max()) {
+      ended.wait(lock, bounded.stop(), [] { return false; });
+    } else {
+      ended.wait_until(lock, bounded.stop(), bounded.deadline(), [] { return false; });
+    }
+    --sleeping;
+    return bounded.Check() ? Error(Code::kInternal, "woke up too early") : std::move(bounded.Check()).error();
+  }
+  Result<pod::SandboxRef> GetSandbox(const std::string& id) const override {
+    auto state = state_.Lock();
+    auto found = state->sandboxes.find(id);
+    if (found == state->sandboxes.end()) return Error(Code::kNotFound, "pod sandbox " + id + " not found");
+    return std::make_shared<const pod::SandboxStatus>(found->second);
+  }
+  Result<pod::ContainerRef> GetContainer(const std::string& id) const override {
+    auto state = state_.Lock();
+    auto found = state->containers.find(id);
+    if (found == state->containers.end()) return Error(Code::kNotFound, "container " + id + " not found");
+    return std::make_shared<const pod::ContainerStatus>(found->second);
+  }
+  std::vector<pod::SandboxRef> ListSandboxes(const pod::SandboxFilter& filter) const override {
+    auto state = state_.Lock();
+    std::vector<pod::SandboxRef> out;
+    for (const auto& [id, status] : state->sandboxes) {
+      if (!filter.id.empty() && id != filter.id) continue;
+      if (filter.state && *filter.state != status.state) continue;
+      if (!HasLabels(status.config.labels, filter.labels)) continue;
+      out.push_back(std::make_shared<const pod::SandboxStatus>(status));
+    }
+    return out;
+  }
+  std::vector<pod::ContainerRef> ListContainers(const pod::ContainerFilter& filter) const override {
+    auto state = state_.Lock();
+    std::vector<pod::ContainerRef> out;
+    for (const auto& [id, status] : state->containers) {
+      if (!filter.id.empty() && id != filter.id) continue;
+      if (!filter.pod.empty() && status.pod.str() != filter.pod) continue;
+      if (filter.state && *filter.state != status.state) continue;
+      if (!HasLabels(status.config.labels, filter.labels)) continue;
+      out.push_back(std::make_shared<const pod::ContainerStatus>(status));
+    }
+    return out;
+  }
+
+  std::atomic<int> sleeping{0};
+
+ private:
+  template <class F>
+  Result<> Change(const std::string& id, F change) {
+    auto state = state_.Lock();
+    auto found = state->containers.find(id);
+    if (found == state->containers.end()) return Error(Code::kNotFound, "container " + id + " not found");
+    change(found->second);
+    return {};
+  }
+  struct State {
+    std::map<std::string, pod::SandboxStatus> sandboxes;
+    std::map<std::string, pod::ContainerStatus> containers;
+  };
+  Synchronized<State> state_;
+};
+
+class FakeImages : public image::Service {
+ public:
+  Result<image::ImageRef> Pull(const Ctx& ctx, const std::string& reference, const image::Credentials& credentials,
+                               const ProgressFn& progress) override {
+    TRY(ctx.Check());
+    if (reference.find("missing") != std::string::npos) return Error(Code::kNotFound, reference + " is not there");
+    if (reference.find("private") != std::string::npos && credentials.password != "open sesame") {
+      return Error(Code::kUnauthenticated, reference + ": the registry wants credentials");
+    }
+    if (progress) progress({{.layer = "sha256:1", .bytes_done = 5, .bytes_total = 5}});
+    auto image = std::make_shared<image::Image>();
+    image->id = "sha256:" + std::string(64, 'a');
+    image->repo_tags = {reference};
+    image->size_bytes = 1234;
+    image->config.user = "1002:5";
+    image->platform = "linux/amd64";
+    image_.Lock()->operator=(image);
+    return image::ImageRef(image);
+  }
+  Result<image::ImageRef> Find(const std::string& reference) const override {
+    auto image = image_.Lock();
+    if (*image && ((*image)->id == reference || (*image)->repo_tags[0] == reference)) return *image;
+    return image::ImageRef();
+  }
+  std::vector<image::ImageRef> List() const override {
+    auto image = image_.Lock();
+    if (!*image) return {};
+    return {*image};
+  }
+  Result<> Remove(const std::string&) override {
+    image_.Lock()->reset();
+    return {};
+  }
+  Result<> Untag(const std::string&) override { return {}; }
+  Result<> Lease(const std::string&, const std::string&) override { return {}; }
+  Result<> Release(const std::string&) override { return {}; }
+  Result<> KeepOnly(const std::vector<std::string>&) override { return {}; }
+  Result<std::vector<image::ImageRef>> Import(const Ctx&, const std::string& path, const std::string&) override {
+    return Error(Code::kNotFound, path);
+  }
+  Result<> Export(const Ctx&, const std::string& reference, const std::string&) override {
+    return Error(Code::kNotFound, reference);
+  }
+  Result<image::FsUsage> Usage() const override {
+    return image::FsUsage{.mountpoint = "/", .used_bytes = 42, .inodes_used = 7};
+  }
+
+ private:
+  Synchronized<image::ImageRef> image_;
+};
+
+class FakeNetwork : public network::Network {
+ public:
+  Result<network::PodNetwork> Setup(const Ctx&, const network::PodNetworkRequest&) override {
+    return network::PodNetwork();
+  }
+  Result<network::PodNetwork> Get(const PodId&) const override { return network::PodNetwork(); }
+  Result<> Teardown(const Ctx&, const PodId&) override { return {}; }
+  Result<int> KeepOnly(const Ctx&, const std::vector<PodId>&) override { return 0; }
+  Result<> AfterReboot(const Ctx&) override { return {}; }
+  network::NetworkStatus Status() const override {
+    return {.ready = false, .reason = "NetworkPluginNotReady", .message = "no network in /nowhere"};
+  }
+  Result<> SetPodCidr(const std::string& cidr) override {
+    if (cidr.find('/') == std::string::npos) return Error(Code::kInvalidArgument, cidr + " is no subnet");
+    pod_cidr = cidr;
+    return {};
+  }
+  std::string pod_cidr;
+};
+
+class FakeRuntime : public runtime::Runtime {
+ public:
+  bool HasHandler(const std::string& name) const override { return name == "runc" || name == "crun"; }
+  std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
+    return {{"runc", {.recursive_read_only_mounts = true}}, {"crun", {}}};
+  }
+  Result<runtime::PodNamespaces> StartPod(const Ctx&, const runtime::PodSpec&) override { return Never(); }
+  Result<runtime::PodNamespaces> ReconnectPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
+  Result<> StopPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
+  Result<runtime::Started> StartContainer(const Ctx&, const PodId&, const runtime::ContainerSpec&) override {
+    return Never();
+  }
+  Result<> Signal(const Ctx&, const PodId&, const ContainerId&, int) override { return Never(); }
+  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId&, const std::string&) override {
+    return Never();
+  }
+  Result<> UpdateContainer(const Ctx&, const ContainerId&, const std::string&, const std::string&) override {
+    return Never();
+  }
+  Result<> ReopenLog(const Ctx&, const PodId&, const ContainerId&) override { return Never(); }
+  Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId&, const std::string&,
+                                           const runtime::ExecSpec&, std::chrono::seconds, size_t) override {
+    return Never();
+  }
+
+ private:
+  static Error Never() { return Error(Code::kInternal, "the services do not call this"); }
+};
+
+class FakeCgroups : public cgroup::Cgroups {
+ public:
+  bool unified() const override { return false; }
+  cgroup::Driver driver() const override { return cgroup::Driver::kCgroupfs; }
+  const std::vector<std::string>& controllers() const override { return none_; }
+  Result<cgroup::Location> Place(const std::string&, const std::string&) const override { return cgroup::Location(); }
+  Result<> Create(const std::string&) override { return {}; }
+  Result<> Remove(const Ctx&, const std::string&) override { return {}; }
+  Result<> Kill(const Ctx&, const std::string&) override { return {}; }
+  Result<std::vector<pid_t>> Processes(const std::string&) const override { return std::vector<pid_t>(); }
+  std::vector<std::string> OomEventFiles(const std::string&) const override { return {}; }
+  std::vector<std::string> HugepageSizes() const override { return {}; }
+  bool HasController(const std::string&) const override { return false; }
+  bool SwapAccounting() const override { return false; }
+
+ private:
+  std::vector<std::string> none_;
+};
+
+}  // namespace crisp::cri

@@ -1,0 +1,115 @@
+#include "daemon/assembly.h"
+
+#include <unistd.h>
+
+#include <filesystem>
+
+#include "base/json.h"
+#include "base/log.h"
+#include "sys/file.h"
+
+namespace crisp::daemon {
+namespace {
+
+// A program of ours: beside crispd, else by its name in PATH.
+std::string FindSibling(const char* name) {
+  std::error_code error;
+  std::filesystem::path self = std::filesystem::read_symlink("/proc/self/exe", error);
+  if (error) return name;
+  std::filesystem::path sibling = self.parent_path() / name;
+  return access(sibling.c_str(), X_OK) == 0 ? sibling.string() : name;
+}
+
+bool IsInPath(const std::string& binary) {
+  if (binary.find('/') != std::string::npos) return access(binary.c_str(), X_OK) == 0;
+  const char* path = getenv("PATH");
+  for (std::string_view dir : Split(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin", ':')) {
+    if (!dir.empty() && access(StrCat(dir, "/", binary).c_str(), X_OK) == 0) return true;
+  }
+  return false;
+}
+
+}  // namespace
+
+image::ServiceOptions ImageOptions(const Config& config) {
+  image::ServiceOptions options;
+  options.root_dir = config.root_dir;
+  options.certs_dir = config.registry_certs_dir;
+  if (options.certs_dir.empty()) {
+    options.certs_dir = "/etc/crisp/certs.d";
+    if (!sys::Exists(options.certs_dir) && sys::Exists("/etc/containerd/certs.d")) {
+      options.certs_dir = "/etc/containerd/certs.d";
+    }
+  }
+  options.docker_config = config.registry_docker_config;
+  options.pinned = config.images_pinned;
+  options.layers_parallel_max = static_cast<int>(config.images_parallel_layers);
+  return options;
+}
+
+std::string FallbackConflist(const Config& config) {
+  bool v6 = config.network_fallback_subnet.find(':') != std::string::npos;
+  Json bridge = {{"type", "bridge"},
+                 {"bridge", config.network_fallback_bridge},
+                 {"isGateway", true},
+                 {"ipMasq", true},
+                 {"hairpinMode", true},
+                 {"ipam",
+                  {{"type", "host-local"},
+                   {"dataDir", config.state_dir + "/networks"},
+                   {"ranges", {{{{"subnet", config.network_fallback_subnet}}}}},
+                   {"routes", {{{"dst", v6 ? "::/0" : "0.0.0.0/0"}}}}}}};
+  Json portmap = {{"type", "portmap"}, {"capabilities", {{"portMappings", true}}}};
+  return DumpJson({{"cniVersion", "1.0.0"}, {"name", "crisp"}, {"plugins", {std::move(bridge), std::move(portmap)}}});
+}
+
+network::NetworkOptions NetworkOptions(const Config& config) {
+  network::NetworkOptions options;
+  options.state_dir = config.state_dir;
+  options.netns_dir = config.netns_dir.empty() ? config.state_dir + "/netns" : config.netns_dir;
+  options.conf_dir = config.cni_conf_dir;
+  options.bin_dirs = config.cni_bin_dirs;
+  options.builtin_plugins = config.cni_builtin_plugins;
+  if (config.network_fallback) options.fallback_conflist = FallbackConflist(config);
+  options.plugin_timeout = std::chrono::seconds(config.cni_timeout_seconds);
+  return options;
+}
+
+cgroup::Driver CgroupDriver(const Config& config) {
+  if (config.cgroup_driver == "auto") return cgroup::DetectDriver();
+  return config.cgroup_driver == "systemd" ? cgroup::Driver::kSystemd : cgroup::Driver::kCgroupfs;
+}
+
+runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events) {
+  runtime::Runtime::Options options;
+  options.shim_binary = config.runtime_shim.empty() ? FindSibling("crisp-shim") : config.runtime_shim;
+  options.events = std::move(events);
+  for (const auto& [name, handler] : config.handlers) {
+    if (!IsInPath(handler.binary)) {
+      // Both runc and crun are in the defaults; few nodes have both.
+      LogInfo("handler left out, its program is not there", {{"handler", name}, {"binary", handler.binary}});
+      continue;
+    }
+    options.handlers.push_back({.name = name,
+                                .type = handler.type,
+                                .binary = handler.binary,
+                                .root_dir = StrCat(config.state_dir, "/", name),
+                                .systemd_cgroup = systemd_cgroup,
+                                .extra_args = handler.options});
+  }
+  return options;
+}
+
+pod::ManagerOptions PodOptions(const Config& config) {
+  pod::ManagerOptions options;
+  options.root_dir = config.root_dir;
+  options.state_dir = config.state_dir;
+  options.default_handler = config.runtime_default_handler;
+  return options;
+}
+
+std::string ConfigJson(const Config& config) {
+  return DumpJson({{"rootDir", config.root_dir}, {"stateDir", config.state_dir}, {"toml", DumpConfig(config, false)}});
+}
+
+}  // namespace crisp::daemon

@@ -1,0 +1,28 @@
+// From the configuration to the options of each part. Looks at the machine where a value says "find it yourself".
+#pragma once
+
+#include <string>
+
+#include "cgroup/cgroup.h"
+#include "daemon/config.h"
+#include "image/service.h"
+#include "network/network.h"
+#include "pod/manager.h"
+#include "runtime/runtime.h"
+
+namespace crisp::daemon {
+
+image::ServiceOptions ImageOptions(const Config& config);
+network::NetworkOptions NetworkOptions(const Config& config);
+cgroup::Driver CgroupDriver(const Config& config);
+runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events);
+pod::ManagerOptions PodOptions(const Config& config);
+
+// For Status with verbose, under the key "config": what users of crictl and critest look for (stateDir), and the text.
+std::string ConfigJson(const Config& config);
+
+// CNI conflist of our own bridge network; its addresses are kept in <state_dir>/networks, so that they die with the
+// boot.
+std::string FallbackConflist(const Config& config);
+
+}  // namespace crisp::daemon

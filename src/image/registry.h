@@ -10,7 +10,7 @@
 // stalls; cancellation is noticed at once. The sink runs on the calling thread; while it runs nothing is read from the
 // network (back-pressure), and its time never counts as a stall.
 // Errors: kNotFound (no such repository, tag or blob), kUnauthenticated, kPermissionDenied, kDataLoss (the registry lies:
-// digest, size or media type), kCancelled/kDeadlineExceeded (ctx), and kUnavailable for everything that may be
+// digest, size, range), kCancelled/kDeadlineExceeded (ctx), and kUnavailable for everything that may be
 // better later (429 too), with a message that begins with "RegistryUnavailable: ": the kubelet looks for that prefix (pkg/kubelet/images/image_manager.go), so don't put context before it. An error of the sink is
 // returned as it is. No credential is ever part of an error (URLs are told without query and userinfo).
 // Which host is asked, in which order, and what each failure leads to: README.md, "Hosts and fallback".

@@ -62,8 +62,9 @@ struct Reader {
   }
 };
 
-// The parameters after a scheme. False: the rest of the header cannot be understood.
+// The parameters after a scheme, up to the next scheme. False: the rest of the header cannot be understood.
 bool ReadParams(Reader& in, Challenge& challenge) {
+  bool after_comma = false;
   while (in.AtParam() && challenge.params.size() < kParamsMax) {
     std::string name = Lower(in.Token());
     in.Skip(" \t");
@@ -73,9 +74,12 @@ bool ReadParams(Reader& in, Challenge& challenge) {
     if (!value) return false;
     challenge.params.emplace(std::move(name), std::move(*value));  // the first of a name counts
     in.Skip(" \t");
-    if (!in.rest.starts_with(',')) break;
+    after_comma = in.rest.starts_with(',');
+    if (!after_comma) break;
     in.Skip(" \t,");
   }
+  // Else a token68 ("Negotiate abc==") or junk.
+  if (!after_comma) in.rest.remove_prefix(std::min(in.rest.find(','), in.rest.size()));
   return true;
 }
 
@@ -101,8 +105,6 @@ std::vector<Challenge> ParseChallenges(std::string_view header) {
     in.Skip(" \t");
     if (!ReadParams(in, challenge)) break;
     out.push_back(std::move(challenge));
-    // A token68 or junk: go on behind the next comma.
-    if (!in.rest.empty() && !IsTokenChar(in.rest.front())) in.rest.remove_prefix(std::min(in.rest.find(','), in.rest.size()));
   }
   return out;
 }

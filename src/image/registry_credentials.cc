@@ -185,6 +185,7 @@ Result<std::string> Base64Decode(std::string_view text) {
   Error bad(Code::kInvalidArgument, "not base64");
   if (text.size() > 4 * kSecretMax) return bad;
   while (text.ends_with('=')) text.remove_suffix(1);
+  if (text.find_first_of("= \t\r\n") != std::string_view::npos) return bad;
   std::string padded(text);
   size_t padding = (4 - padded.size() % 4) % 4;
   if (padding == 3) return bad;

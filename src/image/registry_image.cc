@@ -12,10 +12,6 @@ namespace {
 // a small hostile index asks for a million requests.
 constexpr int kDocumentsMax = 64;
 
-Error Malformed(Error error) {
-  return error.code() == Code::kInvalidArgument ? std::move(error).As(Code::kDataLoss) : std::move(error);
-}
-
 class RepositorySource : public ManifestSource {
  public:
   explicit RepositorySource(Repository& repository) : repository_(repository) {}
@@ -52,15 +48,14 @@ class Walk {
 };
 
 Result<ResolvedImage> Walk::From(const ManifestBytes& document, bool platform_known, int depth) {
-  auto parsed = oci::ParseManifest(document.bytes, document.content_type);
-  if (!parsed) return Malformed(std::move(parsed).error());
-  if (auto* manifest = std::get_if<oci::Manifest>(&*parsed)) {
+  auto parsed = TRY(oci::ParseManifest(document.bytes, document.content_type));
+  if (auto* manifest = std::get_if<oci::Manifest>(&parsed)) {
     return FromManifest(document, std::move(*manifest), platform_known);
   }
   if (depth >= oci::kIndexDepthMax) {
-    return Error(Code::kDataLoss, StrCat("indexes nested deeper than ", oci::kIndexDepthMax));
+    return Error(Code::kInvalidArgument, StrCat("indexes nested deeper than ", oci::kIndexDepthMax));
   }
-  return FromIndex(std::get<oci::Index>(*parsed), depth);
+  return FromIndex(std::get<oci::Index>(parsed), depth);
 }
 
 Result<ResolvedImage> Walk::FromManifest(const ManifestBytes& document, oci::Manifest manifest, bool platform_known) {
@@ -72,35 +67,27 @@ Result<ResolvedImage> Walk::FromManifest(const ManifestBytes& document, oci::Man
   out.manifest_digest = document.digest;
   out.manifest_bytes = document.bytes;
   out.manifest = std::move(manifest);
-  Result<std::string> config = source_.SmallBlob(ctx_, out.manifest.config, oci::kConfigBytesMax);
-  if (!config) return Malformed(std::move(config).error());
-  out.config_bytes = std::move(*config);
-  Result<oci::ImageConfig> parsed = oci::ParseImageConfig(out.config_bytes);
-  if (!parsed) return Malformed(std::move(parsed).error());
-  out.config = std::move(*parsed);
+  out.config_bytes = TRY(source_.SmallBlob(ctx_, out.manifest.config, oci::kConfigBytesMax));
+  out.config = TRY(oci::ParseImageConfig(out.config_bytes));
   // An index's word counts more than the config's, which careless builders leave at the build machine's architecture.
   const oci::Platform& offered = out.config.platform;
   bool unsaid = offered.os.empty() && offered.architecture.empty();
   if (!platform_known && !unsaid && !oci::Matches(offered, platform_)) {
     return Error(Code::kNotFound, StrCat("the image is for ", Quote(offered.Text()), ", not for ", platform_.Text()));
   }
-  if (Result<> same = oci::CheckLayers(out.manifest, out.config); !same) return Malformed(std::move(same).error());
+  TRY(oci::CheckLayers(out.manifest, out.config));
   return out;
 }
 
 Result<ResolvedImage> Walk::FromEntry(const oci::Descriptor& entry, int depth) {
   if (++documents_ > kDocumentsMax) {
-    return Error(Code::kDataLoss, StrCat("more than ", kDocumentsMax, " documents to find one image"));
+    return Error(Code::kInvalidArgument, StrCat("more than ", kDocumentsMax, " documents to find one image"));
   }
-  Result<ManifestBytes> document = source_.Manifest(ctx_, entry);
-  if (!document) return Malformed(std::move(document).error());
+  ManifestBytes document = TRY(source_.Manifest(ctx_, entry));
   // The index's word on the type and the answer's must be the same (ParseManifest compares both with the document's).
-  for (const std::string& type : {entry.media_type, document->content_type}) {
-    auto parsed = oci::ParseManifest(document->bytes, type);
-    if (!parsed) return Malformed(std::move(parsed).error());
-  }
-  document->content_type = entry.media_type;
-  return From(*document, entry.platform.has_value(), depth + 1);
+  TRY(oci::ParseManifest(document.bytes, document.content_type));
+  document.content_type = entry.media_type;
+  return From(document, entry.platform.has_value(), depth + 1);
 }
 
 Result<ResolvedImage> Walk::FromIndex(const oci::Index& index, int depth) {

@@ -29,7 +29,8 @@ struct ResolvedImage {
 };
 
 // Chooses by `platform`, checks os/architecture of the config, and that layers and diffIDs are equally many.
-// kNotFound: no image for this platform. kFailedPrecondition: not a container image. kDataLoss: malformed or lying.
+// kNotFound: no image for this platform. kFailedPrecondition: not a container image (or Docker schema 1). kInvalidArgument:
+// a malformed document. kDataLoss: bytes that are not of their digest.
 Result<ResolvedImage> ResolveImage(const Ctx& ctx, ManifestSource& source, ManifestBytes root,
                                    const oci::Platform& platform);
 // The same for a repository: Resolve, then the walk.

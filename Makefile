@@ -42,6 +42,7 @@ tsan: deps-test ## all tests under ThreadSanitizer
 bench: ## measure floor, crisp and Debian's containerd side by side (root)
 	@tools/deps build run test bench
 	@$(MAKE) --no-print-directory build
+	@cmake --build build -j $(JOBS) --target podbench floor
 	@bench/run
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60) with libFuzzer

@@ -150,7 +150,7 @@ def crash(node, handler):
     seed = int(os.environ.get("CRISP_SEED", random.randrange(1 << 30)))
     print(f"# seed {seed}")
     chance = random.Random(seed)
-    daemon = node.crispd(settings={"default_handler": handler})
+    daemon = node.crispd(settings={"runtime.default_handler": handler})
     image = node.registry.push(harness.busybox_image(), "busybox")
     client = daemon.client(default_timeout=60)
     client.PullImage(image=cri.pb.ImageSpec(image=image))

@@ -18,7 +18,7 @@ class World:
     def __init__(self, node, handler="crun", **options):
         import cri
         self.cri, self.pb = cri, cri.pb
-        self.daemon = node.crispd(settings={"default_handler": handler, **options.pop("settings", {})}, **options)
+        self.daemon = node.crispd(settings={"runtime.default_handler": handler, **options.pop("settings", {})}, **options)
         self.client = self.daemon.client()
         self.reference = node.registry.push(harness.busybox_image(), "busybox")
         self.image = self.client.PullImage(image=self.pb.ImageSpec(image=self.reference)).image_ref

@@ -58,10 +58,11 @@ class Service {
   virtual Result<> Untag(const std::string& reference) = 0;
 
   // Keeps the layers of `image_id` for `owner` (a container id) across restarts; recorded before it returns. Release is
-  // idempotent. KeepOnly releases all leases of owners not in `owners` (start-up reconciliation).
+  // idempotent. KeepOnly releases all leases whose owner is not `alive` (start-up
+  // reconciliation, sweep); it is asked after a lease was found, so that a new owner is never taken for dead.
   virtual Result<> Lease(const std::string& image_id, const std::string& owner) = 0;
   virtual Result<> Release(const std::string& owner) = 0;
-  virtual Result<> KeepOnly(const std::vector<std::string>& owners) = 0;
+  virtual Result<> KeepOnly(const std::function<bool(const std::string& owner)>& alive) = 0;
 
   // OCI image layout or docker-save archive, plain or gzip/zstd tar, from `path`. Returns what was imported. Names in
   // the archive never move a tag of another image unless `reference` names it explicitly (S15): a name that already

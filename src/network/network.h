@@ -9,6 +9,7 @@
 // Threading: any thread; calls for one pod are the caller's to serialise.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <memory>
 #include <optional>
@@ -79,9 +80,10 @@ class Network {
   virtual Result<PodNetwork> Get(const PodId& pod) const = 0;
   // Idempotent; unknown pod: success. An error means that it will be tried again (pod stays NotReady until then).
   virtual Result<> Teardown(const Ctx& ctx, const PodId& pod) = 0;
-  // Tears down every attachment whose pod is not in `alive` (start-up and hourly sweep), netns pins without record
-  // included. Returns how many remain to be retried.
-  virtual Result<int> KeepOnly(const Ctx& ctx, const std::vector<PodId>& alive) = 0;
+  // Tears down every attachment whose pod is not `alive` (start-up and hourly sweep), netns pins without record included.
+  // `alive` is asked after an attachment was found, so that a pod made meanwhile is never taken for dead; it returns at
+  // once. Returns how many remain to be retried.
+  virtual Result<int> KeepOnly(const Ctx& ctx, const std::function<bool(const PodId&)>& alive) = 0;
   // After a reboot no namespace exists: DEL for all with an empty CNI_NETNS, then forget them.
   virtual Result<> AfterReboot(const Ctx& ctx) = 0;
 

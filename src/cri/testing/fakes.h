@@ -192,7 +192,7 @@ class FakeImages : public image::Service {
   Result<> Untag(const std::string&) override { return {}; }
   Result<> Lease(const std::string&, const std::string&) override { return {}; }
   Result<> Release(const std::string&) override { return {}; }
-  Result<> KeepOnly(const std::vector<std::string>&) override { return {}; }
+  Result<> KeepOnly(const std::function<bool(const std::string&)>&) override { return {}; }
   Result<std::vector<image::ImageRef>> Import(const Ctx&, const std::string& path, const std::string&) override {
     return Error(Code::kNotFound, path);
   }
@@ -214,7 +214,7 @@ class FakeNetwork : public network::Network {
   }
   Result<network::PodNetwork> Get(const PodId&) const override { return network::PodNetwork(); }
   Result<> Teardown(const Ctx&, const PodId&) override { return {}; }
-  Result<int> KeepOnly(const Ctx&, const std::vector<PodId>&) override { return 0; }
+  Result<int> KeepOnly(const Ctx&, const std::function<bool(const PodId&)>&) override { return 0; }
   Result<> AfterReboot(const Ctx&) override { return {}; }
   network::NetworkStatus Status() const override {
     return {.ready = false, .reason = "NetworkPluginNotReady", .message = "no network in /nowhere"};

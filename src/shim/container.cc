@@ -1,0 +1,247 @@
+#include "shim/container.h"
+
+#include <signal.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+#include "base/strings.h"
+#include "base/time.h"
+#include "sys/file.h"
+
+namespace crisp::shim {
+
+namespace {
+
+// How long the report of an exit waits for the rest of the output. A container with a PID namespace of its own has none
+// by then: the kernel ends everything inside before its init can be waited for. Only in a PID namespace that is shared
+// can a process survive and hold the pipe; what it writes later still goes to the log.
+constexpr std::chrono::milliseconds kDrainTime{100};
+constexpr size_t kOutputTailBytes = 4096;
+
+Result<> SetNonBlocking(sys::BorrowedFd fd) {
+  int flags = fcntl(fd.get(), F_GETFL);
+  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) return Errno(errno, "set O_NONBLOCK");
+  return {};
+}
+
+bool OomKilled(const std::vector<std::string>& files) {
+  for (const std::string& file : files) {
+    // Gone together with the cgroup, when the cgroup's manager was quicker: then nobody knows.
+    Result<std::string> text = sys::ReadFile(file, 64 * 1024);
+    if (!text) continue;
+    for (std::string_view line : Split(*text, '\n')) {
+      constexpr std::string_view kKey = "oom_kill ";
+      if (line.starts_with(kKey) && ParseInt<uint64_t>(line.substr(kKey.size())).value_or(0) > 0) return true;
+    }
+  }
+  return false;
+}
+
+}  // namespace
+
+Result<pid_t> TakePidFile(const Surroundings& around, const std::string& path) {
+  std::string text = TRY(sys::ReadFile(path, 64));
+  unlink(path.c_str());
+  std::optional<pid_t> pid = ParseInt<pid_t>(Trim(text));
+  if (!pid || *pid <= 1) return Error(Code::kInternal, StrCat("pid file of the runtime says ", Quote(text)));
+  if (!around.children.IsOurs(*pid)) {
+    return Error(Code::kInternal, StrCat("process ", *pid, " was not left to us by the runtime"));
+  }
+  return *pid;
+}
+
+Container::Container(Surroundings& around, shimapi::StartContainer request, Callbacks callbacks)
+    : around_(around),
+      request_(std::move(request)),
+      callbacks_(std::move(callbacks)),
+      out_(codec::LogStream::kStdout, around.loop, log_),
+      err_(codec::LogStream::kStderr, around.loop, log_) {
+  state_.id = request_.id;
+}
+
+Container::~Container() {
+  around_.loop.CancelTimer(drain_timer_);
+  out_.Drain();
+  err_.Drain();
+}
+
+Result<Container::Stdio> Container::MakeStdio() {
+  Stdio stdio;
+  sys::Pipe out = TRY(sys::MakePipe()), err = TRY(sys::MakePipe());
+  TRY(SetNonBlocking(out.read));
+  TRY(SetNonBlocking(err.read));
+  out_pipe_ = std::move(out.read);
+  err_pipe_ = std::move(err.read);
+  stdio.out_write = std::move(out.write);
+  stdio.err_write = std::move(err.write);
+  if (request_.terminal) {
+    if (request_.console_socket.empty() || request_.console_socket.find('/') != std::string::npos) {
+      return Error(Code::kInvalidArgument, "a terminal needs the name of a console socket");
+    }
+    console_ = TRY(shimapi::Listen(StrCat(around_.run_dir, "/tmp/", request_.console_socket), shimapi::SocketType::kStream));
+  } else if (request_.stdin_open) {
+    sys::Pipe in = TRY(sys::MakePipe());
+    TRY(SetNonBlocking(in.write));
+    stdin_ = std::move(in.write);
+    stdio.in_read = std::move(in.read);
+  }
+  return stdio;
+}
+
+Result<> Container::Start(Asker asker) {
+  if (request_.argv.empty()) return Error(Code::kInvalidArgument, "no command line");
+  log_ = TRY(LogFile::Open(request_.log_path));
+  Stdio stdio = TRY(MakeStdio());
+  sys::Command command;
+  command.program = request_.argv.front();
+  command.args.assign(request_.argv.begin() + 1, request_.argv.end());
+  command.working_dir = "/";
+  command.fds.emplace(1, stdio.out_write.borrow());
+  command.fds.emplace(2, stdio.err_write.borrow());
+  if (stdio.in_read.ok()) command.fds.emplace(0, stdio.in_read.borrow());
+  runtime_ = TRY(sys::Spawn(command));
+  starter_ = std::move(asker);
+  around_.children.AddRuntime(runtime_->pid(), [this](sys::ExitStatus status) { OnRuntimeExit(status); });
+  return {};
+}
+
+void Container::CancelStart() {
+  if (runtime_) (void)runtime_->Signal(SIGKILL).has_value();
+}
+
+bool Container::IsStartOf(const Connection* connection, uint32_t seq) const {
+  return runtime_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
+}
+
+void Container::OnRuntimeExit(sys::ExitStatus status) {
+  runtime_.reset();
+  Asker asker = std::move(starter_);
+  Result<> taken;
+  if (status.code != 0) {
+    taken = Error(Code::kUnknown, status.signal != 0 ? StrCat("the runtime was killed by signal ", status.signal)
+                                                     : StrCat("the runtime exited with code ", status.code));
+  } else {
+    taken = TakeOver();
+  }
+  if (request_.terminal) unlink(StrCat(around_.run_dir, "/tmp/", request_.console_socket).c_str());
+  console_.Reset();
+  if (!taken) {
+    asker.Fail(taken.error(), OutputTail(), true);
+    state_.phase = shimapi::ContainerState::kExited;
+    out_pipe_.Reset();
+    err_pipe_.Reset();
+    stdin_.Reset();
+    callbacks_.on_start_failed(*this);
+    return;
+  }
+  shimapi::Started started;
+  started.pid = state_.pid;
+  asker.Answer(started);
+}
+
+// The container runs: its process and its output are ours from now on.
+Result<> Container::TakeOver() {
+  pid_t pid = TRY(TakePidFile(around_, request_.pid_file));
+  pidfd_ = TRY(sys::PidfdOpen(pid));
+  if (request_.terminal) {
+    TRY(TakeConsole());
+    err_pipe_.Reset();
+  }
+  TRY(out_.Start(std::move(out_pipe_), [this] { OnStreamEnd(); }));
+  if (err_pipe_.ok()) TRY(err_.Start(std::move(err_pipe_), [this] { OnStreamEnd(); }));
+  state_.pid = pid;
+  state_.phase = shimapi::ContainerState::kRunning;
+  around_.children.Add(pid, [this](sys::ExitStatus status) { OnExit(status); });
+  return {};
+}
+
+// The runtime has connected to our socket, sent the master of the terminal and ended: everything is there already.
+Result<> Container::TakeConsole() {
+  int accepted = accept4(console_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (accepted < 0) return Errno(errno, "accept the runtime's terminal");
+  sys::UniqueFd connection(accepted);
+  shimapi::Received received = TRY(shimapi::ReceiveMessage(connection, Scratch(), kScratchBytes));
+  if (received.fds.size() != 1) return Error(Code::kInternal, "the runtime sent no terminal");
+  TRY(SetNonBlocking(received.fds[0]));
+  stdin_ = TRY(sys::Dup(received.fds[0]));
+  out_pipe_ = std::move(received.fds[0]);
+  return {};
+}
+
+std::string Container::OutputTail() {
+  std::string tail;
+  for (sys::UniqueFd* pipe : {&out_pipe_, &err_pipe_}) {
+    if (!pipe->ok()) continue;
+    char* buffer = Scratch();
+    ssize_t n;
+    while ((n = read(pipe->get(), buffer, kScratchBytes)) > 0) {
+      tail.append(buffer, static_cast<size_t>(n));
+      if (tail.size() > kOutputTailBytes) tail.erase(0, tail.size() - kOutputTailBytes);
+    }
+  }
+  return tail;
+}
+
+Result<> Container::Signal(int signal) {
+  if (!running() || exited_) return {};
+  return sys::PidfdSignal(pidfd_, signal);
+}
+
+Result<> Container::ReopenLog() {
+  Result<> reopened = log_.Reopen();
+  if (!alive() && !streams_open()) log_.Close();
+  return reopened;
+}
+
+shimapi::ContainerState Container::state() const {
+  shimapi::ContainerState state = state_;
+  state.log_bytes_lost = log_.bytes_lost();
+  return state;
+}
+
+void Container::OnExit(sys::ExitStatus status) {
+  state_.finished_at_unix_nanos = UnixNanosNow();
+  state_.code = status.code;
+  state_.signal = status.signal;
+  state_.oom_killed = OomKilled(request_.oom_event_files);
+  exited_ = true;
+  pidfd_.Reset();
+  out_.Drain();
+  err_.Drain();
+  if (!streams_open()) {
+    if (alive()) Finish();
+    return;
+  }
+  drain_timer_ = around_.loop.After(kDrainTime, [this] {
+    drain_timer_ = 0;
+    if (alive()) Finish();
+  });
+}
+
+void Container::OnStreamEnd() {
+  if (!exited_ || streams_open()) return;
+  if (alive()) {
+    Finish();
+  } else {
+    log_.Close();
+  }
+}
+
+void Container::Finish() {
+  around_.loop.CancelTimer(std::exchange(drain_timer_, 0));
+  state_.phase = shimapi::ContainerState::kExited;
+  stdin_.Reset();
+  if (!streams_open()) log_.Close();
+  // docs/formats/exit-file.md. The file first, then the event: whoever learns of the exit finds the file.
+  std::string text = StrCat("crisp-exit 1\ncode ", state_.code, "\nsignal ", state_.signal, "\noom_killed ",
+                            state_.oom_killed ? 1 : 0, "\nfinished_at ", state_.finished_at_unix_nanos, "\n");
+  Result<> written = sys::WriteFileAtomic(StrCat(around_.run_dir, "/exits/", request_.id), text, 0600, sys::Durability::kNone);
+  if (!written) LogError("exit file not written, only the event tells", {{"container", request_.id}, {"error", written.error()}});
+  callbacks_.on_exited(*this);
+}
+
+}  // namespace crisp::shim

@@ -1,0 +1,78 @@
+// One container: its log, its stdio, the OCI runtime that starts it, its process and its end.
+#pragma once
+
+#include <functional>
+#include <memory>
+#include <string>
+
+#include "shim/children.h"
+#include "shim/connection.h"
+#include "shim/log_file.h"
+#include "shim/loop.h"
+
+namespace crisp::shim {
+
+// What containers and execs need of the shim around them. Outlives them.
+struct Surroundings {
+  Loop& loop;
+  Children& children;
+  std::string run_dir;  // with exits/ and tmp/
+};
+
+// The pid that a runtime wrote; removes the file. The process must be a child of ours by now.
+Result<pid_t> TakePidFile(const Surroundings& around, const std::string& path);
+
+class Container {
+ public:
+  struct Callbacks {
+    std::function<void(Container&)> on_start_failed;  // answered already
+    std::function<void(Container&)> on_exited;        // the exit file is written
+  };
+  Container(Surroundings& around, shimapi::StartContainer request, Callbacks callbacks);
+  Container(const Container&) = delete;
+  Container& operator=(const Container&) = delete;
+  ~Container();
+
+  // Starts the runtime; `asker` is answered when it is done. An error: nothing was started, and nobody was answered.
+  Result<> Start(Asker asker);
+  void CancelStart();
+  bool IsStartOf(const Connection* connection, uint32_t seq) const;
+  Result<> Signal(int signal);
+  Result<> ReopenLog();
+
+  shimapi::ContainerState state() const;
+  const std::string& id() const { return request_.id; }
+  bool alive() const { return state_.phase != shimapi::ContainerState::kExited; }
+  bool running() const { return state_.phase == shimapi::ContainerState::kRunning; }
+
+ private:
+  struct Stdio {
+    sys::UniqueFd in_read, out_write, err_write;  // the runtime's ends
+  };
+  Result<Stdio> MakeStdio();
+  void OnRuntimeExit(sys::ExitStatus status);
+  Result<> TakeOver();
+  Result<> TakeConsole();
+  std::string OutputTail();
+  void OnExit(sys::ExitStatus status);
+  void OnStreamEnd();
+  void Finish();
+  bool streams_open() const { return out_.open() || err_.open(); }
+
+  Surroundings& around_;
+  shimapi::StartContainer request_;
+  Callbacks callbacks_;
+  shimapi::ContainerState state_;
+  LogFile log_;
+  LogPump out_, err_;
+  sys::UniqueFd stdin_;    // write end; of a terminal its master
+  sys::UniqueFd out_pipe_, err_pipe_;  // until the pumps take them
+  sys::UniqueFd console_;  // listening, while the runtime works
+  sys::UniqueFd pidfd_;
+  Asker starter_;
+  std::optional<sys::Process> runtime_;
+  bool exited_ = false;
+  Loop::Id drain_timer_ = 0;
+};
+
+}  // namespace crisp::shim

@@ -1,0 +1,50 @@
+// crisp-shim POD_ID RUN_DIR
+//
+// Started by crispd with descriptor 3: the socket bound at RUN_DIR/shim.sock, and stderr: RUN_DIR/shim.log.
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+#include <cstring>
+
+#include "base/log.h"
+#include "shim/shim.h"
+
+namespace {
+
+constexpr int kListener = 3;
+
+crisp::Result<> Main(const char* run_dir) {
+  using namespace crisp;
+  sys::UniqueFd listener(kListener);
+  if (fcntl(kListener, F_SETFD, FD_CLOEXEC) != 0) return Errno(errno, "descriptor 3");
+  fcntl(2, F_SETFD, FD_CLOEXEC);
+  // listen(2) again makes us the one whom SO_PEERCRED names to those who connect from now on.
+  if (listen(kListener, 16) != 0) return Errno(errno, "listen");
+  if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return Errno(errno, "become a subreaper");
+  prctl(PR_SET_DUMPABLE, 0);
+  if (chdir("/") != 0) return Errno(errno, "chdir /");
+  umask(0022);
+  std::unique_ptr<shim::Loop> loop = TRY(shim::Loop::Make());
+  shim::Shim shim(*loop, run_dir, std::move(listener));
+  return shim.Run();
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc == 2 && strcmp(argv[1], "--version") == 0) {
+    constexpr char kVersion[] = "crisp-shim " CRISP_VERSION "\n";
+    return write(1, kVersion, sizeof kVersion - 1) > 0 ? 0 : 1;
+  }
+  if (argc != 3) {
+    constexpr char kUsage[] = "usage: crisp-shim POD_ID RUN_DIR (started by crispd, with its socket as descriptor 3)\n";
+    return write(2, kUsage, sizeof kUsage - 1) > 0 ? 2 : 1;
+  }
+  crisp::Result<> run = Main(argv[2]);
+  if (!run) crisp::LogError("the shim ends", {{"error", run.error()}});
+  return run ? 0 : 1;
+}

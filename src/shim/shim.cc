@@ -1,0 +1,302 @@
+#include "shim/shim.h"
+
+#include <signal.h>
+#include <sys/signalfd.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/ids.h"
+#include "base/log.h"
+#include "base/strings.h"
+#include "sys/file.h"
+
+namespace crisp::shim {
+
+namespace {
+using std::chrono::milliseconds;
+constexpr milliseconds kShutdownTime{1000};
+constexpr milliseconds kOrphanCheckTime{60'000};
+
+Result<sys::UniqueFd> WatchSignals() {
+  sigset_t handled;
+  sigemptyset(&handled);
+  for (int signal : {SIGCHLD, SIGTERM, SIGINT, SIGHUP, SIGPIPE}) sigaddset(&handled, signal);
+  if (sigprocmask(SIG_BLOCK, &handled, nullptr) != 0) return Errno(errno, "block signals");
+  int fd = signalfd(-1, &handled, SFD_CLOEXEC | SFD_NONBLOCK);
+  if (fd < 0) return Errno(errno, "signalfd");
+  return sys::UniqueFd(fd);
+}
+
+void SetOomScore(int wanted) {
+  Result<> set = sys::WriteExisting("/proc/self/oom_score_adj", StrCat(wanted));
+  if (!set) LogWarning("keeping the inherited oom_score_adj", {{"error", set.error()}});
+}
+}  // namespace
+
+Shim::Shim(Loop& loop, std::string run_dir, sys::UniqueFd listener)
+    : loop_(loop), around_{loop, children_, std::move(run_dir)}, listener_(std::move(listener)) {}
+
+Result<> Shim::Run() {
+  signals_ = TRY(WatchSignals());
+  TRY(sys::MakeDir(around_.run_dir + "/exits", 0700));
+  TRY(sys::MakeDir(around_.run_dir + "/tmp", 0700));
+  TRY(loop_.Watch(signals_, EPOLLIN, [this](uint32_t) { OnSignal(); }));
+  TRY(loop_.Watch(listener_, EPOLLIN, [this](uint32_t) { Accept(); }));
+  loop_.SetBeforeSleep([this] { BeforeSleep(); });
+  children_.Reap();  // what ended before the signal was watched
+  loop_.Run();
+  return {};
+}
+
+void Shim::OnSignal() {
+  signalfd_siginfo info;
+  while (read(signals_.get(), &info, sizeof info) == sizeof info) {
+    if (info.ssi_signo == SIGTERM || info.ssi_signo == SIGINT) terminated_ = true;
+  }
+  children_.Reap();
+}
+
+void Shim::Accept() {
+  int fd = accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
+  if (fd < 0) return;
+  auto connection = std::make_shared<Connection>(++last_connection_, sys::UniqueFd(fd));
+  // The socket's mode keeps others out; this holds even where somebody changed it.
+  Result<shimapi::PeerCredentials> peer = shimapi::Peer(connection->fd());
+  if (!peer || peer->uid != geteuid()) return;
+  Result<Loop::Id> watch = loop_.Watch(connection->fd(), EPOLLIN, [this, weak = std::weak_ptr(connection)](uint32_t events) {
+    ConnectionPtr strong = weak.lock();
+    if (strong == nullptr) return;
+    if (events & EPOLLOUT) strong->FlushQueue();
+    if (events & (EPOLLIN | EPOLLHUP | EPOLLERR)) OnReadable(strong);
+  });
+  if (!watch) return;
+  connection->watch = *watch;
+  connections_.emplace(connection->id(), connection);
+}
+
+void Shim::OnReadable(const ConnectionPtr& connection) {
+  Result<shimapi::Received> received = shimapi::ReceiveMessage(connection->fd(), Scratch(), kScratchBytes);
+  if (received && received->nothing) return;
+  if (!received || received->closed) return Drop(connection);
+  Dispatch(connection, received->bytes, std::move(received->fds));
+}
+
+void Shim::Drop(const ConnectionPtr& connection) {
+  loop_.Unwatch(connection->watch);
+  // Nobody is left to read these execs' results.
+  for (const auto& [key, exec] : execs_) {
+    if (key.first == connection->id()) exec->Kill(std::nullopt);
+  }
+  connections_.erase(connection->id());
+}
+
+template <class Message>
+Result<> Shim::Call(const Asker& asker, std::string_view bytes, std::vector<sys::UniqueFd>& fds) {
+  Message message = TRY(shimapi::Decode<Message>(bytes));
+  return Handle(asker, message, fds);
+}
+
+void Shim::Dispatch(const ConnectionPtr& connection, std::string_view bytes, std::vector<sys::UniqueFd> fds) {
+  Result<shimapi::Header> header = shimapi::DecodeHeader(bytes);
+  if (!header) {
+    LogWarning("dropping a connection", {{"error", header.error()}});
+    return Drop(connection);
+  }
+  Asker asker{connection, header->seq};
+  auto call = [&]() -> Result<> {
+    using shimapi::Type;
+    switch (header->type) {
+      case Type::kHello: return Call<shimapi::Hello>(asker, bytes, fds);
+      case Type::kSetupPod: return Call<shimapi::SetupPod>(asker, bytes, fds);
+      case Type::kStartContainer: return Call<shimapi::StartContainer>(asker, bytes, fds);
+      case Type::kSignalContainer: return Call<shimapi::SignalContainer>(asker, bytes, fds);
+      case Type::kReopenLog: return Call<shimapi::ReopenLog>(asker, bytes, fds);
+      case Type::kForgetContainer: return Call<shimapi::ForgetContainer>(asker, bytes, fds);
+      case Type::kStartExec: return Call<shimapi::StartExec>(asker, bytes, fds);
+      case Type::kKillExec: return Call<shimapi::KillExec>(asker, bytes, fds);
+      case Type::kCancel: return Call<shimapi::Cancel>(asker, bytes, fds);
+      case Type::kShutdown: return Call<shimapi::Shutdown>(asker, bytes, fds);
+      default: return Error(Code::kUnimplemented, StrCat("this shim (", CRISP_VERSION, ") does not know message ",
+                                                         static_cast<int>(header->type)));
+    }
+  };
+  if (Result<> called = call(); !called) asker.Fail(called.error());
+}
+
+shimapi::HelloReply Shim::Report() const {
+  shimapi::HelloReply reply;
+  reply.version = CRISP_VERSION;
+  reply.shim_pid = getpid();
+  namespaces_.FillIn(reply);
+  for (const auto& [id, container] : containers_) reply.containers.push_back(container->state());
+  return reply;
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::Hello&, std::vector<sys::UniqueFd>&) {
+  if (ConnectionPtr connection = asker.connection.lock()) connection->subscribed = true;
+  asker.Answer(Report());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::SetupPod& message, std::vector<sys::UniqueFd>& fds) {
+  SetOomScore(message.oom_score_adj);
+  TRY(namespaces_.SetUp(message, fds.empty() ? sys::BorrowedFd(-1) : fds.front().borrow(), children_));
+  asker.Answer(Report());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::StartContainer& message, std::vector<sys::UniqueFd>&) {
+  if (shutting_down_) return Error(Code::kFailedPrecondition, "the pod is being stopped");
+  ContainerId id = TRY(ContainerId::Parse(message.id));
+  if (containers_.contains(id.str())) return Error(Code::kAlreadyExists, StrCat("container ", id.str(), " was started before"));
+  auto container = std::make_unique<Container>(
+      around_, message,
+      Container::Callbacks{[this](Container& failed) { DropContainer(failed.id()); },
+                           [this](Container& exited) { OnContainerExited(exited); }});
+  TRY(container->Start(asker));
+  containers_.emplace(id.str(), std::move(container));
+  return {};
+}
+
+void Shim::OnContainerExited(Container& container) {
+  shimapi::ContainerExited event;
+  event.state = container.state();
+  for (const auto& [key, connection] : connections_) {
+    if (connection->subscribed) Asker{connection, 0}.Answer(event);
+  }
+  if (forgotten_.erase(container.id()) > 0) DropContainer(container.id());
+}
+
+// Not at once: we may stand in a callback of the container itself.
+void Shim::DropContainer(const std::string& id) {
+  loop_.After(milliseconds(0), [this, id] { containers_.erase(id); });
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::SignalContainer& message, std::vector<sys::UniqueFd>&) {
+  auto found = containers_.find(message.id);
+  if (found == containers_.end()) return Error(Code::kNotFound, StrCat("container ", Quote(message.id), " is not known here"));
+  if (message.signal < 1 || message.signal > 64) return Error(Code::kInvalidArgument, StrCat("signal ", message.signal));
+  TRY(found->second->Signal(message.signal));
+  asker.Answer(shimapi::Ok());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::ReopenLog& message, std::vector<sys::UniqueFd>&) {
+  auto found = containers_.find(message.id);
+  if (found == containers_.end()) return Error(Code::kNotFound, StrCat("container ", Quote(message.id), " is not known here"));
+  TRY(found->second->ReopenLog());
+  asker.Answer(shimapi::Ok());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::ForgetContainer& message, std::vector<sys::UniqueFd>&) {
+  if (auto found = containers_.find(message.id); found != containers_.end()) {
+    Container& container = *found->second;
+    if (container.alive()) {
+      container.CancelStart();
+      TRY(container.Signal(SIGKILL));
+      forgotten_[message.id] = true;
+    } else {
+      containers_.erase(found);
+    }
+  }
+  asker.Answer(shimapi::Ok());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::StartExec& message, std::vector<sys::UniqueFd>& fds) {
+  auto found = containers_.find(message.container);
+  if (found == containers_.end()) return Error(Code::kNotFound, StrCat("container ", Quote(message.container), " is not known here"));
+  if (!found->second->running()) return Error(Code::kFailedPrecondition, "the container is not running");
+  ConnectionPtr connection = asker.connection.lock();
+  std::pair<uint64_t, uint64_t> key(connection->id(), message.exec);
+  if (execs_.contains(key)) return Error(Code::kAlreadyExists, "this exec was started before");
+  auto exec = std::make_unique<Exec>(around_, message, [this, key](Exec&) {
+    loop_.After(milliseconds(0), [this, key] { execs_.erase(key); });
+  });
+  TRY(exec->Start(asker, std::move(fds)));
+  execs_.emplace(key, std::move(exec));
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::KillExec& message, std::vector<sys::UniqueFd>&) {
+  auto found = execs_.find({asker.connection.lock()->id(), message.exec});
+  if (found == execs_.end()) {
+    asker.Answer(shimapi::Ok());
+  } else {
+    found->second->Kill(asker);
+  }
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::Cancel& message, std::vector<sys::UniqueFd>&) {
+  const Connection* connection = asker.connection.lock().get();
+  for (const auto& [id, container] : containers_) {
+    if (container->IsStartOf(connection, message.seq)) container->CancelStart();
+  }
+  for (const auto& [key, exec] : execs_) {
+    if (exec->IsStartOf(connection, message.seq)) exec->Kill(std::nullopt);
+  }
+  asker.Answer(shimapi::Ok());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::Shutdown&, std::vector<sys::UniqueFd>&) {
+  shutdown_askers_.push_back(asker);
+  if (shutting_down_) return {};
+  shutting_down_ = true;
+  for (const auto& [key, exec] : execs_) exec->Kill(std::nullopt);
+  for (const auto& [id, container] : containers_) {
+    container->CancelStart();
+    TRY(container->Signal(SIGKILL));
+  }
+  namespaces_.KillInit();
+  shutdown_timer_ = loop_.After(kShutdownTime, [this] { shutdown_timer_ = 0; });
+  return {};
+}
+
+bool Shim::AnyAlive() const {
+  for (const auto& [id, container] : containers_) {
+    if (container->alive()) return true;
+  }
+  return false;
+}
+
+bool Shim::Reachable() const { return sys::Exists(around_.run_dir + "/shim.sock"); }
+
+void Shim::ContinueShutdown() {
+  if (shutdown_timer_ != 0 && (AnyAlive() || children_.known() > 0)) return;
+  for (const Asker& asker : shutdown_askers_) asker.Answer(shimapi::Ok());
+  loop_.Stop();
+}
+
+void Shim::BeforeSleep() {
+  std::vector<ConnectionPtr> broken;
+  for (const auto& [key, connection] : connections_) {
+    if (connection->broken()) broken.push_back(connection);
+    if (connection->wants_to_write() == connection->watched_for_writing) continue;
+    connection->watched_for_writing = connection->wants_to_write();
+    loop_.Change(connection->watch, connection->watched_for_writing ? EPOLLIN | EPOLLOUT : EPOLLIN);
+  }
+  for (const ConnectionPtr& connection : broken) Drop(connection);
+  if (shutting_down_) return ContinueShutdown();
+  if (terminated_ && !AnyAlive()) return loop_.Stop();
+
+  // Nothing runs and nobody is connected: has the pod been removed behind our back? A timer only in this rare state.
+  const bool alone = connections_.empty() && !AnyAlive();
+  if (!alone) {
+    loop_.CancelTimer(std::exchange(orphan_timer_, 0));
+  } else if (orphan_timer_ == 0) {
+    orphan_timer_ = loop_.After(kOrphanCheckTime, [this] {
+      orphan_timer_ = 0;
+      if (Reachable()) return;
+      LogInfo("the pod's directory is gone, ending");
+      loop_.Stop();
+    });
+  }
+}
+
+}  // namespace crisp::shim

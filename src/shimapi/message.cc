@@ -1,0 +1,231 @@
+#include "shimapi/message.h"
+
+#include <type_traits>
+
+#include "base/strings.h"
+
+namespace crisp::shimapi {
+
+namespace {
+
+// Fields() names each message's fields once, in wire order; Writer and Reader walk over them. New fields go to the end.
+template <class V> void Fields(V& v, Hello& m) { v(m.client); }
+template <class V> void Fields(V& v, Sysctl& m) { v(m.name), v(m.value); }
+template <class V> void Fields(V& v, SetupPod& m) {
+  v(m.own_ipc), v(m.own_uts), v(m.shared_pid), v(m.oom_score_adj), v(m.hostname), v(m.netns_path), v(m.sysctls);
+}
+template <class V> void Fields(V& v, ContainerState& m) {
+  v(m.id), v(m.phase), v(m.pid), v(m.code), v(m.signal), v(m.oom_killed), v(m.finished_at_unix_nanos), v(m.log_bytes_lost);
+}
+template <class V> void Fields(V& v, HelloReply& m) {
+  v(m.version), v(m.shim_pid), v(m.set_up), v(m.net), v(m.ipc), v(m.uts), v(m.pid), v(m.containers);
+}
+template <class V> void Fields(V& v, StartContainer& m) {
+  v(m.id), v(m.argv), v(m.pid_file), v(m.log_path), v(m.terminal), v(m.stdin_open), v(m.stdin_once), v(m.console_socket),
+      v(m.oom_event_files);
+}
+template <class V> void Fields(V& v, Started& m) { v(m.pid); }
+template <class V> void Fields(V& v, SignalContainer& m) { v(m.id), v(m.signal); }
+template <class V> void Fields(V& v, ReopenLog& m) { v(m.id); }
+template <class V> void Fields(V& v, ForgetContainer& m) { v(m.id); }
+template <class V> void Fields(V& v, StartExec& m) {
+  v(m.exec), v(m.container), v(m.argv), v(m.pid_file), v(m.cgroup_dirs);
+}
+template <class V> void Fields(V& v, KillExec& m) { v(m.exec); }
+template <class V> void Fields(V& v, Cancel& m) { v(m.seq); }
+template <class V> void Fields(V&, Shutdown&) {}
+template <class V> void Fields(V&, Ok&) {}
+template <class V> void Fields(V& v, ErrorReply& m) {
+  v(m.code), v(m.os_errno), v(m.message), v(m.output), v(m.from_runtime);
+}
+template <class V> void Fields(V& v, ContainerExited& m) { v(m.state); }
+template <class V> void Fields(V& v, ExecExited& m) { v(m.exec), v(m.code), v(m.signal); }
+
+template <class I>
+void PutInt(std::string& out, I value) {
+  auto bits = static_cast<std::make_unsigned_t<I>>(value);
+  for (size_t i = 0; i < sizeof bits; ++i) out += static_cast<char>(bits >> (8 * i) & 0xff);
+}
+
+template <class I>
+I GetInt(std::string_view bytes) {
+  std::make_unsigned_t<I> bits = 0;
+  for (size_t i = 0; i < sizeof bits; ++i) {
+    bits = static_cast<std::make_unsigned_t<I>>(bits | std::make_unsigned_t<I>{static_cast<unsigned char>(bytes[i])} << (8 * i));
+  }
+  return static_cast<I>(bits);
+}
+
+class Writer {
+ public:
+  explicit Writer(std::string& out) : out_(out) {}
+  void operator()(bool& value) { out_ += value ? '\1' : '\0'; }
+  template <std::integral I>
+    requires(!std::same_as<I, bool>)
+  void operator()(I& value) { PutInt(out_, value); }
+  void operator()(std::string& text) {
+    PutInt(out_, static_cast<uint32_t>(text.size()));
+    out_ += text;
+  }
+  template <class T>
+  void operator()(std::vector<T>& items) {
+    PutInt(out_, static_cast<uint32_t>(items.size()));
+    for (T& item : items) (*this)(item);
+  }
+  // A message inside a message carries its length, so that it too can grow.
+  template <class Message>
+    requires std::is_class_v<Message>
+  void operator()(Message& message) {
+    size_t at = out_.size();
+    out_.append(4, '\0');
+    Fields(*this, message);
+    std::string length;
+    PutInt(length, static_cast<uint32_t>(out_.size() - at - 4));
+    out_.replace(at, 4, length);
+  }
+
+ private:
+  std::string& out_;
+};
+
+class Reader {
+ public:
+  explicit Reader(std::string_view bytes) : rest_(bytes) {}
+  bool failed() const { return failed_; }
+
+  void operator()(bool& value) {
+    uint8_t byte = 0;
+    (*this)(byte);
+    if (byte > 1) failed_ = true;
+    if (byte == 1) value = true;
+  }
+  template <std::integral I>
+    requires(!std::same_as<I, bool>)
+  void operator()(I& value) {
+    std::string_view bytes = Take(sizeof(I));
+    if (!bytes.empty()) value = GetInt<I>(bytes);
+  }
+  void operator()(std::string& text) {
+    if (AtEnd()) return;
+    uint32_t size = 0;
+    (*this)(size);
+    if (failed_ || size > rest_.size()) {
+      failed_ = true;
+      return;
+    }
+    text = rest_.substr(0, size);
+    rest_.remove_prefix(size);
+  }
+  template <class T>
+  void operator()(std::vector<T>& items) {
+    if (AtEnd()) return;
+    uint32_t count = 0;
+    (*this)(count);
+    // Each item takes four bytes at least (its length), which bounds what a lying count can make us allocate.
+    if (failed_ || count > rest_.size() / 4) {
+      failed_ = true;
+      return;
+    }
+    items.reserve(count);
+    for (uint32_t i = 0; i < count && !failed_; ++i) {
+      if (AtEnd()) failed_ = true;  // missing items are no missing fields
+      (*this)(items.emplace_back());
+    }
+  }
+  template <class Message>
+    requires std::is_class_v<Message>
+  void operator()(Message& message) {
+    std::string bytes;
+    (*this)(bytes);
+    if (failed_) return;
+    Reader inner(bytes);
+    Fields(inner, message);
+    failed_ = inner.failed();
+  }
+
+ private:
+  // At a field's border an older sender's message may end: the rest keeps its defaults.
+  bool AtEnd() const { return failed_ || rest_.empty(); }
+  std::string_view Take(size_t size) {
+    if (AtEnd()) return {};
+    if (rest_.size() < size) {
+      failed_ = true;
+      return {};
+    }
+    std::string_view bytes = rest_.substr(0, size);
+    rest_.remove_prefix(size);
+    return bytes;
+  }
+  std::string_view rest_;
+  bool failed_ = false;
+};
+
+}  // namespace
+
+template <class Message>
+Result<std::string> Encode(uint32_t seq, const Message& message) {
+  std::string bytes;
+  PutInt(bytes, kMagic);
+  PutInt(bytes, uint32_t{0});  // the length, known at the end
+  PutInt(bytes, static_cast<uint16_t>(Message::kType));
+  PutInt(bytes, uint16_t{0});  // flags, none yet; ignored
+  PutInt(bytes, seq);
+  Writer writer(bytes);
+  Fields(writer, const_cast<Message&>(message));  // Writer only reads; Fields is shared with Reader
+  if (bytes.size() > kMessageBytesMax) {
+    return Error(Code::kResourceExhausted, StrCat("shim message of ", bytes.size(), " bytes is longer than ", kMessageBytesMax));
+  }
+  std::string length;
+  PutInt(length, static_cast<uint32_t>(bytes.size()));
+  bytes.replace(4, 4, length);
+  return bytes;
+}
+
+Result<Header> DecodeHeader(std::string_view bytes) {
+  if (bytes.size() < kHeaderBytes || GetInt<uint32_t>(bytes) != kMagic) {
+    return Error(Code::kInvalidArgument, "not a shim message");
+  }
+  if (GetInt<uint32_t>(bytes.substr(4)) != bytes.size() || bytes.size() > kMessageBytesMax) {
+    return Error(Code::kInvalidArgument, "shim message was cut");
+  }
+  return Header{static_cast<Type>(GetInt<uint16_t>(bytes.substr(8))), GetInt<uint32_t>(bytes.substr(12))};
+}
+
+template <class Message>
+Result<Message> Decode(std::string_view bytes) {
+  Header header = TRY(DecodeHeader(bytes));
+  if (header.type != Message::kType) {
+    return Error(Code::kInvalidArgument, StrCat("shim message of type ", static_cast<int>(header.type), " where ",
+                                                static_cast<int>(Message::kType), " was expected"));
+  }
+  Message message;
+  Reader reader(bytes.substr(kHeaderBytes));
+  Fields(reader, message);
+  if (reader.failed()) {
+    return Error(Code::kInvalidArgument, StrCat("shim message of type ", static_cast<int>(header.type), " is malformed"));
+  }
+  return message;
+}
+
+#define CRISP_SHIM_MESSAGE(Message)                                         \
+  template Result<std::string> Encode<Message>(uint32_t, const Message&);   \
+  template Result<Message> Decode<Message>(std::string_view);
+CRISP_SHIM_MESSAGE(Hello)
+CRISP_SHIM_MESSAGE(SetupPod)
+CRISP_SHIM_MESSAGE(HelloReply)
+CRISP_SHIM_MESSAGE(StartContainer)
+CRISP_SHIM_MESSAGE(Started)
+CRISP_SHIM_MESSAGE(SignalContainer)
+CRISP_SHIM_MESSAGE(ReopenLog)
+CRISP_SHIM_MESSAGE(ForgetContainer)
+CRISP_SHIM_MESSAGE(StartExec)
+CRISP_SHIM_MESSAGE(KillExec)
+CRISP_SHIM_MESSAGE(Cancel)
+CRISP_SHIM_MESSAGE(Shutdown)
+CRISP_SHIM_MESSAGE(Ok)
+CRISP_SHIM_MESSAGE(ErrorReply)
+CRISP_SHIM_MESSAGE(ContainerExited)
+CRISP_SHIM_MESSAGE(ExecExited)
+#undef CRISP_SHIM_MESSAGE
+
+}  // namespace crisp::shimapi

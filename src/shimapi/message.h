@@ -1,0 +1,185 @@
+// The messages between crispd and a pod's crisp-shim, as values. docs/formats/shim-protocol.md describes the bytes.
+//
+// One message is one datagram of a SOCK_SEQPACKET socket, at most kMessageBytesMax. A shim may be years older than its
+// crispd, so: fields are only ever appended to a message; a reader leaves fields that are missing at their defaults and
+// ignores what follows the last one it knows; a type it does not know is answered by ErrorReply{kUnimplemented}.
+// Every length is checked against what is there before it is used (an old crispd or shim, or a stranger, may send
+// anything). Pure: no I/O. All types are values.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "base/result.h"
+
+namespace crisp::shimapi {
+
+inline constexpr uint32_t kMagic = 0x31485343;  // "CSH1", little endian
+inline constexpr size_t kHeaderBytes = 16;
+inline constexpr size_t kMessageBytesMax = 64 * 1024;
+inline constexpr size_t kMessageFdsMax = 8;
+
+enum class Type : uint16_t {
+  // crispd asks; each is answered once, by a message with the same sequence number.
+  kHello = 1,
+  kSetupPod = 2,
+  kStartContainer = 3,
+  kSignalContainer = 4,
+  kReopenLog = 5,
+  kForgetContainer = 6,
+  kStartExec = 7,
+  kKillExec = 8,
+  kCancel = 9,
+  kShutdown = 10,
+  // the shim answers
+  kOk = 64,
+  kError = 65,
+  kHelloReply = 66,
+  kStarted = 67,
+  // the shim tells, sequence number 0
+  kContainerExited = 96,
+  kExecExited = 97,
+};
+
+struct Header {
+  Type type{};
+  uint32_t seq = 0;
+};
+
+// Who is there? HelloReply. Makes the connection a receiver of events.
+struct Hello {
+  static constexpr Type kType = Type::kHello;
+  std::string client;  // version of crispd, for the shim's log
+};
+
+struct Sysctl {
+  std::string name, value;  // "net.ipv4.ip_forward"
+};
+
+// First thing a new shim is told. HelloReply. Carries one descriptor: the pod's network namespace, if it has one.
+struct SetupPod {
+  static constexpr Type kType = Type::kSetupPod;
+  bool own_ipc = false, own_uts = false, shared_pid = false;
+  int32_t oom_score_adj = 0;
+  std::string hostname;
+  std::string netns_path;  // only reported back
+  std::vector<Sysctl> sysctls;
+};
+
+struct ContainerState {
+  enum Phase : uint8_t { kStarting = 0, kRunning = 1, kExited = 2 };
+  std::string id;
+  uint8_t phase = kStarting;
+  int32_t pid = 0;
+  int32_t code = 0, signal = 0;
+  bool oom_killed = false;
+  int64_t finished_at_unix_nanos = 0;
+  uint64_t log_bytes_lost = 0;  // thrown away because the log could not be written (disk full)
+};
+
+struct HelloReply {
+  static constexpr Type kType = Type::kHelloReply;
+  std::string version;  // of the shim
+  int32_t shim_pid = 0;
+  bool set_up = false;  // SetupPod was done
+  std::string net, ipc, uts, pid;  // namespace paths, "" = the node's
+  std::vector<ContainerState> containers;
+};
+
+// Runs a detached OCI runtime. Started when it succeeded, ErrorReply with the tail of its stderr when not.
+struct StartContainer {
+  static constexpr Type kType = Type::kStartContainer;
+  std::string id;
+  std::vector<std::string> argv;  // complete; argv[0] is looked up in PATH
+  std::string pid_file;           // the runtime writes it; the shim reads and removes it
+  std::string log_path;           // "" = output is thrown away
+  bool terminal = false, stdin_open = false, stdin_once = false;
+  std::string console_socket;     // with terminal: file name in the run directory's tmp/, named in argv too
+  std::vector<std::string> oom_event_files;
+};
+
+struct Started {
+  static constexpr Type kType = Type::kStarted;
+  int32_t pid = 0;
+};
+
+struct SignalContainer {  // Ok, also when it does not run; ErrorReply{kNotFound} when unknown
+  static constexpr Type kType = Type::kSignalContainer;
+  std::string id;
+  int32_t signal = 0;
+};
+
+struct ReopenLog {  // Ok
+  static constexpr Type kType = Type::kReopenLog;
+  std::string id;
+};
+
+struct ForgetContainer {  // Ok, also when unknown. A process that still runs is killed first
+  static constexpr Type kType = Type::kForgetContainer;
+  std::string id;
+};
+
+// Runs a detached exec of an OCI runtime. Carries the descriptors stdin, stdout and stderr. Started or ErrorReply, then
+// ExecExited. When the connection that asked for it closes, the exec is killed.
+struct StartExec {
+  static constexpr Type kType = Type::kStartExec;
+  uint64_t exec = 0;  // chosen by crispd, unique in this connection
+  std::string container;
+  std::vector<std::string> argv;
+  std::string pid_file;
+  // Sub-cgroups of the container's cgroup that the runtime is told (in argv) to put the process into. The shim makes
+  // them, kills through the first of them, and removes them.
+  std::vector<std::string> cgroup_dirs;
+};
+
+struct KillExec {  // Ok: every process of the exec has been sent SIGKILL. Unknown: Ok
+  static constexpr Type kType = Type::kKillExec;
+  uint64_t exec = 0;
+};
+
+struct Cancel {  // Ok: the runtime of the StartContainer or StartExec with this number, if it still runs, is killed
+  static constexpr Type kType = Type::kCancel;
+  uint32_t seq = 0;
+};
+
+struct Shutdown {  // Ok, after everything was killed; then the shim ends
+  static constexpr Type kType = Type::kShutdown;
+};
+
+struct Ok {
+  static constexpr Type kType = Type::kOk;
+};
+
+struct ErrorReply {
+  static constexpr Type kType = Type::kError;
+  int32_t code = 0;  // crisp::Code
+  int32_t os_errno = 0;
+  std::string message;
+  std::string output;     // tail of what the runtime wrote to stdout and stderr
+  bool from_runtime = false;  // the runtime ran and failed: its log says more
+};
+
+struct ContainerExited {
+  static constexpr Type kType = Type::kContainerExited;
+  ContainerState state;
+};
+
+struct ExecExited {
+  static constexpr Type kType = Type::kExecExited;
+  uint64_t exec = 0;
+  int32_t code = 0, signal = 0;
+};
+
+// The message's bytes. kResourceExhausted when it would not fit into kMessageBytesMax.
+template <class Message>
+Result<std::string> Encode(uint32_t seq, const Message& message);
+
+// Checks magic, length and that `bytes` is one whole message. kInvalidArgument if not.
+Result<Header> DecodeHeader(std::string_view bytes);
+// The body of a message whose header has been checked to be of Message's type.
+template <class Message>
+Result<Message> Decode(std::string_view bytes);
+
+}  // namespace crisp::shimapi

@@ -1,0 +1,392 @@
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include <cerrno>
+
+#include "base/log.h"
+#include "base/strings.h"
+#include "runtime/runtime_impl.h"
+#include "shimapi/socket.h"
+#include "sys/file.h"
+
+namespace crisp::runtime {
+
+using std::chrono::milliseconds;
+using std::chrono::seconds;
+
+namespace {
+// What a healthy shim needs is below a millisecond, except where a runtime is run.
+constexpr milliseconds kCallTime{10'000};
+constexpr milliseconds kSetUpTime{10'000};
+constexpr milliseconds kDialTime{1000};
+constexpr milliseconds kStartTime{120'000};
+constexpr milliseconds kShutdownTime{2000};
+constexpr milliseconds kDeleteTime{30'000};
+
+std::string Temporary(const std::string& run_dir, std::string_view name) { return StrCat(run_dir, "/tmp/", name); }
+
+std::vector<std::string> ShimEnvironment() {
+  // The shim hands its environment on to the OCI runtimes: nothing of crispd's (NOTIFY_SOCKET, credentials) goes there.
+  const char* path = getenv("PATH");
+  return {StrCat("PATH=", path != nullptr ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")};
+}
+
+Result<> WaitForEnd(const Ctx& ctx, sys::BorrowedFd pidfd) {
+  while (true) {
+    pollfd event{pidfd.get(), POLLIN, 0};
+    int n = poll(&event, 1, std::min(ctx.PollTimeoutMs(), ctx.stop().stop_possible() ? 100 : 3'600'000));
+    if (n > 0) return {};
+    if (n < 0 && errno != EINTR) return Errno(errno, "poll");
+    TRY(ctx.Check());
+  }
+}
+
+PodNamespaces ToNamespaces(shimapi::HelloReply reply) {
+  return {reply.shim_pid, std::move(reply.net), std::move(reply.ipc), std::move(reply.uts), std::move(reply.pid)};
+}
+
+ContainerExit ToExit(const shimapi::ContainerState& state) {
+  return {state.code, state.signal, state.oom_killed, state.finished_at_unix_nanos};
+}
+}  // namespace
+
+Result<std::unique_ptr<Runtime>> Runtime::Make(Options options) { return RuntimeImpl::Make(std::move(options)); }
+
+Result<std::unique_ptr<Runtime>> RuntimeImpl::Make(Options options) {
+  std::unique_ptr<RuntimeImpl> runtime(new RuntimeImpl(std::move(options)));
+  for (const HandlerConfig& config : runtime->options_.handlers) {
+    if (config.type != "oci") return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
+    runtime->handlers_[config.name] = std::make_unique<Handler>(config);
+  }
+  runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); }));
+  return std::unique_ptr<Runtime>(std::move(runtime));
+}
+
+RuntimeImpl::RuntimeImpl(Options options) : options_(std::move(options)) {}
+
+RuntimeImpl::~RuntimeImpl() { hub_.reset(); }
+
+const HandlerAbilities& RuntimeImpl::Handler::Abilities() {
+  std::call_once(probed, [this] { abilities = oci.Probe(Ctx().WithTimeout(seconds(10))); });
+  return abilities;
+}
+
+bool RuntimeImpl::HasHandler(const std::string& name) const { return handlers_.contains(name); }
+
+std::vector<std::pair<std::string, HandlerFeatures>> RuntimeImpl::Handlers() const {
+  std::vector<std::pair<std::string, HandlerFeatures>> all;
+  for (const auto& [name, handler] : handlers_) all.emplace_back(name, handler->Abilities().features);
+  return all;
+}
+
+Result<RuntimeImpl::Handler*> RuntimeImpl::FindHandler(const std::string& name) const {
+  auto found = handlers_.find(name);
+  if (found == handlers_.end()) return Error(Code::kInvalidArgument, StrCat("no runtime handler is called ", Quote(name)));
+  return found->second.get();
+}
+
+Result<RuntimeImpl::LinkPtr> RuntimeImpl::FindLink(const PodId& pod) const {
+  auto links = links_.Lock();
+  auto found = links->find(pod);
+  if (found == links->end() || found->second->closed()) {
+    return Error(Code::kUnavailable, StrCat("pod ", pod.Short(), " has no shim"));
+  }
+  return found->second;
+}
+
+ShimLink::ContainerExited RuntimeImpl::ExitCallback() {
+  return [this](const PodId& pod, const shimapi::ContainerState& state) {
+    Result<ContainerId> id = ContainerId::Parse(state.id);
+    if (id && options_.events.on_exit) options_.events.on_exit(pod, *id, ToExit(state));
+  };
+}
+
+void RuntimeImpl::OnGone(const LinkPtr& link) {
+  bool ours;
+  {
+    auto links = links_.Lock();
+    auto found = links->find(link->pod());
+    ours = found != links->end() && found->second == link;
+    if (ours) links->erase(found);
+  }
+  if (ours && !link->stopping() && options_.events.on_shim_lost) options_.events.on_shim_lost(link->pod());
+}
+
+// ---- pods ----
+
+Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
+  std::string path = spec.run_dir + "/shim.sock";
+  sys::UniqueFd listener = TRY(shimapi::Listen(path, shimapi::SocketType::kSeqPacket));
+  sys::UniqueFd log = TRY(sys::Open(spec.run_dir + "/shim.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
+  sys::Command command;
+  command.program = options_.shim_binary;
+  command.args = {spec.pod.str(), spec.run_dir};
+  command.env = ShimEnvironment();
+  command.working_dir = "/";
+  command.fds.emplace(2, log.borrow());
+  command.fds.emplace(3, listener.borrow());
+  command.new_session = true;
+  sys::Process process = TRY(sys::Spawn(command));
+  // With our copy closed, a shim that dies closes the socket, and whoever waits for its answer learns of it.
+  listener.Reset();
+  auto connect = [&]() -> Result<LinkPtr> {
+    sys::UniqueFd socket = TRY(shimapi::Connect(path, shimapi::SocketType::kSeqPacket));
+    sys::UniqueFd pidfd = TRY(sys::Dup(process.pidfd()));
+    return std::make_shared<ShimLink>(spec.pod, spec.run_dir, std::move(socket), process.pid(), std::move(pidfd), ExitCallback());
+  };
+  Result<LinkPtr> link = connect();
+  if (!link) {
+    TRY(process.Signal(SIGKILL));
+    (void)process.Wait(Ctx().WithTimeout(kShutdownTime)).has_value();
+    // A shim that could not even start closed the socket before we connected; it said why in its log.
+    Result<std::string> said = sys::ReadFile(spec.run_dir + "/shim.log", 64 * 1024);
+    return std::move(link).error().Context(StrCat("shim: ", said ? Trim(*said) : std::string_view("no log")));
+  }
+  return link;
+}
+
+Result<PodNamespaces> RuntimeImpl::SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link) {
+  shimapi::SetupPod request;
+  request.own_ipc = spec.own_ipc;
+  request.own_uts = spec.own_uts;
+  request.shared_pid = spec.shared_pid;
+  request.oom_score_adj = spec.oom_score_adj;
+  request.hostname = spec.hostname;
+  request.netns_path = spec.netns_path;
+  for (const auto& [name, value] : spec.sysctls) request.sysctls.push_back({name, value});
+  sys::UniqueFd netns;
+  std::vector<sys::BorrowedFd> fds;
+  if (!spec.netns_path.empty()) {
+    netns = TRY(sys::Open(spec.netns_path, O_RDONLY));
+    fds.push_back(netns);
+  }
+  return ToNamespaces(TRY(link.Call<shimapi::HelloReply>(ctx, request, kSetUpTime, fds)));
+}
+
+Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec) {
+  TRY(ctx.Check());
+  ctx.Stage("start the pod's shim");
+  LinkPtr link = TRY(SpawnShim(spec), "start shim of pod " + spec.pod.str());
+  Result<> added = hub_->Add(link);
+  Result<PodNamespaces> namespaces = added ? SetUp(ctx, spec, *link) : Result<PodNamespaces>(std::move(added).error());
+  if (!namespaces) {
+    link->SetStopping();
+    EndByForce(*link);
+    (void)sys::RemoveFile(spec.run_dir + "/shim.sock").has_value();
+    return std::move(namespaces).error().Context("set up the namespaces of pod " + spec.pod.str());
+  }
+  LinkPtr old;
+  {
+    auto links = links_.Lock();
+    LinkPtr& place = (*links)[spec.pod];
+    old = std::exchange(place, link);
+  }
+  if (old) old->SetStopping();
+  return namespaces;
+}
+
+// SIGKILL for the shim and, before it, for what it runs: while the shim has not reaped them their pids are theirs. The
+// hub reaps the shim. Containers' other processes are the caller's to kill, by their cgroup.
+void RuntimeImpl::EndByForce(const ShimLink& link) {
+  for (pid_t pid : link.ContainerPids()) kill(pid, SIGKILL);
+  (void)sys::PidfdSignal(link.pidfd(), SIGKILL).has_value();
+  (void)WaitForEnd(Ctx().WithTimeout(kShutdownTime), link.pidfd()).has_value();
+}
+
+Result<RuntimeImpl::LinkPtr> RuntimeImpl::Dial(const PodId& pod, const std::string& run_dir) {
+  sys::UniqueFd socket = TRY(shimapi::Connect(run_dir + "/shim.sock", shimapi::SocketType::kSeqPacket));
+  shimapi::PeerCredentials peer = TRY(shimapi::Peer(socket));
+  // The peer holds the socket open, so its pid cannot have gone to somebody else unless it ended in between; then the
+  // connection is closed, and Hello finds that out.
+  Result<sys::UniqueFd> pidfd = sys::PidfdOpen(peer.pid);
+  if (!pidfd) return std::move(pidfd).error().As(Code::kNotFound);
+  return std::make_shared<ShimLink>(pod, run_dir, std::move(socket), peer.pid, *std::move(pidfd), ExitCallback());
+}
+
+Result<PodNamespaces> RuntimeImpl::ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) {
+  ctx.Stage("reconnect to the pod's shim");
+  LinkPtr link = TRY(Dial(pod, run_dir));
+  TRY(hub_->Add(link));
+  shimapi::Hello hello;
+  hello.client = CRISP_VERSION;
+  Result<shimapi::HelloReply> reply = link->Call<shimapi::HelloReply>(ctx, hello, kDialTime);
+  if (reply && !reply->set_up) reply = Error(Code::kNotFound, "the pod's shim was never set up");
+  if (!reply) {
+    hub_->Remove(*link);
+    if (reply.error().code() == Code::kUnavailable) return std::move(reply).error().As(Code::kNotFound);
+    return std::move(reply).error();
+  }
+  LinkPtr old;
+  {
+    auto links = links_.Lock();
+    old = std::exchange((*links)[pod], link);
+  }
+  if (old) hub_->Remove(*old);
+  for (const shimapi::ContainerState& state : reply->containers) {
+    if (state.phase == shimapi::ContainerState::kExited) ExitCallback()(pod, state);
+  }
+  return ToNamespaces(*std::move(reply));
+}
+
+Result<> RuntimeImpl::StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) {
+  ctx.Stage("stop the pod's shim");
+  LinkPtr link;
+  {
+    auto links = links_.Lock();
+    if (auto found = links->find(pod); found != links->end()) link = found->second;
+  }
+  if (link == nullptr) {
+    Result<LinkPtr> dialled = Dial(pod, run_dir);
+    if (!dialled && dialled.error().code() != Code::kNotFound) return std::move(dialled).error();
+    if (dialled) {
+      link = *std::move(dialled);
+      TRY(hub_->Add(link));
+    }
+  }
+  if (link != nullptr) {
+    link->SetStopping();
+    // Its own deadline: a pod whose caller went away half-way through must not keep a shim that shuts down for ever.
+    Ctx bounded = ctx.Detached(kShutdownTime);
+    Result<> ended = link->Call<shimapi::Ok>(bounded, shimapi::Shutdown(), kShutdownTime) ? Result<>() : Result<>();
+    ended = WaitForEnd(bounded, link->pidfd());
+    if (!ended) {
+      LogWarning("shim does not end by itself, killing it", {{"pod", pod.str()}, {"pid", link->pid()}});
+      EndByForce(*link);
+    }
+    TRY(WaitForEnd(ctx.Detached(kShutdownTime), link->pidfd()), "wait for the end of the pod's shim");
+    auto links = links_.Lock();
+    if (auto found = links->find(pod); found != links->end() && found->second == link) links->erase(found);
+  }
+  TRY(sys::RemoveFile(run_dir + "/shim.sock"));
+  return sys::RemoveTree(run_dir + "/tmp");
+}
+
+// ---- containers ----
+
+Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) {
+  Handler* handler = TRY(FindHandler(spec.handler));
+  LinkPtr link = TRY(FindLink(pod));
+  shimapi::StartContainer request;
+  request.id = spec.id.str();
+  request.pid_file = Temporary(link->run_dir(), spec.id.str() + ".pid");
+  request.log_path = spec.log_path;
+  request.terminal = spec.terminal;
+  request.stdin_open = spec.stdin_open;
+  request.stdin_once = spec.stdin_once;
+  request.oom_event_files = spec.oom_event_files;
+  OciHandler::RunFiles files{spec.bundle_dir, request.pid_file, spec.bundle_dir + "/runtime.log", ""};
+  if (spec.terminal) {
+    request.console_socket = StrCat(spec.id.Short(), ".tty");
+    files.console_socket = Temporary(link->run_dir(), request.console_socket);
+  }
+  request.argv = handler->oci.RunArgv(spec.id, files);
+  TRY(sys::RemoveFile(files.log_file));
+  TRY(sys::RemoveFile(request.pid_file));
+
+  ctx.Stage("run the OCI runtime");
+  shimapi::ErrorReply failure;
+  Result<shimapi::Started> started = link->Start(ctx, request, kStartTime, {}, &failure, request.id);
+  if (!started) {
+    // Whatever a runtime that failed or was killed half-way has left: its state, processes, cgroups. Not where the id is
+    // in use by a container that was started before.
+    if (started.error().code() != Code::kAlreadyExists) {
+      if (Result<> gone = DeleteContainer(ctx.Detached(kDeleteTime), pod, spec.id, spec.handler); !gone) {
+        LogWarning("clean up after a failed start, deleting it again is up to the caller", {{"container", spec.id.str()}, {"error", gone.error()}});
+      }
+    }
+    return StartError(spec, std::move(started).error(), failure, files.log_file);
+  }
+  return Started{started->pid};
+}
+
+Error RuntimeImpl::StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure,
+                              const std::string& log_file) {
+  if (!failure.from_runtime) return std::move(error).Context("start container " + spec.id.str());
+  Result<std::string> log = sys::ReadFile(log_file);
+  std::string message = log ? LastErrorOfLog(*log) : "";
+  if (message.empty()) message = std::string(Trim(failure.output));
+  if (message.empty()) message = failure.message;
+  return Error(error.code(), message);
+}
+
+Result<> RuntimeImpl::Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) {
+  LinkPtr link = TRY(FindLink(pod));
+  shimapi::SignalContainer request;
+  request.id = id.str();
+  request.signal = signal;
+  Result<shimapi::Ok> sent = link->Call<shimapi::Ok>(ctx, request, kCallTime);
+  if (!sent && sent.error().code() != Code::kNotFound) return std::move(sent).error();
+  return {};
+}
+
+Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& name) {
+  Handler* handler = TRY(FindHandler(name));
+  ctx.Stage("delete in the OCI runtime");
+  sys::RunOptions options;
+  options.timeout = kDeleteTime;
+  sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
+  if (run.status.code != 0 && !SaysNotThere(run.err + run.out)) {
+    return Error(Code::kInternal, StrCat(name, " delete ", id.Short(), ": ", Quote(Trim(run.err), 1024)));
+  }
+  Result<LinkPtr> link = FindLink(pod);
+  if (!link) return {};  // no shim, nothing to forget
+  shimapi::ForgetContainer request;
+  request.id = id.str();
+  Result<shimapi::Ok> forgotten = (*link)->Call<shimapi::Ok>(ctx, request, kCallTime);
+  if (!forgotten && forgotten.error().code() != Code::kUnavailable) return std::move(forgotten).error();
+  return {};
+}
+
+Result<> RuntimeImpl::UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& name,
+                                      const std::string& resources_json) {
+  Handler* handler = TRY(FindHandler(name));
+  ctx.Stage("update in the OCI runtime");
+  sys::RunOptions options;
+  options.input = resources_json;
+  sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.UpdateArgv(id)), options));
+  if (run.status.code == 0) return {};
+  std::string said(Trim(run.err));
+  Code code = SaysNotThere(said) ? Code::kNotFound : Code::kInternal;
+  return Error(code, StrCat(name, " update ", id.Short(), ": ", Quote(said, 1024)));
+}
+
+Result<> RuntimeImpl::ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) {
+  LinkPtr link = TRY(FindLink(pod));
+  shimapi::ReopenLog request;
+  request.id = id.str();
+  TRY(link->Call<shimapi::Ok>(ctx, request, kCallTime));
+  return {};
+}
+
+Result<ExecSyncResult> RuntimeImpl::ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                             const std::string& name, const ExecSpec& spec, seconds timeout,
+                                             size_t output_bytes_max) {
+  Handler* handler = TRY(FindHandler(name));
+  LinkPtr link = TRY(FindLink(pod));
+  pid_t init = link->ContainerPid(id.str());
+  if (init == 0) return Error(Code::kFailedPrecondition, StrCat("container ", id.Short(), " is not running"));
+  Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
+
+  const std::string tag = "exec-" + RandomHex(8);
+  const std::string base = Temporary(link->run_dir(), tag);
+  ExecPlace place;
+  if (Result<std::string> cgroups = sys::ReadFile(StrCat("/proc/", init, "/cgroup"))) {
+    place = PlaceExec(handler->Abilities().exec_cgroup, TRY(sys::ReadMountInfo()), *cgroups, "crisp-" + tag);
+  }
+  OciHandler::ExecFiles files{base + ".json", base + ".pid", base + ".log", place.argument};
+  TRY(sys::WriteFileAtomic(files.process_file, spec.process_json, 0600, sys::Durability::kNone));
+  ExecPlan plan{handler->oci.ExecArgv(id, files), files.pid_file, std::move(place.dirs)};
+  ctx.Stage("exec");
+  shimapi::ErrorReply failure;
+  Result<ExecSyncResult> result = RunExecSync(bounded, *link, id, plan, output_bytes_max, &failure);
+  if (!result && failure.from_runtime) {
+    Result<std::string> log = sys::ReadFile(files.log_file);
+    std::string message = log ? LastErrorOfLog(*log) : "";
+    if (!message.empty() && result.error().code() == Code::kUnknown) result = Error(Code::kUnknown, message);
+  }
+  for (const std::string& file : {files.process_file, files.pid_file, files.log_file}) unlink(file.c_str());
+  return result;
+}
+
+}  // namespace crisp::runtime

@@ -1,0 +1,72 @@
+// The one implementation of Runtime. Private to the module.
+#pragma once
+
+#include <atomic>
+#include <mutex>
+
+#include "base/synchronized.h"
+#include "runtime/exec_place.h"
+#include "runtime/oci_handler.h"
+#include "runtime/runtime.h"
+#include "runtime/shim_link.h"
+
+namespace crisp::runtime {
+
+class RuntimeImpl final : public Runtime {
+ public:
+  static Result<std::unique_ptr<Runtime>> Make(Options options);
+  ~RuntimeImpl() override;
+
+  bool HasHandler(const std::string& name) const override;
+  std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const override;
+  Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
+  Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
+  Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
+  Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) override;
+  Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) override;
+  Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler) override;
+  Result<> UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
+                           const std::string& resources_json) override;
+  Result<> ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) override;
+  Result<ExecSyncResult> ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
+                                  const ExecSpec& spec, std::chrono::seconds timeout, size_t output_bytes_max) override;
+
+ private:
+  using LinkPtr = std::shared_ptr<ShimLink>;
+  // A configured handler, and what its program can do: asked at first use, because a start must not wait for it.
+  struct Handler {
+    explicit Handler(HandlerConfig config) : oci(std::move(config)) {}
+    const HandlerAbilities& Abilities();
+    OciHandler oci;
+    std::once_flag probed;
+    HandlerAbilities abilities;
+  };
+
+  explicit RuntimeImpl(Options options);
+  Result<Handler*> FindHandler(const std::string& name) const;
+  Result<LinkPtr> FindLink(const PodId& pod) const;
+  ShimLink::ContainerExited ExitCallback();
+  void OnGone(const LinkPtr& link);
+  Result<LinkPtr> SpawnShim(const PodSpec& spec);
+  Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
+  Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
+  Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
+  void EndByForce(const ShimLink& link);
+
+  Options options_;
+  std::map<std::string, std::unique_ptr<Handler>> handlers_;  // fixed after the constructor
+  Synchronized<std::map<PodId, LinkPtr>> links_;              // leaf lock
+  std::unique_ptr<ShimHub> hub_;
+};
+
+// exec_sync.cc
+struct ExecPlan {
+  std::vector<std::string> argv;
+  std::string pid_file;
+  std::vector<std::string> cgroup_dirs;
+};
+// Runs `plan` in `container` through the shim, collects its output, and kills all of it at the deadline of `ctx`.
+Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const ContainerId& container, const ExecPlan& plan,
+                                   size_t output_bytes_max, shimapi::ErrorReply* failure);
+
+}  // namespace crisp::runtime

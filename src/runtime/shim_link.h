@@ -1,0 +1,160 @@
+// crispd's end of the sockets to the shims: ShimLink is one shim, ShimHub the thread that reads them all.
+//
+// Threading: any thread may call; replies and events come in on the hub's thread. Lock order: a link's lock is a leaf.
+#pragma once
+
+#include <condition_variable>
+#include <functional>
+#include <map>
+#include <memory>
+#include <mutex>
+#include <string>
+#include <thread>
+
+#include "base/context.h"
+#include "base/ids.h"
+#include "shimapi/message.h"
+#include "sys/spawn.h"
+
+namespace crisp::runtime {
+
+// The end of one exec, as the thread that waits for it sees it.
+struct ExecWait {
+  sys::UniqueFd event;  // eventfd, readable once `over`
+  std::mutex lock;
+  bool over = false;    // ended, or the shim is gone (then `lost`)
+  bool lost = false;
+  shimapi::ExecExited exit;
+};
+
+class ShimLink {
+ public:
+  using ContainerExited = std::function<void(const PodId&, const shimapi::ContainerState&)>;
+
+  // `pidfd` is of the shim's process.
+  ShimLink(PodId pod, std::string run_dir, sys::UniqueFd socket, pid_t pid, sys::UniqueFd pidfd, ContainerExited on_exited);
+
+  const PodId& pod() const { return pod_; }
+  const std::string& run_dir() const { return run_dir_; }
+  pid_t pid() const { return pid_; }
+  sys::BorrowedFd pidfd() const { return pidfd_; }
+  sys::BorrowedFd socket() const { return socket_; }
+
+  // Sends and waits for the answer: until ctx ends, but at most `timeout`. An ErrorReply comes back as its error, with
+  // `*failure` filled where the caller gave one. kUnavailable: the shim is gone.
+  template <class Reply, class Request>
+  Result<Reply> Call(const Ctx& ctx, const Request& request, std::chrono::milliseconds timeout,
+                     const std::vector<sys::BorrowedFd>& fds = {}, shimapi::ErrorReply* failure = nullptr) {
+    std::string bytes = TRY(shimapi::Encode(0, request));
+    return Transact<Reply>(ctx.WithTimeout(timeout), std::move(bytes), fds, failure, {});
+  }
+  // The same for StartContainer and StartExec: at a time-out the shim is told to kill the runtime, and its answer is
+  // waited for, so that nothing is being started any more when this returns (unless the shim itself hangs).
+  // `container`: whose pid the answer tells; "" for an exec.
+  template <class Request>
+  Result<shimapi::Started> Start(const Ctx& ctx, const Request& request, std::chrono::milliseconds timeout,
+                                 const std::vector<sys::BorrowedFd>& fds, shimapi::ErrorReply* failure,
+                                 std::string container) {
+    std::string bytes = TRY(shimapi::Encode(0, request));
+    return Transact<shimapi::Started>(ctx.WithTimeout(timeout), std::move(bytes), fds, failure,
+                                      Mode{.cancel = true, .container = std::move(container)});
+  }
+
+  // Number and waiting place for a new exec; before StartExec is sent, since it may end before the answer is read.
+  Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> NewExec();
+  void ForgetExec(uint64_t exec);
+
+  // Pids of containers' inits, kept by the hub's thread from Started, HelloReply and ContainerExited in their order. Only
+  // the shim reaps them.
+  pid_t ContainerPid(const std::string& id) const;
+  std::vector<pid_t> ContainerPids() const;
+
+  // The end that comes is wanted: on_shim_lost is not called for it.
+  void SetStopping();
+  bool stopping() const;
+
+  // For the hub.
+  enum class ReadResult { kMore, kEmpty, kClosed };
+  ReadResult ReadOne(char* buffer, size_t size);
+  void Close();  // every waiting call fails
+  bool closed() const;
+
+ private:
+  struct Mode {
+    bool cancel = false;
+    std::string container;
+  };
+  struct Pending {
+    std::string container;
+    bool done = false;
+    std::string bytes;
+  };
+  template <class Reply>
+  Result<Reply> Transact(const Ctx& ctx, std::string bytes, const std::vector<sys::BorrowedFd>& fds,
+                         shimapi::ErrorReply* failure, const Mode& mode) {
+    std::string answer = TRY(Exchange(ctx, std::move(bytes), fds, mode));
+    shimapi::Header header = TRY(shimapi::DecodeHeader(answer));
+    if (header.type == shimapi::Type::kError) {
+      shimapi::ErrorReply reply = TRY(shimapi::Decode<shimapi::ErrorReply>(answer));
+      Error error = ToError(reply);
+      if (failure != nullptr) *failure = std::move(reply);
+      return error;
+    }
+    return shimapi::Decode<Reply>(answer);
+  }
+  static Error ToError(const shimapi::ErrorReply& reply);
+  Result<std::string> Exchange(const Ctx& ctx, std::string bytes, const std::vector<sys::BorrowedFd>& fds, const Mode& mode);
+  Result<> Send(const Ctx& ctx, std::string_view bytes, const std::vector<sys::BorrowedFd>& fds);
+  Result<> Await(const Ctx& ctx, Pending& pending);
+  void OnAnswer(const shimapi::Header& header, std::string_view bytes);
+  void OnEvent(shimapi::Type type, std::string_view bytes);
+
+  const PodId pod_;
+  const std::string run_dir_;
+  const sys::UniqueFd socket_;
+  const pid_t pid_;
+  const sys::UniqueFd pidfd_;
+  const ContainerExited on_exited_;
+
+  mutable std::mutex lock_;  // guards all below
+  std::condition_variable_any answered_;
+  std::map<uint32_t, std::shared_ptr<Pending>> pending_;
+  std::map<uint64_t, std::shared_ptr<ExecWait>> execs_;
+  std::map<std::string, pid_t> pids_;
+  uint32_t last_seq_ = 0;
+  uint64_t last_exec_ = 0;
+  bool closed_ = false;
+  bool stopping_ = false;
+};
+
+class ShimHub {
+ public:
+  // `on_gone`: the shim's process has ended (and was reaped, if it was our child). On the hub's thread.
+  static Result<std::unique_ptr<ShimHub>> Make(std::function<void(const std::shared_ptr<ShimLink>&)> on_gone);
+  ~ShimHub();
+
+  Result<> Add(std::shared_ptr<ShimLink> link);
+  // Stops watching, e.g. after a failed start; also done by itself when the shim ends.
+  void Remove(const ShimLink& link);
+
+ private:
+  struct Watched {
+    std::shared_ptr<ShimLink> link;
+    bool socket_open = true;
+  };
+  ShimHub(sys::UniqueFd epoll, sys::UniqueFd wake, std::function<void(const std::shared_ptr<ShimLink>&)> on_gone)
+      : epoll_(std::move(epoll)), wake_(std::move(wake)), on_gone_(std::move(on_gone)) {}
+  void Loop();
+  void OnSocket(uint64_t id);
+  void OnProcessEnd(uint64_t id);
+
+  sys::UniqueFd epoll_, wake_;
+  std::function<void(const std::shared_ptr<ShimLink>&)> on_gone_;
+  std::mutex lock_;  // guards all below
+  std::map<uint64_t, Watched> watched_;
+  uint64_t last_id_ = 0;
+  bool ending_ = false;
+  std::thread thread_;
+};
+
+}  // namespace crisp::runtime

@@ -95,8 +95,9 @@ Result<> Daemon::OpenMeans() {
 }
 
 Result<> Daemon::Serve() {
-  front_.emplace(
-      cri::Front::Options{.observer = {}, .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
+  front_.emplace(cri::Front::Options{
+      .observer = [this](const cri::CallRecord& call) { metrics_.Observe(call.method, call.code, call.took); },
+      .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
   runtime_service_.emplace(
       cri::RuntimeService::Deps{
           .front = *front_, .pods = *pods_, .network = *network_, .runtime = *runtime_, .cgroups = *cgroups_},
@@ -108,11 +109,23 @@ Result<> Daemon::Serve() {
   crisp_service_.emplace(cri::CrispImagesService::Deps{.front = *front_, .images = *images_});
   server_ = TRY(
       cri::Server::Listen({.socket_path = config_.socket}, {&*runtime_service_, &*image_service_, &*crisp_service_}));
+  if (!config_.metrics_address.empty()) {
+    metrics_page_ = TRY(
+        metrics::PageServer::Listen(config_.metrics_address, "/metrics", [this] { return MetricsPage(); }), "metrics");
+  }
   housekeeper_.emplace([this](std::stop_token stop) { Housekeep(stop); });
   return {};
 }
 
+std::string Daemon::MetricsPage() const {
+  auto count = [](size_t n) { return static_cast<int64_t>(n); };
+  return metrics_.Render() + metrics::Gauge("crisp_pods", "Pods there are.", count(pods_->ListSandboxes({}).size())) +
+         metrics::Gauge("crisp_containers", "Containers there are.", count(pods_->ListContainers({}).size())) +
+         metrics::Gauge("crisp_images", "Images there are.", count(images_->List().size()));
+}
+
 Daemon::~Daemon() {
+  metrics_page_.reset();
   if (server_) server_->Shutdown(kShutdownBound);
   if (housekeeper_) housekeeper_->request_stop();
   progressed_.notify_all();

@@ -17,6 +17,8 @@
 #include "daemon/config.h"
 #include "daemon/notify.h"
 #include "image/service.h"
+#include "metrics/call_metrics.h"
+#include "metrics/page_server.h"
 #include "network/network.h"
 #include "pod/events.h"
 #include "pod/manager.h"
@@ -44,6 +46,7 @@ class Daemon {
   Result<> Serve();
   void Housekeep(std::stop_token stop);
   void WaitUntilRecovered(std::chrono::milliseconds at_most);
+  std::string MetricsPage() const;
 
   const Config config_;
   sys::UniqueFd root_lock_, state_lock_;
@@ -62,11 +65,13 @@ class Daemon {
   std::condition_variable progressed_;
   std::optional<std::jthread> housekeeper_;  // Recover, then sweeps; ends before what it uses
 
+  metrics::CallMetrics metrics_;
   std::optional<cri::Front> front_;
   std::optional<cri::RuntimeService> runtime_service_;
   std::optional<cri::ImageService> image_service_;
   std::optional<cri::CrispImagesService> crisp_service_;
   std::unique_ptr<cri::Server> server_;
+  std::unique_ptr<metrics::PageServer> metrics_page_;
 };
 
 }  // namespace crisp::daemon

@@ -44,6 +44,7 @@ bench: ## measure floor, crisp and Debian's containerd side by side (root)
 	@$(MAKE) --no-print-directory build
 	@cmake --build build -j $(JOBS) --target podbench floor
 	@bench/run
+	@bench/pull
 
 fuzz: ## each fuzz target for FUZZ_SECONDS (60) with libFuzzer
 	@tools/deps build check

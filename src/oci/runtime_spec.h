@@ -31,7 +31,7 @@ constexpr CapabilitySet CapabilityBit(int number) { return CapabilitySet{1} << n
 
 // Paths of /proc and /sys that a container cannot see or not write unless it is privileged or says otherwise. Supersets
 // of containerd's, Docker's and the kubelet's lists (checked by test): /sys/devices/virtual/powercap leaks power
-// readings (PLATYPUS, GHSA-7ww5-4wqc-m92c), /proc/interrupts and /sys thermal throttle counters leak timing.
+// readings (PLATYPUS, GHSA-7ww5-4wqc-m92c), /proc/interrupts leaks what others type and do (GHSA-6fw5-f8r9-fgfm).
 const std::vector<std::string>& DefaultMaskedPaths();
 const std::vector<std::string>& DefaultReadonlyPaths();
 

@@ -17,7 +17,7 @@ const std::string_view kAllowed =
     // files and directories
     "access faccessat faccessat2 open openat openat2 creat close close_range read readv pread64 preadv preadv2 write "
     "writev pwrite64 pwritev pwritev2 lseek _llseek stat stat64 lstat lstat64 fstat fstat64 fstatat64 newfstatat statx "
-    "statfs statfs64 fstatfs fstatfs64 statmount listmount oldfstat oldlstat oldstat oldolduname olduname "
+    "statfs statfs64 fstatfs fstatfs64 statmount listmount "
     "truncate truncate64 ftruncate ftruncate64 fallocate fadvise64 fadvise64_64 readahead "
     "chmod fchmod fchmodat fchmodat2 chown chown32 fchown fchown32 fchownat lchown lchown32 umask "
     "link linkat symlink symlinkat readlink readlinkat unlink unlinkat rename renameat renameat2 "
@@ -45,13 +45,13 @@ const std::string_view kAllowed =
     "pidfd_open pidfd_send_signal kill tkill tgkill "
     "sched_yield sched_get_priority_max sched_get_priority_min sched_getaffinity sched_setaffinity sched_getattr "
     "sched_setattr sched_getparam sched_setparam sched_getscheduler sched_setscheduler sched_rr_get_interval "
-    "sched_rr_get_interval_time64 getpriority setpriority ioprio_get ioprio_set getcpu nice "
+    "sched_rr_get_interval_time64 getpriority setpriority ioprio_get ioprio_set getcpu "
     "getrlimit ugetrlimit setrlimit prlimit64 getrusage times seccomp "
     "ptrace process_vm_readv process_vm_writev "  // kernels since 4.8 run the filter after ptrace has its say
     // signals
     "rt_sigaction rt_sigpending rt_sigprocmask rt_sigqueueinfo rt_sigreturn rt_sigsuspend rt_sigtimedwait "
-    "rt_sigtimedwait_time64 rt_tgsigqueueinfo sigaction sigaltstack signal sigpending sigprocmask sigreturn "
-    "sigsuspend pause alarm getitimer setitimer "
+    "rt_sigtimedwait_time64 rt_tgsigqueueinfo sigaltstack sigprocmask sigreturn "
+    "pause alarm getitimer setitimer "
     // who we are
     "getuid getuid32 geteuid geteuid32 getgid getgid32 getegid getegid32 getresuid getresuid32 getresgid getresgid32 "
     "setuid setuid32 setgid setgid32 setreuid setreuid32 setregid setregid32 setresuid setresuid32 setresgid "

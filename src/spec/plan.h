@@ -33,6 +33,10 @@ struct NodeFacts {
   std::vector<std::string> hugepage_sizes;      // "2MB": the sizes the hugetlb controller limits
   bool swap_accounting = false;
 
+  // Paths that exist on this machine only and are masked beside the default ones: thermal_throttle of each CPU
+  // (/sys/devices/system/cpu/cpu*/thermal_throttle, GHSA-6fw5-f8r9-fgfm).
+  std::vector<std::string> masked_paths;
+
   uint64_t capability_bounds = ~uint64_t{0};  // our own bounding set, bit = capability number
   int oom_score_adj = 0;                      // our own: without CAP_SYS_RESOURCE nobody below us goes lower
 

@@ -103,7 +103,9 @@ Result<ProcPaths> PlanProcPaths(const Planning& p) {
     if (p.policy.ignore_proc_mount) return fallback;
     return asked.empty() && !unmasked_allowed ? fallback : asked;
   };
-  for (const std::string& path : choose(p.security().masked_paths, oci::DefaultMaskedPaths())) {
+  std::vector<std::string> masked = oci::DefaultMaskedPaths();
+  masked.insert(masked.end(), p.node.masked_paths.begin(), p.node.masked_paths.end());
+  for (const std::string& path : choose(p.security().masked_paths, masked)) {
     paths.masked.push_back(TRY(CleanPath(path, "masked path")));
   }
   for (const std::string& path : choose(p.security().readonly_paths, oci::DefaultReadonlyPaths())) {

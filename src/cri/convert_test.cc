@@ -57,6 +57,8 @@ TEST(FromCri, BadSandboxesAreRefusedByField) {
       {"metadata.name", [](auto& c) { c.mutable_metadata()->set_name(kNul); }},
       {"metadata.name", [](auto& c) { c.mutable_metadata()->set_name("a\nb"); }},
       {"metadata.name", [](auto& c) { c.mutable_metadata()->set_name(std::string(4096, 'n')); }},
+      {"metadata.namespace", [](auto& c) { c.mutable_metadata()->set_namespace_(""); }},
+      {"metadata.uid", [](auto& c) { c.mutable_metadata()->set_uid(""); }},
       {"metadata.namespace", [](auto& c) { c.mutable_metadata()->set_namespace_("a/../b"); }},
       {"metadata.namespace", [](auto& c) { c.mutable_metadata()->set_namespace_(std::string(4096, 'n')); }},
       {"metadata.uid", [](auto& c) { c.mutable_metadata()->set_uid(".."); }},

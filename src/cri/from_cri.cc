@@ -144,8 +144,10 @@ Result<spec::ContainerSecurity> ToContainerSecurity(const v1::LinuxContainerSecu
 
 Result<> CheckMetadata(const v1::PodSandboxMetadata& metadata) {
   TRY(CheckName("metadata.name", metadata.name()));
-  TRY(CheckOptionalName("metadata.namespace", metadata.namespace_()));
-  return CheckOptionalName("metadata.uid", metadata.uid());
+  // All three: together with the attempt they are what tells a repeated request from a new pod, and the kubelet refuses
+  // a status without them.
+  TRY(CheckName("metadata.namespace", metadata.namespace_()));
+  return CheckName("metadata.uid", metadata.uid());
 }
 
 Result<std::vector<spec::PortMapping>> ToPorts(const auto& ports) {

@@ -318,6 +318,8 @@ TEST_F(ServerTest, WhatIsNotImplementedSaysSoByName) {
 TEST_F(ServerTest, HandlersAndSandboxConfigsMustFit) {
   v1::RunPodSandboxRequest run;
   run.mutable_config()->mutable_metadata()->set_name("p");
+  run.mutable_config()->mutable_metadata()->set_namespace_("n");
+  run.mutable_config()->mutable_metadata()->set_uid("u");
   run.set_runtime_handler("kata");
   v1::RunPodSandboxResponse run_reply;
   grpc::Status status = Runtime(&Rt::RunPodSandbox, run, &run_reply);

@@ -1,0 +1,133 @@
+#!/usr/bin/python3
+"""crispd as a program: configuration, start, stop, locks, the socket, systemd's protocol."""
+import harness
+import contextlib
+import os
+import resource
+import signal
+import socket
+import stat
+import subprocess
+
+from harness import BUILD, check, check_equal, check_error, eventually
+
+CRISPD = f"{BUILD}/bin/crispd"
+
+
+def crispd(*arguments):
+    return subprocess.run([CRISPD, *arguments], capture_output=True, text=True, timeout=30)
+
+
+def test_config_verbs(node):
+    default = crispd("config", "default")
+    check_equal(default.returncode, 0, default.stderr)
+    path = f"{node.dir}/crispd.toml"
+    with open(path, "w") as f:
+        f.write(default.stdout)
+    check_equal(crispd("--config", path, "config", "check").returncode, 0, "check of the defaults")
+    dumped = crispd("--config", path, "--set", "log.level=debug", "config", "dump")
+    check('level = "debug"' in dumped.stdout, dumped.stdout)
+    with open(path, "a") as f:
+        f.write("\nunknown_key = 1\n")
+    lines = default.stdout.count("\n") + 2
+    refused = crispd("--config", path, "config", "check")
+    check_equal(refused.returncode, 1, "an unknown key")
+    check(f"crispd.toml:{lines}: unknown key" in refused.stderr, refused.stderr)
+    check_equal(crispd("--config", path).returncode, 1, "the daemon refuses it too")
+    check_equal(crispd("--config", f"{node.dir}/missing.toml").returncode, 1, "a missing file")
+    check_equal(crispd("--no-such-option").returncode, 2, "a bad command line")
+
+
+def test_version_status_and_a_clean_end(node):
+    daemon = node.crispd()
+    client = daemon.client()
+    version = client.Version()
+    check_equal((version.version, version.runtime_name, version.runtime_api_version), ("0.1.0", "crisp", "v1"))
+    status = client.Status(verbose=True)
+    check_equal({c.type: c.status for c in status.status.conditions}, {"RuntimeReady": True, "NetworkReady": True})
+    check("" in {h.name for h in status.runtime_handlers}, "no default handler")
+    usage = client.ImageFsInfo()
+    for filesystem in list(usage.image_filesystems) + list(usage.container_filesystems):
+        check(os.path.isdir(filesystem.fs_id.mountpoint), filesystem.fs_id.mountpoint)
+        check(filesystem.HasField("used_bytes") and filesystem.timestamp > 0, str(filesystem))
+    check_equal(stat.S_IMODE(os.stat(daemon.socket).st_mode), 0o600, "mode of the socket")
+    check_equal(stat.S_IMODE(os.stat(f"{daemon.dir}/root").st_mode), 0o700, "mode of the root directory")
+    check_error(lambda: client.Exec(container_id="x"), "UNIMPLEMENTED", "Exec")
+    check_equal(daemon.stop(), 0, "exit code after SIGTERM")
+    check(not os.path.exists(daemon.socket), "the socket is still there")
+
+
+def test_one_daemon_to_a_directory(node):
+    daemon = node.crispd()
+    for changed in ({"state_dir": f"{node.dir}/other-state"}, {"root_dir": f"{node.dir}/other-root"}):
+        settings = daemon.settings | {"socket": f"{node.dir}/other.sock"} | changed
+        second = crispd(*[f"--set={k}={v}" for k, v in settings.items()])
+        check_equal(second.returncode, 1, "a second daemon on the same directory")
+        check(f"pid {daemon.process.pid}" in second.stderr, second.stderr)
+    settings = daemon.settings | {"state_dir": f"{node.dir}/s2", "root_dir": f"{node.dir}/r2"}
+    second = crispd(*[f"--set={k}={v}" for k, v in settings.items()])
+    check("listens on" in second.stderr, second.stderr)
+    check_equal(daemon.client().Version().version, "0.1.0", "the first one still serves")
+
+
+def test_two_daemons_side_by_side(node):
+    one = node.crispd("one", bridge="crisptest1", subnet="10.91.0.0/24")
+    two = node.crispd("two", bridge="crisptest2", subnet="10.92.0.0/24")
+    for daemon in (one, two):
+        check_equal(daemon.client().Version().runtime_name, "crisp", "version")
+    check_equal(one.stop(), 0, "exit code")
+    check_equal(two.client().Version().runtime_name, "crisp", "the other one after the end of the first")
+
+
+def test_kill_and_start_again(node):
+    daemon = node.crispd()
+    for _ in range(5):
+        daemon.kill()
+        check(os.path.exists(daemon.socket), "a killed daemon leaves its socket")
+        daemon.start()
+        check_equal(daemon.client().Version().version, "0.1.0", "version")
+
+
+def test_watchdog_and_stopping_are_told(node):
+    path = f"{node.dir}/watch"
+    notify = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    notify.bind(path)
+    notify.settimeout(30)
+    daemon = node.crispd("w", environment={"WATCHDOG_USEC": "40000"})
+    daemon.stop()
+    daemon.environment["NOTIFY_SOCKET"] = path
+    daemon.start(wait=False)
+    while b"READY=1" not in notify.recv(4096):
+        pass
+    for _ in range(3):
+        check_equal(notify.recv(4096), b"WATCHDOG=1", "after READY")
+    daemon.process.send_signal(signal.SIGINT)
+    while (message := notify.recv(4096)) != b"STOPPING=1":
+        check_equal(message, b"WATCHDOG=1", "before STOPPING")
+    check_equal(daemon.process.wait(timeout=30), 0, "exit code after SIGINT")
+
+
+def test_many_idle_clients(node):
+    resource.setrlimit(resource.RLIMIT_NOFILE, (resource.getrlimit(resource.RLIMIT_NOFILE)[1],) * 2)
+    daemon = node.crispd()
+    with contextlib.ExitStack() as stack:
+        for _ in range(2000):
+            client = stack.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+            client.connect(daemon.socket)
+        check_equal(daemon.client().Version().version, "0.1.0", "beside 2000 idle connections")
+    fds = f"/proc/{daemon.process.pid}/fd"
+    eventually(lambda: len(os.listdir(fds)) < 200, "their descriptors are closed")
+
+
+def test_metrics_page(node):
+    port = harness.free_port()
+    daemon = node.crispd(settings={"metrics.address": f"127.0.0.1:{port}"})
+    daemon.client().Version()
+    import urllib.request
+    page = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20).read().decode()
+    check('crisp_calls_total{method="Version",code="OK"} 1\n' in page, page)
+    check("\ncrisp_pods 0\n" in page, page)
+
+
+if __name__ == "__main__":
+    harness.main()

@@ -92,4 +92,9 @@ class Network {
   virtual Result<> SetPodCidr(const std::string& cidr) = 0;
 };
 
+// A conflist of our own for a node without CNI set-up (NetworkOptions::fallback_conflist): bridge, host-local and
+// portmap, CNI 1.0.0, named like the bridge. `subnets`: one or two prefixes separated by a comma, as "10.88.0.0/16" or
+// "10.88.0.0/16,fd00:88::/64". `data_dir`: where addresses are kept, e.g. <state_dir>/ipam. kInvalidArgument for bad subnets.
+Result<std::string> DefaultConflist(const std::string& bridge, const std::string& subnets, const std::string& data_dir);
+
 }  // namespace crisp::network

@@ -54,6 +54,7 @@ Link ParseLink(std::string_view payload) {
   link.index = header.ifi_index;
   link.flags = header.ifi_flags;
   link.name = attributes.String(IFLA_IFNAME);
+  link.alias = attributes.String(IFLA_IFALIAS);
   link.mac = attributes.Value<MacAddress>(IFLA_ADDRESS);
   link.mtu = attributes.Value<int>(IFLA_MTU);
   link.master = attributes.Value<int>(IFLA_MASTER);
@@ -177,6 +178,10 @@ void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& cha
       batch.Nest(AF_INET6, [&] { batch.PutValue<uint8_t>(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE); });
     });
   }
+}
+
+void SetLinkAlias(NetlinkBatch& batch, const std::string& name, const std::string& alias) {
+  batch.Begin(RTM_NEWLINK, 0, ifinfomsg{}, StrCat("set alias of link ", name)).PutString(IFLA_IFNAME, name).Put(IFLA_IFALIAS, alias);
 }
 
 void SetHairpin(NetlinkBatch& batch, int link) {

@@ -19,6 +19,7 @@ Result<MacAddress> ParseMac(std::string_view text);
 struct Link {
   int index = 0;
   std::string name;
+  std::string alias;
   std::string kind;  // "veth", "bridge"; "" for hardware and lo
   MacAddress mac{};
   unsigned flags = 0;  // IFF_*
@@ -68,6 +69,7 @@ struct LinkChange {
   bool no_link_local_address = false;  // IN6_ADDR_GEN_MODE_NONE, before the link goes up
 };
 void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& change);
+void SetLinkAlias(NetlinkBatch& batch, const std::string& name, const std::string& alias);  // free text, `ip link` shows it
 void SetHairpin(NetlinkBatch& batch, int link);                      // of a bridge port
 void DeleteLink(NetlinkBatch& batch, const std::string& name);       // missing is success
 void SetLinkGroup(NetlinkBatch& batch, const std::string& name, uint32_t group);  // missing is success

@@ -1,0 +1,32 @@
+// The durable record of one attachment: row `<pod id>` of table "network". docs/formats/network.md describes it.
+// Written before the first outside effect (an intent, no result) and again with the result.
+#pragma once
+
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "base/ids.h"
+#include "network/plugin.h"
+
+namespace crisp::network {
+
+constexpr const char* kTable = "network";
+constexpr int kRecordVersion = 1;
+
+struct Record {
+  PodId pod;
+  NetworkConf conf;                // as it was at ADD: DEL uses the same, whatever the directory says by then
+  Attachment attachment;
+  std::vector<bool> by_program;    // per plugin: ADD is done by a program, not built in
+  std::optional<CniResult> result; // of the whole chain
+};
+
+std::string EncodeRecord(const Record& record);
+Result<Record> DecodeRecord(const std::string& key, std::string_view value);
+
+// libcni's cache format "cniCacheV1" of one attachment, for tools that look there.
+std::string CacheFileName(const Record& record);
+std::string CacheFileText(const Record& record);
+
+}  // namespace crisp::network

@@ -132,7 +132,7 @@ class NetworkImpl : public Network {
   Result<PodNetwork> Setup(const Ctx& ctx, const PodNetworkRequest& request) override;
   Result<PodNetwork> Get(const PodId& pod) const override;
   Result<> Teardown(const Ctx& ctx, const PodId& pod) override;
-  Result<int> KeepOnly(const Ctx& ctx, const std::vector<PodId>& alive) override;
+  Result<int> KeepOnly(const Ctx& ctx, const std::function<bool(const PodId&)>& alive) override;
   Result<> AfterReboot(const Ctx& ctx) override;
   NetworkStatus Status() const override;
   Result<> SetPodCidr(const std::string& cidr) override;
@@ -348,17 +348,25 @@ Result<> NetworkImpl::SweepPins() {
   return {};
 }
 
-Result<int> NetworkImpl::KeepOnly(const Ctx& ctx, const std::vector<PodId>& alive) {
+Result<int> NetworkImpl::KeepOnly(const Ctx& ctx, const std::function<bool(const PodId&)>& alive) {
   std::vector<PodId> dead;
   std::vector<Attachment> valid;
+  std::vector<std::pair<PodId, Attachment>> found;
   {
     auto state = state_.Lock();
     for (const auto& [pod, record] : state->records) {
-      if (state->busy.contains(pod) || std::ranges::find(alive, pod) != alive.end()) {
+      if (state->busy.contains(pod)) {
         valid.push_back(record.attachment);
       } else {
-        dead.push_back(pod);
+        found.emplace_back(pod, record.attachment);
       }
+    }
+  }
+  for (auto& [pod, attachment] : found) {
+    if (alive(pod)) {
+      valid.push_back(std::move(attachment));
+    } else {
+      dead.push_back(pod);
     }
   }
   int remaining = 0;

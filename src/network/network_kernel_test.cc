@@ -29,7 +29,7 @@ class NetworkTest : public testing::Test {
     Open();
   }
   void TearDown() override {
-    Ok(network_->KeepOnly({}, {}));
+    Ok(network_->KeepOnly({}, [](const PodId&) { return false; }));
     network_.reset();
     EXPECT_EQ(Leftovers(), "");
     db_.reset();

@@ -1,6 +1,7 @@
 // One HTTP exchange with everything a registry client must not forget: it ends when ctx ends (at once, not at the next
 // tick), when the transfer stalls, or when a consumer says so; it never follows a redirect and never sends a header that
 // was not given to it. libcurl, HTTP/1.1: one connection carries one transfer at a time here, so HTTP/2 would bring nothing.
+// The program must ignore SIGPIPE: OpenSSL writes to sockets by write(2).
 // Threading: HttpPool from any thread; an exchange blocks its thread.
 #pragma once
 

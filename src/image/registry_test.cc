@@ -153,6 +153,23 @@ TEST_F(RegistryTest, AnExpiredTokenIsRenewed) {
   EXPECT_EQ(server.Count("/token"), 2u);
 }
 
+TEST_F(RegistryTest, LayersInParallelShareTheToken) {
+  std::string blob = Pattern(200'000);
+  fake_.AddManifest("v1", "{}");
+  fake_.AddBlob(blob);
+  HttpServer* self = nullptr;
+  HttpServer server([&](const Request& r) { return fake_.WithBearer(r, self->Url() + "/token", ""); });
+  self = &server;
+  Repository& repository = Open(server);
+  ASSERT_TRUE(repository.Resolve(Ctx()));
+  std::vector<std::future<std::string>> layers;
+  for (int i = 0; i < 8; ++i) {
+    layers.push_back(std::async(std::launch::async, [&] { return *repository.FetchSmallBlob(Ctx(), BlobOf(blob), 1 << 20); }));
+  }
+  for (auto& layer : layers) EXPECT_EQ(layer.get(), blob);
+  EXPECT_EQ(server.Count("/token"), 1u);
+}
+
 TEST_F(RegistryTest, IdentityTokenIsPostedAndRegistryTokenUsedAsItIs) {
   fake_.AddManifest("v1", "{}");
   HttpServer* self = nullptr;

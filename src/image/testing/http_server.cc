@@ -5,6 +5,7 @@
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
 #include <poll.h>
+#include <signal.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -97,6 +98,7 @@ std::string Request::Header(const std::string& name) const {
 
 HttpServer::HttpServer(Handler handler, Tls tls, const char* address)
     : handler_(std::move(handler)), stop_(eventfd(0, EFD_CLOEXEC)), address_(address) {
+  signal(SIGPIPE, SIG_IGN);  // as crispd does: TLS writes to closed connections raise it on both sides
   listener_ = Listen(address, port_, true);
   if (tls == Tls::kSelfSigned) {
     ssl_ = SSL_CTX_new(TLS_server_method());

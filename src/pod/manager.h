@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "spec/plan.h"
 #include "spec/types.h"
 
 namespace crisp::state {
@@ -97,7 +98,8 @@ struct ManagerOptions {
   std::string default_handler;
   bool disable_proc_mount = false;
   std::string seccomp_profile_dir;  // Localhost profiles are absolute paths; "" = anywhere
-  std::vector<std::string> privileged_devices_exclude;
+  std::vector<std::string> privileged_devices_exclude;  // path prefixes
+  Policy policy;
 };
 
 class Manager {

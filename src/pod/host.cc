@@ -1,0 +1,113 @@
+#include "pod/host.h"
+
+#include <sys/mount.h>
+#include <unistd.h>
+
+#include <climits>
+
+#include "base/strings.h"
+#include "pod/host_paths.h"
+#include "rootfs/volume.h"
+#include "sys/fd.h"
+#include "sys/file.h"
+#include "sys/mount.h"
+
+namespace crisp::pod {
+
+namespace {
+
+// The value of "Name:\tvalue" in /proc/self/status.
+std::string StatusField(const std::string& status, std::string_view name) {
+  for (std::string_view line : Split(status, '\n')) {
+    if (line.starts_with(name) && line.size() > name.size() && line[name.size()] == ':') {
+      return std::string(Trim(line.substr(name.size() + 1)));
+    }
+  }
+  return "";
+}
+
+std::string TextOf(const std::string& path) { return sys::ReadFile(path, 1u << 20).value_or(""); }
+
+std::vector<std::string> LoadedAppArmorProfiles() {
+  std::vector<std::string> names;
+  std::string text = TextOf("/sys/kernel/security/apparmor/profiles");
+  for (std::string_view line : Split(text, '\n')) {
+    if (size_t end = line.rfind(" ("); end != std::string_view::npos) names.emplace_back(line.substr(0, end));
+  }
+  return names;
+}
+
+class RealHost final : public Host {
+ public:
+  explicit RealHost(const cgroup::Cgroups& cgroups) {
+    std::string status = TextOf("/proc/self/status");
+    facts_.cgroup_v2 = cgroups.unified();
+    facts_.cgroup_controllers = cgroups.controllers();
+    facts_.hugepage_sizes = cgroups.HugepageSizes();
+    facts_.swap_accounting = cgroups.SwapAccounting();
+    facts_.capability_bounds = ParseInt<uint64_t>(StatusField(status, "CapBnd"), 16).value_or(~uint64_t{0});
+    facts_.oom_score_adj = ParseInt<int>(Trim(TextOf("/proc/self/oom_score_adj"))).value_or(0);
+    facts_.seccomp = !StatusField(status, "Seccomp").empty();
+    facts_.apparmor = TextOf("/sys/module/apparmor/parameters/enabled").starts_with('Y');
+    facts_.selinux = sys::Exists("/sys/fs/selinux/enforce");
+  }
+
+  spec::NodeFacts Facts() override {
+    spec::NodeFacts facts = facts_;
+    char name[HOST_NAME_MAX + 1] = {};
+    if (gethostname(name, sizeof name - 1) == 0) facts.hostname = name;
+    facts.resolv_conf = TextOf("/etc/resolv.conf");
+    facts.hosts = TextOf("/etc/hosts");
+    if (facts.apparmor) facts.apparmor_profiles = LoadedAppArmorProfiles();
+    return facts;
+  }
+
+  Result<std::string> BootId() override {
+    std::string text = TRY(sys::ReadFile("/proc/sys/kernel/random/boot_id"));
+    return std::string(Trim(text));
+  }
+
+  Result<> MountShm(const std::string& dir, int64_t bytes) override {
+    TRY(sys::MakeDir(dir, 0700));
+    if (TRY(sys::IsMountPoint(dir))) return {};
+    return sys::MountTmpfs(dir, static_cast<uint64_t>(bytes), 01777, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+  }
+  Result<> Unmount(const std::string& dir) override { return sys::Unmount(dir); }
+  Result<> UnmountBelow(const std::string& dir) override { return sys::UnmountBelow(dir); }
+
+  Result<> PrepareRootfs(const Ctx& ctx, const rootfs::RootfsSpec& spec) override { return rootfs::PrepareRootfs(ctx, spec); }
+  Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) override {
+    return rootfs::RemoveRootfs(ctx, container_dir, mount_point);
+  }
+  Result<rootfs::User> ResolveUser(const std::string& root, const rootfs::UserRequest& request) override {
+    sys::UniqueFd fd = TRY(sys::Open(root, O_PATH | O_DIRECTORY));
+    return rootfs::ResolveUser(fd, request);
+  }
+  Result<> CopyUpVolume(const Ctx& ctx, const std::string& root, const std::string& volume_path,
+                        const std::string& host_dir) override {
+    sys::UniqueFd fd = TRY(sys::Open(root, O_PATH | O_DIRECTORY));
+    return rootfs::CopyUpVolume(ctx, fd, volume_path, host_dir);
+  }
+
+  Result<std::vector<spec::MountSource>> MountSources(const std::vector<spec::Mount>& mounts) override {
+    return FindMountSources(mounts);
+  }
+  Result<std::vector<spec::DeviceNode>> DeviceNodes(const std::vector<spec::Device>& devices) override {
+    return FindDeviceNodes(devices);
+  }
+  Result<std::vector<spec::DeviceNode>> AllDevices(const std::vector<std::string>& exclude) override {
+    return FindAllDevices(exclude);
+  }
+  Result<std::optional<runtime::ContainerExit>> ReadExit(const std::string& pod_run_dir, const ContainerId& id) override {
+    return runtime::Runtime::ReadExit(pod_run_dir, id);
+  }
+
+ private:
+  spec::NodeFacts facts_;  // those that do not change while we run
+};
+
+}  // namespace
+
+std::unique_ptr<Host> Host::Real(const cgroup::Cgroups& cgroups) { return std::make_unique<RealHost>(cgroups); }
+
+}  // namespace crisp::pod

@@ -1,0 +1,82 @@
+#include "pod/manager.h"
+
+#include "base/log.h"
+#include "pod/manager_impl.h"
+#include "sys/file.h"
+
+namespace crisp::pod {
+
+ManagerImpl::ManagerImpl(ManagerOptions options, Deps deps, std::unique_ptr<Host> host)
+    : options_(std::move(options)),
+      deps_(deps),
+      host_(std::move(host)),
+      paths_{options_.root_dir, options_.state_dir},
+      store_(deps.db, paths_) {}
+
+ManagerImpl::~ManagerImpl() {
+  deps_.events.Listen({});
+  stopping_.request_stop();
+  exits_.Stop();
+  background_.Stop();
+}
+
+Result<> ManagerImpl::Load() {
+  // 0711 would let a user namespace's root walk through; none is supported yet, so nobody but us looks in (S50).
+  for (const std::string& dir : {paths_.Pods(), paths_.Containers(), paths_.ContainerRoots()}) {
+    TRY(sys::MakeDirs(dir, 0700));
+  }
+  TRY(store_.Load());
+  HoldAll();
+  TRY(CheckBootId());
+  if (rebooted_) MarkAllDead();
+  deps_.events.Listen([this](RuntimeEvent event) {
+    exits_.Post([this, event = std::move(event)]() mutable { OnEvent(std::move(event)); });
+  });
+  return {};
+}
+
+void ManagerImpl::DrainBackground() {
+  exits_.Drain();
+  background_.Drain();
+}
+
+Result<OpLock::Hold> ManagerImpl::HoldPod(const Ctx& ctx, PodEntry& pod, const char* verb) {
+  OpLock::Hold hold = TRY(pod.op.Exclusive(ctx, verb), StrCat("pod sandbox ", pod.id.str()));
+  auto record = pod.record.Lock();
+  if (pod.gone) return Error(Code::kNotFound, StrCat("pod sandbox ", pod.id.str(), " not found"));
+  return hold;
+}
+
+Result<OpLock::Hold> ManagerImpl::SharePod(const Ctx& ctx, PodEntry& pod, const char* verb) {
+  OpLock::Hold hold = TRY(pod.op.Shared(ctx, verb), StrCat("pod sandbox ", pod.id.str()));
+  auto record = pod.record.Lock();
+  if (pod.gone) return Error(Code::kNotFound, StrCat("pod sandbox ", pod.id.str(), " not found"));
+  return hold;
+}
+
+Result<OpLock::Hold> ManagerImpl::HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb) {
+  OpLock::Hold hold = TRY(container.op.Exclusive(ctx, verb), StrCat("container ", container.id.str()));
+  auto record = container.record.Lock();
+  if (container.gone) return Error(Code::kNotFound, StrCat("container ", container.id.str(), " not found"));
+  return hold;
+}
+
+Result<> ManagerImpl::RemoveDir(const std::string& path) {
+  Result<> removed = sys::RemoveTree(path);
+  if (removed || removed.error().code() != Code::kFailedPrecondition) return removed;
+  // A mount that nobody of us knows of keeps it: an OCI runtime's, or an older crisp's.
+  TRY(host_->UnmountBelow(path));
+  return sys::RemoveTree(path);
+}
+
+Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps, std::unique_ptr<Host> host) {
+  auto manager = std::make_unique<ManagerImpl>(options, deps, std::move(host));
+  TRY(manager->Load());
+  return manager;
+}
+
+Result<std::unique_ptr<Manager>> Manager::Open(const ManagerOptions& options, Deps deps) {
+  return std::unique_ptr<Manager>(TRY(MakeManager(options, deps, Host::Real(deps.cgroups))));
+}
+
+}  // namespace crisp::pod

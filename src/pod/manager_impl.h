@@ -1,0 +1,168 @@
+// ManagerImpl: the state that the verbs share. Each verb is a file of workflow/; steps that several verbs take are in
+// teardown.cc and exits.cc. Lock order: pod's OpLock, container's OpLock, then Store's locks.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <string>
+#include <thread>
+#include <vector>
+
+#include "cgroup/cgroup.h"
+#include "image/service.h"
+#include "network/network.h"
+#include "pod/events.h"
+#include "pod/host.h"
+#include "pod/manager.h"
+#include "pod/paths.h"
+#include "pod/state_machine.h"
+#include "pod/store.h"
+#include "pod/workers.h"
+#include "runtime/runtime.h"
+#include "state/database.h"
+
+namespace crisp::pod {
+
+using namespace std::chrono_literals;
+
+// A verb goes on when its caller is gone, so it needs an end of its own.
+inline constexpr auto kRunSandboxTimeout = 4min;  // what the kubelet gives RunPodSandbox
+inline constexpr auto kVerbTimeout = 2min;
+inline constexpr auto kUndoTimeout = 60s;
+// StopContainer ends this long after its grace, whatever does not answer (user pain 29).
+inline constexpr auto kStopSlack = 10s;
+inline constexpr size_t kExecOutputBytesMax = 16u << 20;  // of each stream, as the kubelet's own limit (S44)
+
+// The process ended and nobody can tell how: containerd's code and reason, which users look for. 137 would claim that
+// we know of a SIGKILL.
+inline constexpr int kExitUnknown = 255;
+inline constexpr char kReasonUnknown[] = "Unknown";
+inline constexpr int kExitStartError = 128;
+inline constexpr char kReasonStartError[] = "StartError";
+inline constexpr int kExitKilled = 137;
+
+class ManagerImpl final : public Manager {
+ public:
+  ManagerImpl(ManagerOptions options, Deps deps, std::unique_ptr<Host> host);
+  ~ManagerImpl() override;
+  Result<> Load();
+
+  Result<> Recover(const Ctx& ctx) override;
+  void Sweep(const Ctx& ctx) override;
+  Result<PodId> RunSandbox(const Ctx& ctx, const SandboxConfig& config) override;
+  Result<> StopSandbox(const Ctx& ctx, const std::string& id) override;
+  Result<> RemoveSandbox(const Ctx& ctx, const std::string& id) override;
+  Result<ContainerId> CreateContainer(const Ctx& ctx, const std::string& pod_id, const ContainerConfig& config) override;
+  Result<> StartContainer(const Ctx& ctx, const std::string& id) override;
+  Result<> StopContainer(const Ctx& ctx, const std::string& id, std::chrono::seconds grace) override;
+  Result<> RemoveContainer(const Ctx& ctx, const std::string& id) override;
+  Result<> UpdateResources(const Ctx& ctx, const std::string& id, const Resources& resources,
+                           const StringMap& annotations) override;
+  Result<> ReopenLog(const Ctx& ctx, const std::string& id) override;
+  Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
+                              std::chrono::seconds timeout) override;
+  Result<SandboxRef> GetSandbox(const std::string& id) const override { return store_.PodStatus(id); }
+  Result<ContainerRef> GetContainer(const std::string& id) const override { return store_.ContainerStatusOf(id); }
+  std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }
+  std::vector<ContainerRef> ListContainers(const ContainerFilter& filter) const override { return store_.List(filter); }
+
+  // Until everything that events and verbs have left for later is done. For tests.
+  void DrainBackground();
+
+ private:
+  // ---- workflow/: the parts of the verbs ----
+  Result<> MakeSandbox(const Ctx& ctx, PodEntry& pod);
+  Result<> PlanPod(PodEntry& pod, SandboxPlan& plan);
+  Result<> MakePodDir(const PodId& id, const SandboxPlan& plan);
+  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod);
+  Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
+
+  Result<> MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
+  Result<image::ImageRef> PlanRecord(const PodRecord& sandbox, ContainerEntry& container);
+  Result<> MakeRootfs(const Ctx& ctx, ContainerEntry& container, const image::Image& image);
+  Result<std::vector<VolumeMount>> MakeVolumes(const Ctx& ctx, ContainerEntry& container, const ContainerConfig& config,
+                                               const image::Image& image);
+  Result<std::string> TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config);
+  Result<std::optional<std::string>> SeccompProfile(const ContainerConfig& config);
+  Result<ContainerInputs> GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
+                                       const image::Image& image);
+  Result<> StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
+  Result<> RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
+  void NoteStartFailed(const Ctx& ctx, ContainerEntry& container, const Error& error);
+
+  // ---- teardown.cc: idempotent ends; each is used by its verb, by undo and by recovery ----
+  // Ends what runs in the pod, then its shim, its network and its mounts. The pod is held exclusively.
+  Result<> StopSandboxHeld(const Ctx& ctx, PodEntry& pod);
+  // Everything of a stopped or half-made pod, with its record. Goes on past failed steps; then the record stays.
+  Result<> DiscardPod(const Ctx& ctx, PodEntry& pod);
+  Result<> FreePod(const Ctx& ctx, PodEntry& pod);
+  // `what` for each container of the pod, which is held exclusively, one after the other; the first error.
+  Result<> ForEachContainer(const Ctx& ctx, PodEntry& pod, const char* verb,
+                            const std::function<Result<>(ContainerEntry&)>& what);
+  // Ends a container that runs: the stop signal until `kill_at`, then every means there is. Held.
+  Result<> StopHeld(const Ctx& ctx, ContainerEntry& container, Clock::time_point kill_at);
+  // Everything of a container that does not run, with its record. Held.
+  Result<> DiscardContainer(const Ctx& ctx, ContainerEntry& container);
+  Result<> FreeContainer(const Ctx& ctx, ContainerEntry& container);
+  // Stops it if need be, records the intent, discards it. Held.
+  Result<> RemoveHeld(const Ctx& ctx, ContainerEntry& container);
+  // The OCI runtime's state and the cgroup of a container that has ended. Held.
+  Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
+  // A stop that waits for the end of its grace waits no longer.
+  void HurryStop(ContainerEntry& container, Clock::time_point kill_at);
+  bool WaitForExit(ContainerEntry& container, Clock::time_point until);
+  Result<> Escalate(const Ctx& ctx, ContainerEntry& container);
+
+  // ---- exits.cc ----
+  void OnEvent(RuntimeEvent event);
+  void NoteExit(ContainerEntry& container, const runtime::ContainerExit& exit);
+  // The end of a container that nobody reported: from its exit file, else as given.
+  void NoteLost(ContainerEntry& container, int code, const std::string& reason, const std::string& message);
+  void OnShimLost(const PodId& id);
+  void PostCleaning(CtrRef container);
+
+  // ---- recover.cc ----
+  Result<> CheckBootId();
+  void MarkAllDead();
+  void HoldAll();
+  void RecoverAll(const Ctx& ctx);
+  void RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::Hold> holds);
+  bool Reconnect(const Ctx& ctx, PodEntry& pod);
+  void RecoverContainer(const Ctx& ctx, ContainerEntry& container, bool shim_there);
+  void RecoverStart(const Ctx& ctx, ContainerEntry& container);
+  void ReconnectLate(PodRef pod);
+
+  // ---- sweep.cc ----
+  void SweepPodDirs(const Ctx& ctx);
+  void SweepContainerDirs(const Ctx& ctx);
+  void SweepLeases();
+  void SweepNetwork(const Ctx& ctx);
+  void RetryDiscards(const Ctx& ctx);
+  Result<> FreeUnknownPod(const Ctx& ctx, const PodId& id);
+  Result<> FreeUnknownContainer(const Ctx& ctx, const ContainerId& id);
+
+  // Takes the lock; kNotFound when the object was erased while we waited.
+  Result<OpLock::Hold> HoldPod(const Ctx& ctx, PodEntry& pod, const char* verb);
+  Result<OpLock::Hold> SharePod(const Ctx& ctx, PodEntry& pod, const char* verb);
+  Result<OpLock::Hold> HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb);
+  Result<> RemoveDir(const std::string& path);
+  NodeFacts FreshFacts() const { return host_->Facts(); }
+
+  const ManagerOptions options_;
+  Deps deps_;
+  const std::unique_ptr<Host> host_;
+  const Paths paths_;
+  Store store_;
+  bool rebooted_ = false;  // set by Load only
+  // Holds of objects that recovery has not come to yet, by pod; verbs on them wait.
+  Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;
+  std::stop_source stopping_;
+  Workers exits_{1};       // records exits only: nothing here waits for a verb
+  Workers background_{3};  // cleaning after exits, lost shims, late reconnects
+};
+
+// Makes a manager with another host: tests.
+Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps, std::unique_ptr<Host> host);
+
+}  // namespace crisp::pod

@@ -1,0 +1,431 @@
+#include "pod/store.h"
+
+#include <algorithm>
+
+#include "base/log.h"
+#include "base/strings.h"
+#include "pod/config_json.h"
+#include "pod/state_machine.h"
+
+namespace crisp::pod {
+
+namespace {
+
+// Length before each part: no choice of names makes two keys equal.
+std::string KeyOf(const SandboxMetadata& m) {
+  return StrCat(m.name.size(), ":", m.name, m.pod_namespace.size(), ":", m.pod_namespace, m.uid.size(), ":", m.uid, m.attempt);
+}
+std::string KeyOf(const PodId& pod, const ContainerMetadata& m) {
+  return StrCat(pod.str(), m.name.size(), ":", m.name, m.attempt);
+}
+
+template <class Config>
+size_t HashOf(const Config& config) {
+  return std::hash<std::string>()(CanonicalText(config));
+}
+
+SandboxRef SnapshotOf(const PodRecord& r) {
+  if (!IsListed(r)) return nullptr;
+  SandboxStatus s;
+  s.id = r.id;
+  s.config = r.config;
+  s.state = ShownState(r);
+  s.created_at = r.created_at;
+  s.ips = r.ips;
+  s.netns_path = r.netns_path;
+  s.network_result = r.network_result;
+  s.shim_pid = r.namespaces.shim_pid;
+  return std::make_shared<const SandboxStatus>(std::move(s));
+}
+
+ContainerRef SnapshotOf(const ContainerRecord& r, const Paths& paths) {
+  if (!IsListed(r)) return nullptr;
+  ContainerStatus s;
+  s.id = r.id;
+  s.pod = r.pod;
+  s.config = r.config;
+  s.state = ShownState(r);
+  s.created_at = r.created_at;
+  s.started_at = r.started_at;
+  s.finished_at = r.finished_at;
+  s.exit_code = r.exit_code;
+  s.reason = r.reason;
+  s.message = r.message;
+  s.image_id = r.image_id;
+  s.image_digest_ref = r.image_digest_ref;
+  s.log_path = r.log_path;
+  s.resources = r.resources;
+  s.user = r.user;
+  s.stop_signal = r.stop_signal;
+  s.pid = r.finished_at == 0 ? r.pid : 0;
+  s.cgroup_path = r.cgroup_path;
+  s.bundle_dir = paths.Bundle(r.id);
+  s.rootfs_dir = paths.Rootfs(r.id);
+  return std::make_shared<const ContainerStatus>(std::move(s));
+}
+
+bool HasLabels(const StringMap& labels, const StringMap& wanted) {
+  return std::all_of(wanted.begin(), wanted.end(), [&](const auto& want) {
+    auto found = labels.find(want.first);
+    return found != labels.end() && found->second == want.second;
+  });
+}
+
+// The one listed slot whose id is or begins with `id`.
+template <class Map>
+Result<const typename Map::mapped_type*> FindSlot(const Map& map, const std::string& id, std::string_view kind) {
+  if (id.empty()) return Error(Code::kInvalidArgument, StrCat(kind, " id is empty"));
+  const typename Map::mapped_type* found = nullptr;
+  for (auto it = map.lower_bound(id); it != map.end() && it->first.starts_with(id); ++it) {
+    if (it->second.shown == nullptr) continue;
+    if (found != nullptr) return Error(Code::kInvalidArgument, StrCat(kind, " id ", Quote(id, 80), " is ambiguous"));
+    found = &it->second;
+  }
+  if (found == nullptr) return Error(Code::kNotFound, StrCat(kind, " ", Quote(id, 80), " not found"));
+  return found;
+}
+
+constexpr std::string_view kPodKind = "pod sandbox";
+constexpr std::string_view kContainerKind = "container";
+
+}  // namespace
+
+Result<PodClaim> Store::ClaimPod(const SandboxConfig& config) {
+  std::string key = KeyOf(config.metadata);
+  size_t hash = HashOf(config);
+  auto index = index_.Lock();
+  if (auto taken = index->pod_names.find(key); taken != index->pod_names.end()) {
+    const Name<PodId>& name = taken->second;
+    Error conflict(Code::kAlreadyExists, StrCat("name ", Quote(config.metadata.name), " of namespace ",
+                                                Quote(config.metadata.pod_namespace), ", attempt ", config.metadata.attempt,
+                                                ", is taken by pod ", name.id.str()));
+    if (name.config_hash != hash) return conflict;
+    if (name.flight != nullptr) return PodClaim{PodClaim::Kind::kJoin, nullptr, name.flight};
+    const auto& slot = index->pods[name.id.str()];
+    if (slot.shown == nullptr || slot.shown->state != SandboxState::kReady) {
+      return Error(Code::kAlreadyExists, conflict.message() + ", which is not ready: remove it first");
+    }
+    return PodClaim{PodClaim::Kind::kThere, slot.entry, nullptr};
+  }
+  PodRecord record;
+  record.id = PodId::Random();
+  record.config = config;
+  auto entry = std::make_shared<PodEntry>(record);
+  auto flight = std::make_shared<Flight<PodId>>();
+  index->pods[record.id.str()] = {entry, nullptr};
+  index->pod_names[key] = {record.id, hash, flight};
+  return PodClaim{PodClaim::Kind::kNew, entry, flight};
+}
+
+Result<ContainerClaim> Store::ClaimContainer(const PodId& pod, const ContainerConfig& config) {
+  std::string key = KeyOf(pod, config.metadata);
+  size_t hash = HashOf(config);
+  auto index = index_.Lock();
+  if (auto taken = index->container_names.find(key); taken != index->container_names.end()) {
+    const Name<ContainerId>& name = taken->second;
+    if (name.config_hash != hash) {
+      return Error(Code::kAlreadyExists, StrCat("name ", Quote(config.metadata.name), ", attempt ", config.metadata.attempt,
+                                                ", in pod ", pod.str(), " is taken by container ", name.id.str()));
+    }
+    if (name.flight != nullptr) return ContainerClaim{ContainerClaim::Kind::kJoin, nullptr, name.flight};
+    return ContainerClaim{ContainerClaim::Kind::kThere, index->containers[name.id.str()].entry, nullptr};
+  }
+  ContainerRecord record;
+  record.id = ContainerId::Random();
+  record.pod = pod;
+  record.config = config;
+  auto entry = std::make_shared<ContainerEntry>(record);
+  auto flight = std::make_shared<Flight<ContainerId>>();
+  index->containers[record.id.str()] = {entry, nullptr};
+  index->of_pod[pod].insert(record.id);
+  index->container_names[key] = {record.id, hash, flight};
+  return ContainerClaim{ContainerClaim::Kind::kNew, entry, flight};
+}
+
+void Store::Land(const PodClaim& claim, Result<PodId> result) {
+  {
+    auto index = index_.Lock();
+    auto slot = index->pods.find(claim.entry->id.str());
+    bool there = slot != index->pods.end() && slot->second.shown != nullptr;
+    auto name = std::find_if(index->pod_names.begin(), index->pod_names.end(),
+                             [&](const auto& each) { return each.second.flight == claim.flight; });
+    if (name != index->pod_names.end()) {
+      if (there) {
+        name->second.flight = nullptr;
+      } else {
+        index->pod_names.erase(name);
+      }
+    }
+  }
+  claim.flight->Land(std::move(result));
+}
+
+void Store::Land(const ContainerClaim& claim, Result<ContainerId> result) {
+  {
+    auto index = index_.Lock();
+    auto slot = index->containers.find(claim.entry->id.str());
+    bool there = slot != index->containers.end() && slot->second.shown != nullptr;
+    auto name = std::find_if(index->container_names.begin(), index->container_names.end(),
+                             [&](const auto& each) { return each.second.flight == claim.flight; });
+    if (name != index->container_names.end()) {
+      if (there) {
+        name->second.flight = nullptr;
+      } else {
+        index->container_names.erase(name);
+      }
+    }
+  }
+  claim.flight->Land(std::move(result));
+}
+
+// ---- records ----
+
+// A record lost by a power cut is a pod that died with it: the orphan sweep takes what is left on disk. So no fsync.
+Result<> Store::Write(const PodRecord& record) {
+  return db_.Put(kPodTable, record.id.str(), kRecordVersion, EncodeRecord(record), state::Durability::kProcess);
+}
+Result<> Store::Write(const ContainerRecord& record) {
+  return db_.Put(kContainerTable, record.id.str(), kRecordVersion, EncodeRecord(record), state::Durability::kProcess);
+}
+
+void Store::Show(PodEntry& pod, const PodRecord& record) {
+  SandboxRef shown = SnapshotOf(record);
+  auto index = index_.Lock();
+  if (auto slot = index->pods.find(pod.id.str()); slot != index->pods.end()) slot->second.shown = std::move(shown);
+}
+
+void Store::Show(ContainerEntry& container, const ContainerRecord& record) {
+  ContainerRef shown = SnapshotOf(record, paths_);
+  {
+    auto index = index_.Lock();
+    auto slot = index->containers.find(container.id.str());
+    if (slot != index->containers.end()) slot->second.shown = std::move(shown);
+  }
+  container.changed.notify_all();
+}
+
+Result<> Store::Change(PodEntry& pod, const std::function<void(PodRecord&)>& change) {
+  auto record = pod.record.Lock();
+  if (pod.gone) return Error(Code::kNotFound, StrCat("pod sandbox ", pod.id.str(), " not found"));
+  PodRecord next = *record;
+  change(next);
+  TRY(Write(next), StrCat("pod ", pod.id.str()));
+  *record = std::move(next);
+  Show(pod, *record);
+  return {};
+}
+
+Result<> Store::Change(ContainerEntry& container, const std::function<void(ContainerRecord&)>& change) {
+  auto record = container.record.Lock();
+  if (container.gone) return Error(Code::kNotFound, StrCat("container ", container.id.str(), " not found"));
+  ContainerRecord next = *record;
+  change(next);
+  TRY(Write(next), StrCat("container ", container.id.str()));
+  *record = std::move(next);
+  Show(container, *record);
+  return {};
+}
+
+void Store::Note(PodEntry& pod, const std::function<void(PodRecord&)>& change) {
+  auto record = pod.record.Lock();
+  if (pod.gone) return;
+  change(*record);
+  Show(pod, *record);
+  if (Result<> written = Write(*record); !written) {
+    LogWarning("pod record not written, will be tried again", {{"pod", pod.id.str()}, {"error", written.error()}});
+    index_.Lock()->unwritten.insert(pod.id.str());
+  }
+}
+
+void Store::Note(ContainerEntry& container, const std::function<void(ContainerRecord&)>& change) {
+  auto record = container.record.Lock();
+  if (container.gone) return;
+  change(*record);
+  Show(container, *record);
+  if (Result<> written = Write(*record); !written) {
+    LogWarning("container record not written, will be tried again", {{"container", container.id.str()}, {"error", written.error()}});
+    index_.Lock()->unwritten.insert(container.id.str());
+  }
+}
+
+void Store::Flush() {
+  std::set<std::string> ids = std::exchange(index_.Lock()->unwritten, {});
+  for (const PodRef& pod : Pods()) {
+    if (ids.contains(pod->id.str())) Note(*pod, [](PodRecord&) {});
+  }
+  for (const CtrRef& container : Containers()) {
+    if (ids.contains(container->id.str())) Note(*container, [](ContainerRecord&) {});
+  }
+}
+
+Result<> Store::Erase(PodEntry& pod) {
+  auto record = pod.record.Lock();
+  TRY(db_.Delete(kPodTable, pod.id.str(), state::Durability::kProcess), StrCat("pod ", pod.id.str()));
+  pod.gone = true;
+  auto index = index_.Lock();
+  index->pods.erase(pod.id.str());
+  index->of_pod.erase(pod.id);
+  auto name = index->pod_names.find(KeyOf(record->config.metadata));
+  if (name != index->pod_names.end() && name->second.id == pod.id) index->pod_names.erase(name);
+  return {};
+}
+
+Result<> Store::Erase(ContainerEntry& container) {
+  auto record = container.record.Lock();
+  TRY(db_.Delete(kContainerTable, container.id.str(), state::Durability::kProcess), StrCat("container ", container.id.str()));
+  container.gone = true;
+  container.changed.notify_all();
+  auto index = index_.Lock();
+  index->containers.erase(container.id.str());
+  if (auto of_pod = index->of_pod.find(container.pod); of_pod != index->of_pod.end()) of_pod->second.erase(container.id);
+  auto name = index->container_names.find(KeyOf(container.pod, record->config.metadata));
+  if (name != index->container_names.end() && name->second.id == container.id) index->container_names.erase(name);
+  return {};
+}
+
+// ---- start ----
+
+void Store::SetAside(const char* table, const std::string& key, const Error& why) {
+  LogWarning("record set aside, going on without it", {{"table", table}, {"key", key}, {"error", why}});
+  if (Result<> done = db_.Quarantine(table, key, why.message()); !done) {
+    LogWarning("record could not be put into quarantine", {{"key", key}, {"error", done.error()}});
+  }
+}
+
+void Store::Insert(const PodRecord& record) {
+  auto index = index_.Lock();
+  index->pods[record.id.str()] = {std::make_shared<PodEntry>(record), SnapshotOf(record)};
+  // What was never made is undone by recovery; its name is free for the retry of the caller.
+  if (record.made) index->pod_names[KeyOf(record.config.metadata)] = {record.id, HashOf(record.config), nullptr};
+}
+
+void Store::Insert(const ContainerRecord& record) {
+  auto index = index_.Lock();
+  index->containers[record.id.str()] = {std::make_shared<ContainerEntry>(record), SnapshotOf(record, paths_)};
+  index->of_pod[record.pod].insert(record.id);
+  if (record.made) {
+    index->container_names[KeyOf(record.pod, record.config.metadata)] = {record.id, HashOf(record.config), nullptr};
+  }
+}
+
+Result<> Store::LoadPods() {
+  std::vector<PodRecord> records;
+  for (const state::Row& row : TRY(db_.List(kPodTable))) {
+    Result<PodRecord> record = DecodePod(row.key, row.version, row.value);
+    if (record) {
+      records.push_back(std::move(*record));
+    } else {
+      SetAside(kPodTable, row.key, record.error());
+    }
+  }
+  // Of two with one name the newer gets it; the older stays listed under its id, so that it can be removed.
+  std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.created_at < b.created_at; });
+  for (const PodRecord& record : records) Insert(record);
+  return {};
+}
+
+Result<> Store::LoadContainers() {
+  std::vector<ContainerRecord> records;
+  for (const state::Row& row : TRY(db_.List(kContainerTable))) {
+    Result<ContainerRecord> record = DecodeContainer(row.key, row.version, row.value);
+    if (record && Pod(record->pod) == nullptr) {
+      record = Error(Code::kInvalidArgument, StrCat("its pod ", record->pod.str(), " has no record"));
+    }
+    if (record) {
+      records.push_back(std::move(*record));
+    } else {
+      SetAside(kContainerTable, row.key, record.error());
+    }
+  }
+  std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.created_at < b.created_at; });
+  for (const ContainerRecord& record : records) Insert(record);
+  return {};
+}
+
+Result<> Store::Load() {
+  TRY(LoadPods());
+  return LoadContainers();
+}
+
+// ---- look-ups ----
+
+PodRef Store::Pod(const PodId& id) const {
+  auto index = index_.Lock();
+  auto found = index->pods.find(id.str());
+  return found == index->pods.end() ? nullptr : found->second.entry;
+}
+
+CtrRef Store::Container(const ContainerId& id) const {
+  auto index = index_.Lock();
+  auto found = index->containers.find(id.str());
+  return found == index->containers.end() ? nullptr : found->second.entry;
+}
+
+Result<PodRef> Store::FindPod(const std::string& id) const {
+  auto index = index_.Lock();
+  return TRY(FindSlot(index->pods, id, kPodKind))->entry;
+}
+
+Result<CtrRef> Store::FindContainer(const std::string& id) const {
+  auto index = index_.Lock();
+  return TRY(FindSlot(index->containers, id, kContainerKind))->entry;
+}
+
+Result<SandboxRef> Store::PodStatus(const std::string& id) const {
+  auto index = index_.Lock();
+  return TRY(FindSlot(index->pods, id, kPodKind))->shown;
+}
+
+Result<ContainerRef> Store::ContainerStatusOf(const std::string& id) const {
+  auto index = index_.Lock();
+  return TRY(FindSlot(index->containers, id, kContainerKind))->shown;
+}
+
+std::vector<PodRef> Store::Pods() const {
+  std::vector<PodRef> out;
+  auto index = index_.Lock();
+  for (const auto& [id, slot] : index->pods) out.push_back(slot.entry);
+  return out;
+}
+
+std::vector<CtrRef> Store::Containers() const {
+  std::vector<CtrRef> out;
+  auto index = index_.Lock();
+  for (const auto& [id, slot] : index->containers) out.push_back(slot.entry);
+  return out;
+}
+
+std::vector<CtrRef> Store::ContainersOf(const PodId& pod) const {
+  std::vector<CtrRef> out;
+  auto index = index_.Lock();
+  auto ids = index->of_pod.find(pod);
+  if (ids == index->of_pod.end()) return out;
+  for (const ContainerId& id : ids->second) out.push_back(index->containers[id.str()].entry);
+  return out;
+}
+
+std::vector<SandboxRef> Store::List(const SandboxFilter& filter) const {
+  std::vector<SandboxRef> out;
+  auto index = index_.Lock();
+  for (auto it = index->pods.lower_bound(filter.id); it != index->pods.end() && it->first.starts_with(filter.id); ++it) {
+    const SandboxRef& shown = it->second.shown;
+    if (shown == nullptr || (filter.state && shown->state != *filter.state)) continue;
+    if (HasLabels(shown->config.labels, filter.labels)) out.push_back(shown);
+  }
+  return out;
+}
+
+std::vector<ContainerRef> Store::List(const ContainerFilter& filter) const {
+  std::vector<ContainerRef> out;
+  auto index = index_.Lock();
+  auto it = index->containers.lower_bound(filter.id);
+  for (; it != index->containers.end() && it->first.starts_with(filter.id); ++it) {
+    const ContainerRef& shown = it->second.shown;
+    if (shown == nullptr || (filter.state && shown->state != *filter.state)) continue;
+    if (!shown->pod.str().starts_with(filter.pod)) continue;
+    if (HasLabels(shown->config.labels, filter.labels)) out.push_back(shown);
+  }
+  return out;
+}
+
+}  // namespace crisp::pod

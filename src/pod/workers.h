@@ -1,0 +1,67 @@
+// Workers: a few threads that run what is posted, in order of posting. What has not begun when it is destroyed is
+// dropped: everything posted here is repeated by recovery.
+#pragma once
+
+#include <condition_variable>
+#include <deque>
+#include <functional>
+#include <thread>
+#include <vector>
+
+#include "base/synchronized.h"
+
+namespace crisp::pod {
+
+class Workers {
+ public:
+  explicit Workers(int threads) {
+    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Run(); });
+  }
+  ~Workers() { Stop(); }
+
+  void Post(std::function<void()> task) {
+    state_.Lock()->queue.push_back(std::move(task));
+    changed_.notify_one();
+  }
+  // After it no task runs and none ever will.
+  void Stop() {
+    state_.Lock()->stopping = true;
+    changed_.notify_all();
+    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();
+  }
+  // Until the queue is empty and nobody works: for tests.
+  void Drain() {
+    auto state = state_.Lock();
+    state.Wait(changed_, [&] { return state->queue.empty() && state->busy == 0; });
+  }
+
+ private:
+  void Run() {
+    while (true) {
+      std::function<void()> task;
+      {
+        auto state = state_.Lock();
+        state.Wait(changed_, [&] { return state->stopping || !state->queue.empty(); });
+        if (state->stopping) return;
+        task = std::move(state->queue.front());
+        state->queue.pop_front();
+        ++state->busy;
+      }
+      task();
+      task = nullptr;  // what it holds goes before we count as idle
+      --state_.Lock()->busy;
+      changed_.notify_all();
+    }
+  }
+  struct State {
+    std::deque<std::function<void()>> queue;
+    int busy = 0;
+    bool stopping = false;
+  };
+  Synchronized<State> state_;
+  std::condition_variable changed_;  // work, stop, idle
+  std::vector<std::thread> threads_;
+};
+
+}  // namespace crisp::pod

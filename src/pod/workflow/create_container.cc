@@ -1,0 +1,191 @@
+// CreateContainer: record the intent, then lease, directories, root file system, plan, config.json.
+#include "base/failpoint.h"
+#include "base/rollback.h"
+#include "base/time.h"
+#include "pod/manager_impl.h"
+#include "pod/validate.h"
+#include "rootfs/volume.h"
+#include "sys/file.h"
+
+namespace crisp::pod {
+
+namespace {
+
+constexpr size_t kSeccompProfileBytesMax = 1u << 20;
+
+ImageDefaults DefaultsOf(const image::ImageConfig& config) {
+  return {config.entrypoint, config.cmd, config.env, config.working_dir, config.stop_signal};
+}
+
+rootfs::UserRequest UserRequestOf(const ContainerConfig& config, const image::Image& image) {
+  const ContainerSecurity& security = config.security;
+  rootfs::UserRequest request;
+  request.run_as_user = security.run_as_user;
+  request.run_as_group = security.run_as_group;
+  request.run_as_username = security.run_as_username;
+  request.supplemental_groups = security.supplemental_groups;
+  request.merge_image_groups = security.groups_policy == GroupsPolicy::kMerge;
+  request.image_user = image.config.user;
+  return request;
+}
+
+bool HasMountAt(const ContainerConfig& config, const std::string& path) {
+  return std::any_of(config.mounts.begin(), config.mounts.end(), [&](const Mount& m) { return m.container_path == path; });
+}
+
+}  // namespace
+
+Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config) {
+  TRY(CheckContainerConfig(config));
+  PodRef pod = TRY(store_.FindPod(pod_id));
+  ContainerClaim claim = TRY(store_.ClaimContainer(pod->id, config));
+  if (claim.kind == ContainerClaim::Kind::kThere) return claim.entry->id;
+  if (claim.kind == ContainerClaim::Kind::kJoin) return claim.flight->Wait(caller, "CreateContainer for this container");
+  Result<> made = MakeContainer(caller.Detached(kVerbTimeout), *pod, *claim.entry);
+  Result<ContainerId> result = made ? Result<ContainerId>(claim.entry->id) : Result<ContainerId>(std::move(made).error());
+  store_.Land(claim, result);
+  return result;
+}
+
+Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container) {
+  OpLock::Hold pod_hold = TRY(SharePod(ctx, pod, "CreateContainer"));
+  OpLock::Hold hold = TRY(HoldContainer(ctx, container, "CreateContainer"));
+  PodRecord sandbox = *pod.record.Lock();
+  if (sandbox.phase != PodPhase::kReady) {
+    return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod.id.str(), " is not ready"));
+  }
+  image::ImageRef image = TRY(PlanRecord(sandbox, container));
+  FAILPOINT("create_container.before_record");
+  TRY(store_.Change(container, [](ContainerRecord&) {}));  // the intent, from PlanRecord
+  Rollback undo;
+  undo.Add("undo container", [&] { return DiscardContainer(ctx.Detached(kUndoTimeout), container); });
+  FAILPOINT("create_container.after_record");
+  TRY(deps_.images.Lease(image->id, container.id.str()), "image lease");
+  FAILPOINT("create_container.after_lease");
+  ctx.Stage("prepare the container's root file system");
+  TRY(MakeRootfs(ctx, container, *image));
+  FAILPOINT("create_container.after_rootfs");
+  ContainerInputs inputs = TRY(GatherInputs(ctx, sandbox, container, *image));
+  FAILPOINT("create_container.after_inputs");
+  ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
+  for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
+  TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
+  FAILPOINT("create_container.after_config");
+  TRY(store_.Change(container, [&](ContainerRecord& r) {
+    r.made = true;
+    r.created_at = UnixNanosNow();
+    r.stop_signal = plan.stop_signal;
+    const ResolvedUser& user = inputs.user;
+    r.user = ContainerUser{user.uid, user.gid, {user.additional_gids.begin(), user.additional_gids.end()}};
+  }));
+  undo.Dismiss();
+  FAILPOINT("create_container.after_created");
+  return {};
+}
+
+// Fills the record with everything that undoing needs to know; not written yet.
+Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, ContainerEntry& container) {
+  auto record = container.record.Lock();
+  const ContainerConfig& config = record->config;
+  image::ImageRef image = TRY(deps_.images.Find(config.image));
+  if (image == nullptr) return Error(Code::kNotFound, StrCat("image ", Quote(config.image), " not found"));
+  record->log_path = TRY(LogPath(sandbox.config, config));
+  cgroup::Location place = TRY(deps_.cgroups.Place(sandbox.cgroup_parent, container.id.str()));
+  record->cgroup_oci_path = place.oci_path;
+  record->cgroup_path = place.kernel_path;
+  record->handler = sandbox.handler;
+  record->image_id = image->id;
+  if (!image->repo_digests.empty()) record->image_digest_ref = image->repo_digests.front();
+  record->resources = config.resources;
+  return image;
+}
+
+Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, ContainerEntry& container, const image::Image& image) {
+  TRY(sys::MakeDir(paths_.Bundle(container.id), 0700));
+  TRY(sys::MakeDir(paths_.ContainerRoot(container.id), 0700));
+  FAILPOINT("create_container.after_dirs");
+  rootfs::RootfsSpec spec;
+  spec.layer_dirs = image.layer_dirs;
+  spec.container_dir = paths_.ContainerRoot(container.id);
+  spec.mount_point = paths_.Rootfs(container.id);
+  return host_->PrepareRootfs(ctx, spec);
+}
+
+// A VOLUME of the image that the request mounts nothing on gets a directory of the container, filled from the image.
+Result<std::vector<VolumeMount>> ManagerImpl::MakeVolumes(const Ctx& ctx, ContainerEntry& container,
+                                                          const ContainerConfig& config, const image::Image& image) {
+  std::vector<VolumeMount> volumes;
+  for (const std::string& path : image.config.volumes) {
+    if (HasMountAt(config, path)) continue;
+    std::string dir = StrCat(paths_.Volumes(container.id), "/", rootfs::VolumeDirName(path));
+    TRY(sys::MakeDirs(dir, 0755));
+    TRY(host_->CopyUpVolume(ctx, paths_.Rootfs(container.id), path, dir), StrCat("volume ", Quote(path), " of the image"));
+    FAILPOINT("create_container.within_volumes");
+    volumes.push_back({path, dir});
+  }
+  return volumes;
+}
+
+Result<std::string> ManagerImpl::TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config) {
+  const NamespaceOptions& namespaces = config.security.namespaces;
+  if (namespaces.pid != NamespaceMode::kTarget) return std::string();
+  CtrRef target = TRY(store_.FindContainer(namespaces.target_id), "target container");
+  ContainerRecord record = *target->record.Lock();
+  if (record.pod != sandbox.id) {
+    return Error(Code::kInvalidArgument, StrCat("target container ", record.id.str(), " is in another pod"));
+  }
+  if (LifeOf(record) != Life::kRunning || record.pid <= 0) {
+    return Error(Code::kFailedPrecondition, StrCat("target container ", record.id.str(), " is not running"));
+  }
+  return StrCat("/proc/", record.pid, "/ns/pid");
+}
+
+// The text of the Localhost seccomp profile. Whatever keeps it from being read, the plan refuses the container (S36).
+Result<std::optional<std::string>> ManagerImpl::SeccompProfile(const ContainerConfig& config) {
+  std::string path = TRY(SeccompProfilePath(config));
+  if (path.empty()) return std::optional<std::string>();
+  const std::string& dir = options_.seccomp_profile_dir;
+  if (!dir.empty() && (!path.starts_with(dir + "/") || path.find("/../") != std::string::npos)) {
+    return Error(Code::kInvalidArgument, StrCat("seccomp profile ", Quote(path), " is not below ", dir));
+  }
+  Result<std::string> text = sys::ReadFile(path, kSeccompProfileBytesMax);
+  if (!text) return std::optional<std::string>();
+  return std::optional<std::string>(std::move(*text));
+}
+
+Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
+                                                  const image::Image& image) {
+  ContainerRecord record = *container.record.Lock();
+  ContainerInputs in;
+  in.sandbox = sandbox.config;
+  in.config = record.config;
+  in.pod_id = sandbox.id;
+  in.id = record.id;
+  in.image_name = image.repo_tags.empty() ? record.config.image : image.repo_tags.front();
+  in.image = DefaultsOf(image.config);
+  in.rootfs = paths_.Rootfs(record.id);
+  rootfs::User user = TRY(host_->ResolveUser(in.rootfs, UserRequestOf(record.config, image)));
+  in.user = {user.uid, user.gid, user.additional_gids, user.home};
+  in.cgroups_path = record.cgroup_oci_path;
+  if (!sandbox.host_network) in.namespaces.net = sandbox.namespaces.net.empty() ? sandbox.netns_path : sandbox.namespaces.net;
+  in.namespaces.ipc = sandbox.namespaces.ipc;
+  in.namespaces.uts = sandbox.namespaces.uts;
+  in.namespaces.pid = sandbox.namespaces.pid;
+  in.target_pid_namespace = TRY(TargetPidNamespace(sandbox, record.config));
+  in.files = {paths_.ResolvConf(sandbox.id), paths_.Hosts(sandbox.id), paths_.Hostname(sandbox.id),
+              sandbox.shm_bytes > 0 ? paths_.Shm(sandbox.id) : ""};
+  ctx.Stage("open the sources of the container's mounts");
+  in.mount_sources = TRY(host_->MountSources(record.config.mounts));
+  FAILPOINT("create_container.after_mount_sources");
+  ctx.Stage("fill the image's volumes");
+  in.volumes = TRY(MakeVolumes(ctx, container, record.config, image));
+  in.devices = TRY(host_->DeviceNodes(record.config.devices));
+  if (record.config.security.privileged) in.host_devices = TRY(host_->AllDevices(options_.privileged_devices_exclude));
+  in.seccomp_profile = TRY(SeccompProfile(record.config));
+  for (const auto& [name, features] : deps_.runtime.Handlers()) {
+    if (name == record.handler) in.handler_recursive_readonly = features.recursive_read_only_mounts;
+  }
+  return in;
+}
+
+}  // namespace crisp::pod

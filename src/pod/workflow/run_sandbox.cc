@@ -1,0 +1,153 @@
+// RunPodSandbox: record the intent, then directory, /dev/shm, cgroup, network, shim; ready when all stand.
+#include "base/failpoint.h"
+#include "base/rollback.h"
+#include "base/time.h"
+#include "pod/manager_impl.h"
+#include "pod/validate.h"
+#include "sys/file.h"
+
+namespace crisp::pod {
+
+namespace {
+
+network::PortMapping ToNetwork(const PortMapping& port) {
+  network::PortMapping out;
+  switch (port.protocol) {
+    case Protocol::kTcp: out.protocol = network::PortMapping::Protocol::kTcp; break;
+    case Protocol::kUdp: out.protocol = network::PortMapping::Protocol::kUdp; break;
+    case Protocol::kSctp: out.protocol = network::PortMapping::Protocol::kSctp; break;
+  }
+  out.container_port = port.container_port;
+  out.host_port = port.host_port;
+  out.host_ip = port.host_ip;
+  return out;
+}
+
+network::PodNetworkRequest NetworkRequest(const PodRecord& record) {
+  const SandboxConfig& config = record.config;
+  network::PodNetworkRequest request;
+  request.pod = record.id;
+  request.name = config.metadata.name;
+  request.pod_namespace = config.metadata.pod_namespace;
+  request.uid = config.metadata.uid;
+  for (const PortMapping& port : config.port_mappings) {
+    if (port.host_port > 0) request.port_mappings.push_back(ToNetwork(port));  // 0: only documents the container's port
+  }
+  request.annotations = config.annotations;
+  request.cgroup_path = record.cgroup_parent;
+  request.dns_servers = config.dns_servers;
+  request.dns_searches = config.dns_searches;
+  request.dns_options = config.dns_options;
+  return request;
+}
+
+}  // namespace
+
+Result<PodId> ManagerImpl::RunSandbox(const Ctx& ctx, const SandboxConfig& config) {
+  TRY(CheckSandboxConfig(config));
+  PodClaim claim = TRY(store_.ClaimPod(config));
+  if (claim.kind == PodClaim::Kind::kThere) return claim.entry->id;
+  if (claim.kind == PodClaim::Kind::kJoin) return claim.flight->Wait(ctx, "RunPodSandbox for this pod");
+  Result<> made = MakeSandbox(ctx.Detached(kRunSandboxTimeout), *claim.entry);
+  Result<PodId> result = made ? Result<PodId>(claim.entry->id) : Result<PodId>(std::move(made).error());
+  store_.Land(claim, result);
+  return result;
+}
+
+Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
+  OpLock::Hold hold = TRY(HoldPod(ctx, pod, "RunPodSandbox"));
+  SandboxPlan plan;
+  TRY(PlanPod(pod, plan));
+  FAILPOINT("run_sandbox.before_record");
+  TRY(store_.Change(pod, [](PodRecord&) {}));  // the intent, from PlanPod
+  Rollback undo;
+  undo.Add("undo pod sandbox", [&] { return DiscardPod(ctx.Detached(kUndoTimeout), pod); });
+  FAILPOINT("run_sandbox.after_record");
+  ctx.Stage("make the pod's directory");
+  TRY(MakePodDir(pod.id, plan));
+  FAILPOINT("run_sandbox.after_dir");
+  ctx.Stage("mount the pod's /dev/shm");
+  if (plan.shm_bytes > 0) TRY(host_->MountShm(paths_.Shm(pod.id), plan.shm_bytes));
+  FAILPOINT("run_sandbox.after_shm");
+  ctx.Stage("make the pod's cgroup");
+  std::string cgroup_path = pod.record.Lock()->cgroup_path;
+  if (!cgroup_path.empty()) TRY(deps_.cgroups.Create(cgroup_path));
+  FAILPOINT("run_sandbox.after_cgroup");
+  ctx.Stage("set up the pod's network");
+  TRY(AttachNetwork(ctx, pod));
+  FAILPOINT("run_sandbox.after_network");
+  ctx.Stage("start the pod's shim");
+  TRY(StartShim(ctx, pod, plan));
+  FAILPOINT("run_sandbox.after_shim");
+  TRY(store_.Change(pod, [](PodRecord& r) {
+    r.phase = PodPhase::kReady;
+    r.made = true;
+  }));
+  undo.Dismiss();
+  FAILPOINT("run_sandbox.after_ready");
+  return {};
+}
+
+// Fills the record with everything that undoing needs to know; not written yet.
+Result<> ManagerImpl::PlanPod(PodEntry& pod, SandboxPlan& plan) {
+  auto record = pod.record.Lock();
+  const SandboxConfig& config = record->config;
+  record->handler = config.runtime_handler.empty() ? options_.default_handler : config.runtime_handler;
+  if (!deps_.runtime.HasHandler(record->handler)) {
+    return Error(Code::kInvalidArgument, StrCat("no runtime handler ", Quote(record->handler), " is configured"));
+  }
+  plan = TRY(PlanSandbox(config, pod.id, FreshFacts(), options_.policy), StrCat("pod ", Quote(config.metadata.name)));
+  cgroup::Location place = TRY(deps_.cgroups.Place(config.cgroup_parent, pod.id.str()));
+  record->cgroup_parent = config.cgroup_parent;
+  if (config.cgroup_parent.empty() && deps_.cgroups.driver() == cgroup::Driver::kCgroupfs) {
+    // The kubelet makes and removes the pod's cgroup and names it; whoever names none gets one of ours.
+    record->cgroup_parent = record->cgroup_path = place.kernel_path;
+  }
+  record->host_network = plan.host_network;
+  record->shm_bytes = plan.shm_bytes;
+  record->created_at = UnixNanosNow();
+  for (const std::string& warning : plan.warnings) LogWarning(warning, {{"pod", pod.id.str()}});
+  return {};
+}
+
+Result<> ManagerImpl::MakePodDir(const PodId& id, const SandboxPlan& plan) {
+  TRY(sys::MakeDir(paths_.PodDir(id), 0700));
+  FAILPOINT("run_sandbox.within_dir");
+  auto write = [](const std::string& path, const std::string& text) {
+    return sys::WriteFileAtomic(path, text, 0644, sys::Durability::kNone);
+  };
+  TRY(write(paths_.ResolvConf(id), plan.resolv_conf));
+  TRY(write(paths_.Hosts(id), plan.hosts));
+  return write(paths_.Hostname(id), plan.hostname_file);
+}
+
+Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod) {
+  PodRecord record = *pod.record.Lock();
+  if (record.host_network) return {};
+  network::PodNetwork attached = TRY(deps_.network.Setup(ctx, NetworkRequest(record)), "pod network");
+  FAILPOINT("run_sandbox.within_network");
+  return store_.Change(pod, [&](PodRecord& r) {
+    r.netns_path = attached.netns_path;
+    r.ips = attached.ips;
+    r.network_result = attached.result_json;
+  });
+}
+
+Result<> ManagerImpl::StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan) {
+  runtime::PodSpec spec;
+  spec.pod = pod.id;
+  spec.run_dir = paths_.PodDir(pod.id);
+  spec.netns_path = pod.record.Lock()->netns_path;
+  spec.own_ipc = plan.own_ipc;
+  spec.own_uts = plan.own_uts;
+  spec.shared_pid = plan.shared_pid;
+  spec.hostname = plan.hostname;
+  spec.sysctls = plan.sysctls;
+  runtime::PodNamespaces namespaces = TRY(deps_.runtime.StartPod(ctx, spec), "pod shim");
+  FAILPOINT("run_sandbox.within_shim");
+  // Written with the commit that follows; recovery gets it from the shim itself.
+  pod.record.Lock()->namespaces = std::move(namespaces);
+  return {};
+}
+
+}  // namespace crisp::pod

@@ -1,0 +1,109 @@
+// StartContainer: exactly once per container. While one runs, another one joins it.
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/time.h"
+#include "pod/manager_impl.h"
+#include "sys/file.h"
+
+namespace crisp::pod {
+
+namespace {
+
+// After a restart nobody knows whether the caller of an earlier start has got its answer. Its repetition, once, is
+// answered with success instead of "is already running".
+bool TakeUnconfirmed(ContainerEntry& container) {
+  auto record = container.record.Lock();
+  return record->started_at != 0 && !record->removing && std::exchange(container.start_unconfirmed, false);
+}
+
+}  // namespace
+
+Result<> ManagerImpl::StartContainer(const Ctx& caller, const std::string& id) {
+  CtrRef container = TRY(store_.FindContainer(id));
+  std::shared_ptr<Flight<bool>> flight;
+  {
+    auto record = container->record.Lock();
+    flight = container->start;
+    if (flight == nullptr) container->start = std::make_shared<Flight<bool>>();
+  }
+  if (flight != nullptr) {
+    TRY(flight->Wait(caller, StrCat("StartContainer of ", container->id.str())));
+    return {};
+  }
+  Result<> started;
+  Ctx ctx = caller.Detached(kVerbTimeout);
+  if (PodRef pod = store_.Pod(container->pod)) {
+    started = StartHeld(ctx, *pod, *container);
+  } else {
+    started = Error(Code::kNotFound, StrCat("container ", container->id.str(), " not found"));
+  }
+  {
+    auto record = container->record.Lock();
+    flight = std::exchange(container->start, nullptr);
+  }
+  flight->Land(started ? Result<bool>(true) : Result<bool>(started.error()));
+  if (started) FAILPOINT("start_container.after_started");
+  return started;
+}
+
+Result<> ManagerImpl::StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container) {
+  OpLock::Hold pod_hold = TRY(SharePod(ctx, pod, "StartContainer"));
+  OpLock::Hold hold = TRY(HoldContainer(ctx, container, "StartContainer"));
+  if (TakeUnconfirmed(container)) return {};
+  TRY(CheckAllowed(Verb::kStart, *container.record.Lock()));
+  if (pod.record.Lock()->phase != PodPhase::kReady) {
+    return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod.id.str(), " is not ready"));
+  }
+  FAILPOINT("start_container.before_record");
+  TRY(store_.Change(container, [](ContainerRecord& r) { r.start_asked_at = UnixNanosNow(); }));
+  Result<> started = RunInShim(ctx, pod, container);
+  if (!started) NoteStartFailed(ctx, container, started.error());
+  return started;
+}
+
+Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& container) {
+  FAILPOINT("start_container.after_record");
+  ContainerRecord record = *container.record.Lock();
+  // The kubelet makes the log directory; other clients rely on the runtime.
+  if (size_t slash = record.log_path.rfind('/'); slash != std::string::npos && slash > 0) {
+    TRY(sys::MakeDirs(record.log_path.substr(0, slash), 0755), "log directory");
+  }
+  FAILPOINT("start_container.after_log_dir");
+  runtime::ContainerSpec spec;
+  spec.id = container.id;
+  spec.handler = record.handler;
+  spec.bundle_dir = paths_.Bundle(container.id);
+  spec.log_path = record.log_path;
+  spec.terminal = record.config.tty;
+  spec.stdin_open = record.config.stdin_open;
+  spec.stdin_once = record.config.stdin_once;
+  spec.oom_event_files = deps_.cgroups.OomEventFiles(record.cgroup_path);
+  ctx.Stage("start the container in the pod's shim");
+  runtime::Started started = TRY(deps_.runtime.StartContainer(ctx, pod.id, spec));
+  FAILPOINT("start_container.after_run");
+  TRY(store_.Change(container, [&](ContainerRecord& r) {
+    r.started_at = UnixNanosNow();
+    // Its exit may have been noted before its start.
+    if (r.finished_at != 0 && r.finished_at < r.started_at) r.started_at = r.finished_at;
+    r.pid = started.pid;
+  }));
+  return {};
+}
+
+void ManagerImpl::NoteStartFailed(const Ctx& ctx, ContainerEntry& container, const Error& error) {
+  Ctx undo = ctx.Detached(kUndoTimeout);
+  store_.Note(container, [&](ContainerRecord& r) {
+    r.exit_code = kExitStartError;
+    r.reason = kReasonStartError;
+    r.message = error.message();
+    r.started_at = r.start_asked_at;
+    r.finished_at = UnixNanosNow();
+  });
+  // The runtime leaves nothing of a container that it could not start; this is for what failed after that.
+  if (Result<> cleaned = CleanRuntimeState(undo, container); !cleaned) {
+    LogWarning("remains of a container that did not start, removing it will try again",
+               {{"container", container.id.str()}, {"error", cleaned.error()}});
+  }
+}
+
+}  // namespace crisp::pod

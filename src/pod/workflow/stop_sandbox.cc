@@ -1,0 +1,56 @@
+// StopPodSandbox: not ready at once; stopped only when everything, the network above all, is really gone. An error means
+// that the caller shall try again, and the pod is shown NOTREADY until then.
+#include "base/failpoint.h"
+#include "pod/manager_impl.h"
+
+namespace crisp::pod {
+
+Result<> ManagerImpl::StopSandbox(const Ctx& caller, const std::string& id) {
+  Result<PodRef> pod = store_.FindPod(id);
+  if (!pod) {
+    if (pod.error().code() == Code::kNotFound) return {};
+    return std::move(pod).error();
+  }
+  Ctx ctx = caller.Detached(kVerbTimeout);
+  for (const CtrRef& container : store_.ContainersOf((*pod)->id)) HurryStop(*container, Clock::now());
+  Result<OpLock::Hold> hold = HoldPod(ctx, **pod, "StopPodSandbox");
+  if (!hold) {
+    if (hold.error().code() == Code::kNotFound) return {};
+    return std::move(hold).error();
+  }
+  return StopSandboxHeld(ctx, **pod);
+}
+
+Result<> ManagerImpl::StopSandboxHeld(const Ctx& ctx, PodEntry& pod) {
+  PodRecord record = *pod.record.Lock();
+  if (record.phase == PodPhase::kStopped) return {};
+  FAILPOINT("stop_sandbox.before_record");
+  if (record.phase != PodPhase::kRemoving) {
+    TRY(store_.Change(pod, [](PodRecord& r) { r.phase = PodPhase::kDown; }));
+  }
+  FAILPOINT("stop_sandbox.after_record");
+  ctx.Stage("stop the pod's containers");
+  auto stop = [&](ContainerEntry& container) -> Result<> {
+    TRY(StopHeld(ctx, container, Clock::now()));
+    FAILPOINT("stop_sandbox.after_container");
+    return CleanRuntimeState(ctx, container);
+  };
+  TRY(ForEachContainer(ctx, pod, "StopPodSandbox", stop));
+  FAILPOINT("stop_sandbox.after_containers");
+  ctx.Stage("end the pod's shim");
+  TRY(deps_.runtime.StopPod(ctx, pod.id, paths_.PodDir(pod.id)), "pod shim");
+  FAILPOINT("stop_sandbox.after_shim");
+  ctx.Stage("tear down the pod's network");
+  if (!record.host_network) TRY(deps_.network.Teardown(ctx, pod.id), "pod network");
+  FAILPOINT("stop_sandbox.after_network");
+  ctx.Stage("unmount the pod's /dev/shm");
+  TRY(host_->Unmount(paths_.Shm(pod.id)));
+  FAILPOINT("stop_sandbox.after_shm");
+  if (record.phase != PodPhase::kRemoving) {
+    TRY(store_.Change(pod, [](PodRecord& r) { r.phase = PodPhase::kStopped; }));
+  }
+  FAILPOINT("stop_sandbox.after_stopped");
+  return {};
+}
+
+}  // namespace crisp::pod

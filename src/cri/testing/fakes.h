@@ -3,8 +3,12 @@
 #pragma once
 
 #include <algorithm>
+#include <atomic>
+#include <condition_variable>
 #include <map>
+#include <mutex>
 
+#include "base/synchronized.h"
 #include "base/time.h"
 #include "cgroup/cgroup.h"
 #include "image/service.h"

@@ -13,7 +13,7 @@ namespace {
 
 // Verbose statuses read a bundle's file, the others answer from memory: each has two entries.
 constexpr Method kVersion{"Version", Work::kMemory, true};
-constexpr Method kStatus{"Status", Work::kMemory, true};
+constexpr Method kStatus{"Status", Work::kQuick, true};  // the first asks the OCI runtimes what they can do
 constexpr Method kRuntimeConfig{"RuntimeConfig", Work::kMemory, true};
 constexpr Method kUpdateRuntimeConfig{"UpdateRuntimeConfig", Work::kQuick, false};
 constexpr Method kRunPodSandbox{"RunPodSandbox", Work::kVerb, false};

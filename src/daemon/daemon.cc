@@ -71,6 +71,8 @@ Result<std::unique_ptr<Daemon>> Daemon::Start(const Config& config) {
 Result<> Daemon::MakeDirectories() {
   TRY(MakePrivateDir(config_.root_dir, 0700));
   TRY(MakePrivateDir(config_.state_dir, 0711));
+  TRY(sys::MakeDir(config_.root_dir + "/containers",
+                   0700));  // named by ImageFsInfo before the first container is there
   TRY(sys::MakeDirs(std::filesystem::path(config_.socket).parent_path().string(), 0755));
   root_lock_ = TRY(LockDir(config_.root_dir, "root.lock"));
   state_lock_ = TRY(LockDir(config_.state_dir, "state.lock"));

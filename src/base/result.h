@@ -4,7 +4,9 @@
 // an ignored Result is a compiler warning. TRY unwraps inside a function that itself returns a Result:
 //   UniqueFd fd = TRY(sys::Open(path, flags));                      // returns the error as it is
 //   UniqueFd fd = TRY(sys::Open(path, flags), "container " + id);   // with context, evaluated only on error
-// TRY is a GNU statement expression: do not use it in a coroutine, a constructor or a destructor.
+// TRY is a GNU statement expression: do not use it in a coroutine, a constructor or a destructor, nor in the midst of an
+// expression that has built temporaries before it (an initialiser list of JSON, say): GCC skips their destructors when
+// TRY returns, and their memory leaks.
 #pragma once
 
 #include <cstdio>

@@ -63,8 +63,10 @@ Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const
   DevicesPlan devices = TRY(PlanDevices(p));
   resources["devices"] = std::move(devices.rules);
   if (p.policy.pids_max > 0) resources["pids"] = {{"limit", p.policy.pids_max}};
-  Json out = {
-      {"namespaces", TRY(PlanNamespaces(p))}, {"cgroupsPath", p.in.cgroups_path}, {"resources", std::move(resources)}};
+  Json namespaces = TRY(PlanNamespaces(p));
+  Json out = {{"namespaces", std::move(namespaces)},
+              {"cgroupsPath", p.in.cgroups_path},
+              {"resources", std::move(resources)}};
   if (!devices.devices.empty()) out["devices"] = std::move(devices.devices);
   if (!root_propagation.empty()) out["rootfsPropagation"] = root_propagation;
   ProcPaths paths = TRY(PlanProcPaths(p));
@@ -94,12 +96,14 @@ Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& 
   }
   oci::CapabilitySet capabilities = TRY(PlanCapabilities(p));
   MountsPlan mounts = TRY(PlanMounts(p));
+  Json process = TRY(PlanProcess(p, capabilities));
+  Json platform = TRY(PlanLinux(p, capabilities, mounts.root_propagation));
   Json config = {{"ociVersion", oci::kRuntimeSpecVersion},
-                 {"process", TRY(PlanProcess(p, capabilities))},
+                 {"process", std::move(process)},
                  {"root", {{"path", in.rootfs}, {"readonly", p.security().readonly_rootfs}}},
                  {"mounts", std::move(mounts.mounts)},
                  {"annotations", Annotations(p)},
-                 {"linux", TRY(PlanLinux(p, capabilities, mounts.root_propagation))}};
+                 {"linux", std::move(platform)}};
   SelinuxLabels labels = TRY(PlanSelinux(p));
   if (!labels.process.empty()) {
     config["process"]["selinuxLabel"] = labels.process;

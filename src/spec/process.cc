@@ -164,12 +164,15 @@ Result<Json> CapabilityLists(const Planning& p, oci::CapabilitySet bounding) {
 Result<Json> PlanProcess(const Planning& p, oci::CapabilitySet capabilities) {
   Json user = {{"uid", p.in.user.uid}, {"gid", p.in.user.gid}};
   if (!p.in.user.additional_gids.empty()) user["additionalGids"] = p.in.user.additional_gids;
+  std::vector<std::string> args = TRY(CommandLine(p)), env = TRY(Environment(p));
+  std::string cwd = TRY(WorkingDir(p));
+  Json lists = TRY(CapabilityLists(p, capabilities));
   Json process = {{"terminal", p.in.config.tty},
                   {"user", std::move(user)},
-                  {"args", TRY(CommandLine(p))},
-                  {"env", TRY(Environment(p))},
-                  {"cwd", TRY(WorkingDir(p))},
-                  {"capabilities", TRY(CapabilityLists(p, capabilities))},
+                  {"args", std::move(args)},
+                  {"env", std::move(env)},
+                  {"cwd", std::move(cwd)},
+                  {"capabilities", std::move(lists)},
                   {"noNewPrivileges", p.security().no_new_privs},
                   {"oomScoreAdj", PlanOomScoreAdj(p.in.config.resources.oom_score_adj, p.node, p.warnings)}};
   for (const Rlimit& limit : p.policy.rlimits) {

@@ -274,6 +274,10 @@ Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const Plugin
     RouteSocket pod = TRY(sys::OpenRouteSocketIn(netns));
     TRY(ConfigurePod(pod, attachment.ifname, result));
   }
+  // The kernel takes note of a carrier up to a second late, and a bridge that had no port drops packets until then.
+  // Asking for a link makes it take note at once (rtnl_getlink, since 6.8): first of the port, then of the bridge.
+  TRY(host.FindLink(spec.name));
+  TRY(host.FindLink(conf.bridge));
   result.interfaces = {{.name = conf.bridge, .mac = sys::MacText(bridge.mac)},
                        {.name = spec.name, .mac = sys::MacText(spec.mac)},
                        {.name = attachment.ifname, .mac = sys::MacText(spec.peer_mac), .sandbox = attachment.netns}};

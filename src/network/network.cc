@@ -25,6 +25,7 @@ namespace {
 constexpr const char* kInterface = "eth0";
 constexpr uint32_t kDoomedGroup = 0x63727370;  // "crsp": links to be deleted together
 constexpr std::chrono::seconds kStatusAge{10};
+constexpr std::chrono::seconds kGcTimeout{10};  // pods wait for it
 
 // Tells instances on one host apart: in names of namespaces, the packet table and bridges' aliases.
 std::string InstanceOf(const std::string& state_dir) {
@@ -176,6 +177,7 @@ class NetworkImpl : public Network {
   Result<> Detach(const Ctx& ctx, const Record& record);
   Result<> TeardownRecord(const Ctx& ctx, const PodId& pod);
   Result<> SweepPins();
+  void CollectGarbage(const Ctx& ctx);
   void RemoveLinks(const std::vector<std::string>& links);
   void RemoveUnused();
 
@@ -350,25 +352,13 @@ Result<> NetworkImpl::SweepPins() {
 
 Result<int> NetworkImpl::KeepOnly(const Ctx& ctx, const std::function<bool(const PodId&)>& alive) {
   std::vector<PodId> dead;
-  std::vector<Attachment> valid;
-  std::vector<std::pair<PodId, Attachment>> found;
   {
     auto state = state_.Lock();
     for (const auto& [pod, record] : state->records) {
-      if (state->busy.contains(pod)) {
-        valid.push_back(record.attachment);
-      } else {
-        found.emplace_back(pod, record.attachment);
-      }
+      if (!state->busy.contains(pod)) dead.push_back(pod);
     }
   }
-  for (auto& [pod, attachment] : found) {
-    if (alive(pod)) {
-      valid.push_back(std::move(attachment));
-    } else {
-      dead.push_back(pod);
-    }
-  }
+  std::erase_if(dead, alive);  // without our lock: it takes others
   int remaining = 0;
   for (const PodId& pod : dead) {
     Result<> gone = Teardown(ctx, pod);
@@ -378,12 +368,23 @@ Result<int> NetworkImpl::KeepOnly(const Ctx& ctx, const std::function<bool(const
   }
   TRY(SweepPins());
   TRY(rules_.Verify());
-  auto loaded = confs_.Current();
-  if (remaining == 0 && loaded->conf) {
-    Result<> collected = chain_.Gc(ctx, *loaded->conf, valid);
-    if (!collected) LogWarning("network plugins' garbage collection failed, ignoring", {{"error", collected.error()}});
-  }
+  if (remaining == 0) CollectGarbage(ctx);
   return remaining;
+}
+
+// What plugins hold for attachments that we know nothing of.
+void NetworkImpl::CollectGarbage(const Ctx& ctx) {
+  auto loaded = confs_.Current();
+  if (!loaded->conf) return;
+  // No ADD meanwhile: each pod either is on the list, since its record comes first, or has not begun.
+  std::unique_lock alone(in_use_);
+  std::vector<Attachment> valid;
+  {
+    auto state = state_.Lock();
+    for (const auto& [pod, record] : state->records) valid.push_back(record.attachment);
+  }
+  Result<> collected = chain_.Gc(ctx.WithTimeout(kGcTimeout), *loaded->conf, valid);
+  if (!collected) LogWarning("network plugins' garbage collection failed, ignoring", {{"error", collected.error()}});
 }
 
 Result<> NetworkImpl::AfterReboot(const Ctx& ctx) {

@@ -1,7 +1,10 @@
 #include "sys/file.h"
 
 #include <dirent.h>
+#include <fcntl.h>
+#include <linux/openat2.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -74,33 +77,93 @@ Result<> MakeDirs(const std::string& path, mode_t mode) {
   return MakeDir(path, mode);
 }
 
-static Result<> RemoveAt(int dir, const char* name, dev_t device, const std::string& path) {
-  if (unlinkat(dir, name, 0) == 0 || errno == ENOENT) return {};
-  if (errno != EISDIR && errno != EPERM) return Errno(errno, "unlink " + path);
-  int raw = openat(dir, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-  if (raw < 0) return errno == ENOENT ? Result<>() : Result<>(Errno(errno, "open " + path));
-  std::unique_ptr<DIR, int (*)(DIR*)> listing(fdopendir(raw), closedir);
+namespace {
+
+using Listing = std::unique_ptr<DIR, int (*)(DIR*)>;
+
+// Opens directory `name` for listing. No symlink, no mount point: EXDEV says that it is one.
+Result<Listing> List(int dir, const char* name, const std::string& path) {
+  open_how how{};
+  how.flags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC;
+  how.resolve = RESOLVE_NO_XDEV | RESOLVE_NO_SYMLINKS;
+  int raw = static_cast<int>(syscall(SYS_openat2, dir, name, &how, sizeof how));
+  if (raw < 0 && errno == EXDEV) return Error(Code::kFailedPrecondition, path + " is a mount point, not removed");
+  if (raw < 0) return Errno(errno, "open " + path);
+  DIR* listing = fdopendir(raw);
   if (listing == nullptr) {
+    int error = errno;
     close(raw);
-    return Errno(errno, "list " + path);
+    return Errno(error, "list " + path);
   }
-  struct stat info;
-  if (fstat(raw, &info) != 0) return Errno(errno, "stat " + path);
-  if (info.st_dev != device) return Error(Code::kFailedPrecondition, path + " is a mount point, not removed");
+  return Listing(listing, closedir);
+}
+
+bool IsDots(const char* name) { return strcmp(name, ".") == 0 || strcmp(name, "..") == 0; }
+
+// unlink, also of an empty directory. False: a directory that is not empty.
+Result<bool> RemoveOne(int dir, const char* name, const std::string& path) {
+  if (unlinkat(dir, name, 0) == 0 || errno == ENOENT) return true;
+  if (errno != EISDIR && errno != EPERM) return Errno(errno, "unlink " + path);
+  if (unlinkat(dir, name, AT_REMOVEDIR) == 0 || errno == ENOENT) return true;
+  if (errno == ENOTEMPTY || errno == EEXIST) return false;
+  if (errno == EBUSY) return Error(Code::kFailedPrecondition, path + " is a mount point, not removed");
+  return Errno(errno, "rmdir " + path);
+}
+
+// Empties directory `name` of `top`: what is not empty itself moves up into `top`, under a free name.
+Result<> Flatten(int top, const char* name, const std::string& path, uint64_t& next_name) {
+  Listing listing = TRY(List(top, name, path));
+  const int dir = dirfd(listing.get());
   while (dirent* entry = readdir(listing.get())) {
-    if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0) continue;
-    TRY(RemoveAt(raw, entry->d_name, device, StrCat(path, "/", entry->d_name)));
+    if (IsDots(entry->d_name)) continue;
+    if (TRY(RemoveOne(dir, entry->d_name, StrCat(path, "/", entry->d_name)))) continue;
+    std::string up;
+    do {
+      up = StrCat(".remove-", next_name++);
+    } while (renameat2(dir, entry->d_name, top, up.c_str(), RENAME_NOREPLACE) != 0 && errno == EEXIST);
+    if (faccessat(top, up.c_str(), F_OK, AT_SYMLINK_NOFOLLOW) != 0) {
+      return Error(Code::kFailedPrecondition, StrCat(path, "/", entry->d_name, " cannot be moved: a mount point?"));
+    }
+  }
+  return {};
+}
+
+Result<> RemoveDirectory(int dir, const char* name, const std::string& path) {
+  Listing listing = TRY(List(dir, name, path));
+  const int top = dirfd(listing.get());
+  uint64_t next_name = 0;
+  bool is_empty = false;
+  while (!is_empty) {
+    is_empty = true;
+    rewinddir(listing.get());
+    while (dirent* entry = readdir(listing.get())) {
+      if (IsDots(entry->d_name)) continue;
+      is_empty = false;
+      const std::string child = StrCat(path, "/", entry->d_name);
+      if (TRY(RemoveOne(top, entry->d_name, child))) continue;
+      TRY(Flatten(top, entry->d_name, child, next_name));
+      TRY(RemoveOne(top, entry->d_name, child));  // not empty again if somebody still writes: the next round
+    }
   }
   if (unlinkat(dir, name, AT_REMOVEDIR) != 0 && errno != ENOENT) return Errno(errno, "rmdir " + path);
   return {};
 }
 
+}  // namespace
+
+Result<> RemoveTreeAt(BorrowedFd dir, const std::string& name) {
+  if (TRY(RemoveOne(dir.get(), name.c_str(), name))) return {};
+  return RemoveDirectory(dir.get(), name.c_str(), name);
+}
+
 Result<> RemoveTree(const std::string& path) {
-  struct stat parent;
-  if (stat(DirName(path).c_str(), &parent) != 0) {
-    return errno == ENOENT ? Result<>() : Result<>(Errno(errno, "stat " + DirName(path)));
-  }
-  return RemoveAt(AT_FDCWD, path.c_str(), parent.st_dev, path);
+  // The path itself may lead over symlinks and mounts of the host; below its last component nothing does.
+  std::string parent = DirName(path), name = path.substr(path.rfind('/') + 1);
+  if (name.empty()) return Error(Code::kInvalidArgument, "remove tree " + Quote(path));
+  Result<UniqueFd> dir = Open(parent, O_PATH | O_DIRECTORY);
+  if (!dir) return dir.error().os_errno() == ENOENT ? Result<>() : Result<>(std::move(dir).error());
+  TRY(RemoveTreeAt(*dir, name), "in " + parent);
+  return {};
 }
 
 Result<> RemoveFile(const std::string& path) {

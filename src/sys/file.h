@@ -21,9 +21,11 @@ Result<> WriteFileAtomic(const std::string& path, std::string_view content, mode
 
 Result<> MakeDir(const std::string& path, mode_t mode);    // existing directory: success, mode left alone
 Result<> MakeDirs(const std::string& path, mode_t mode);   // with parents
-// Removes a tree of ours; missing is success. Walks by directory descriptors, never follows a symlink, never crosses
-// into another mount (kFailedPrecondition names it).
+// Removes a tree, also one that a container or an image made: any depth with a few descriptors and no recursion (deep
+// directories are moved up first), never follows a symlink, never crosses into another mount (kFailedPrecondition names
+// it). Missing is success.
 Result<> RemoveTree(const std::string& path);
+Result<> RemoveTreeAt(BorrowedFd dir, const std::string& name);
 Result<> RemoveFile(const std::string& path);              // missing is success
 bool Exists(const std::string& path);                      // lstat
 

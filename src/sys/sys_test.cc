@@ -28,6 +28,26 @@ TEST_F(SysTest, AtomicWriteReplacesAndLeavesNothingBeside) {
   EXPECT_EQ(mkdir(dir_.c_str(), 0700), 0);
 }
 
+// An image can make a tree deeper than any path, descriptor table or stack (through symlinks or by renaming).
+TEST_F(SysTest, RemoveTreeManagesAnyDepth) {
+  const int start = open(dir_.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  ASSERT_EQ(mkdirat(start, "tree", 0700), 0);
+  int at = openat(start, "tree", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  for (int depth = 0; depth < 5000; ++depth) {
+    ASSERT_EQ(mkdirat(at, "d", 0700), 0);
+    ASSERT_EQ(mkdirat(at, ".remove-3", 0700), 0);  // a name that the removal itself would use
+    close(openat(at, "file", O_CREAT | O_WRONLY | O_CLOEXEC, 0600));
+    int next = openat(at, "d", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    close(at);
+    at = next;
+  }
+  close(at);
+  close(start);
+  Result<> removed = RemoveTree(dir_ + "/tree");
+  EXPECT_TRUE(removed) << removed.error().message();
+  EXPECT_FALSE(Exists(dir_ + "/tree"));
+}
+
 TEST_F(SysTest, RemoveTreeDoesNotFollowSymlinks) {
   ASSERT_TRUE(MakeDirs(dir_ + "/keep", 0700));
   ASSERT_TRUE(WriteFileAtomic(dir_ + "/keep/file", "x", 0600, Durability::kNone));

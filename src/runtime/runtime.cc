@@ -189,9 +189,15 @@ Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec)
 // SIGKILL for the shim and, before it, for what it runs: while the shim has not reaped them their pids are theirs. The
 // hub reaps the shim. Containers' other processes are the caller's to kill, by their cgroup.
 void RuntimeImpl::EndByForce(const ShimLink& link) {
-  for (pid_t pid : link.ContainerPids()) kill(pid, SIGKILL);
+  Ctx bounded = Ctx().WithTimeout(kShutdownTime);
+  std::vector<sys::UniqueFd> inits;
+  for (pid_t pid : link.ContainerPids()) {
+    Result<sys::UniqueFd> init = sys::PidfdOpen(pid);
+    if (init && sys::PidfdSignal(*init, SIGKILL)) inits.push_back(*std::move(init));
+  }
   (void)sys::PidfdSignal(link.pidfd(), SIGKILL).has_value();
-  (void)WaitForEnd(Ctx().WithTimeout(kShutdownTime), link.pidfd()).has_value();
+  if (WaitForEnd(bounded, link.pidfd())) link.Reap();
+  for (const sys::UniqueFd& init : inits) (void)WaitForEnd(bounded, init).has_value();
 }
 
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::Dial(const PodId& pod, const std::string& run_dir) {
@@ -248,13 +254,13 @@ Result<> RuntimeImpl::StopPod(const Ctx& ctx, const PodId& pod, const std::strin
     link->SetStopping();
     // Its own deadline: a pod whose caller went away half-way through must not keep a shim that shuts down for ever.
     Ctx bounded = ctx.Detached(kShutdownTime);
-    Result<> ended = link->Call<shimapi::Ok>(bounded, shimapi::Shutdown(), kShutdownTime) ? Result<>() : Result<>();
-    ended = WaitForEnd(bounded, link->pidfd());
-    if (!ended) {
+    (void)link->Call<shimapi::Ok>(bounded, shimapi::Shutdown(), kShutdownTime).has_value();
+    if (!WaitForEnd(bounded, link->pidfd())) {
       LogWarning("shim does not end by itself, killing it", {{"pod", pod.str()}, {"pid", link->pid()}});
       EndByForce(*link);
     }
     TRY(WaitForEnd(ctx.Detached(kShutdownTime), link->pidfd()), "wait for the end of the pod's shim");
+    link->Reap();
     auto links = links_.Lock();
     if (auto found = links->find(pod); found != links->end() && found->second == link) links->erase(found);
   }
@@ -278,7 +284,7 @@ Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, co
   OciHandler::RunFiles files{spec.bundle_dir, request.pid_file, spec.bundle_dir + "/runtime.log", ""};
   if (spec.terminal) {
     request.console_socket = StrCat(spec.id.Short(), ".tty");
-    files.console_socket = Temporary(link->run_dir(), request.console_socket);
+    files.console_socket = StrCat("/proc/", link->pid(), "/fd/", shimapi::kShimTmpDescriptor, "/", request.console_socket);
   }
   request.argv = handler->oci.RunArgv(spec.id, files);
   TRY(sys::RemoveFile(files.log_file));

@@ -1,10 +1,15 @@
 // With the real runc and crun. Each test has its own pod.
 #include <gtest/gtest.h>
+#include <poll.h>
+#include <sched.h>
 #include <signal.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <condition_variable>
+#include <filesystem>
 #include <fstream>
 #include <future>
 #include <set>
@@ -142,13 +147,44 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
   }
   std::vector<pid_t> ProcessesOf(const ContainerId& id) {
     std::vector<pid_t> pids;
-    Result<std::string> text = sys::ReadFile(ground_.CgroupDir("pids", id) + "/cgroup.procs");
-    if (text) {
+    std::vector<std::string> dirs{ground_.CgroupDir("pids", id)};
+    std::error_code ignored;
+    for (const auto& entry : std::filesystem::directory_iterator(dirs.front(), ignored)) {
+      if (entry.is_directory()) dirs.push_back(entry.path());
+    }
+    for (const std::string& dir : dirs) {
+      Result<std::string> text = sys::ReadFile(dir + "/cgroup.procs");
+      if (!text) continue;
       for (std::string_view line : Split(*text, '\n')) {
         if (std::optional<pid_t> pid = ParseInt<pid_t>(line)) pids.push_back(*pid);
       }
     }
     return pids;
+  }
+
+  // Sub-cgroups left in the container's cgroups.
+  size_t ExecCgroups(const ContainerId& id) {
+    size_t count = 0;
+    for (const char* controller : {"freezer", "pids", "memory"}) {
+      std::error_code ignored;
+      for (const auto& entry : std::filesystem::directory_iterator(ground_.CgroupDir(controller, id), ignored)) {
+        if (entry.is_directory()) ++count;
+      }
+    }
+    return count;
+  }
+  // The number of the container's processes once it is `wanted`, or what it is after a long time.
+  size_t WaitForProcesses(const ContainerId& id, size_t wanted) {
+    for (int i = 0; i < 1000 && ProcessesOf(id).size() != wanted; ++i) poll(nullptr, 0, 10);
+    return ProcessesOf(id).size();
+  }
+  static sys::UniqueFd NewNetns() {
+    sys::UniqueFd made;
+    std::thread([&] {  // unshare concerns the calling thread only
+      EXPECT_EQ(unshare(CLONE_NEWNET), 0);
+      made = *sys::Open("/proc/thread-self/ns/net", O_RDONLY);
+    }).join();
+    return made;
   }
 
   Playground ground_;
@@ -210,5 +246,430 @@ TEST_P(RuntimeKernelTest, StartErrorsCarryTheRuntimesMessage) {
   EXPECT_TRUE(recorder_.WaitExit(spec.id));
 }
 
+TEST_P(RuntimeKernelTest, OomKillIsReported) {
+  PodId pod = StartPod();
+  ContainerSpec spec = Spec({"sh", "-c", "x=0123456789abcdef; while :; do x=$x$x; done"}, [](Json& config) {
+    config["linux"]["resources"]["memory"]["limit"] = 16 << 20;
+  });
+  std::string dir = ground_.CgroupDir("memory", spec.id);
+  spec.oom_event_files = {dir + "/memory.oom_control", dir + "/memory.events"};
+  ASSERT_TRUE(Start(pod, spec));
+  std::optional<ContainerExit> exit = recorder_.WaitExit(spec.id);
+  ASSERT_TRUE(exit);
+  EXPECT_TRUE(exit->oom_killed);
+  EXPECT_EQ(exit->code, 137);
+  EXPECT_TRUE((*Runtime::ReadExit(RunDir(pod), spec.id))->oom_killed);
+}
+
+TEST_P(RuntimeKernelTest, LongLinesAreCut) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sh", "-c", "printf '%040000d\\nshort\\n' 0"});
+  ASSERT_TRUE(recorder_.WaitExit(id));
+  EXPECT_EQ(Log(id), std::string(40'000, '0') + "\nshort\n");
+  std::ifstream file(ground_.dir() + "/" + id.str() + ".log");
+  size_t records = 0, longest = 0;
+  for (std::string line; std::getline(file, line); ++records) longest = std::max(longest, line.size());
+  EXPECT_EQ(records, 4u);
+  EXPECT_LE(longest, 16384u + 48);
+}
+
+// Row R11, small: the kubelet's rotation (rename, reopen) all the time while numbered lines are written.
+TEST_P(RuntimeKernelTest, RotationLosesNoLine) {
+  PodId pod = StartPod();
+  constexpr int kLines = 200'000;
+  ContainerId id = MustStart(pod, {"seq", "1", std::to_string(kLines)});
+  std::string log = ground_.dir() + "/" + id.str() + ".log";
+  int rotations = 0;
+  for (; !recorder_.HasExit(id) && rotations < 2000; ++rotations) {
+    ASSERT_EQ(rename(log.c_str(), StrCat(log, ".", rotations).c_str()), 0);
+    ASSERT_TRUE(runtime_->ReopenLog(Ctx(), pod, id));
+  }
+  ASSERT_TRUE(recorder_.WaitExit(id));
+  EXPECT_TRUE(runtime_->ReopenLog(Ctx(), pod, id)) << "valid after the end, too";
+  std::string all;
+  for (int i = 0; i < rotations; ++i) all += Log(id, "stdout", StrCat(".log.", i));
+  all += Log(id);
+  std::string expected;
+  for (int i = 1; i <= kLines; ++i) expected += StrCat(i, "\n");
+  EXPECT_TRUE(all == expected) << all.size() << " of " << expected.size() << " bytes, " << rotations << " rotations";
+  EXPECT_GT(rotations, 5);
+}
+
+TEST_P(RuntimeKernelTest, LogPathMustBeARegularFile) {
+  PodId pod = StartPod();
+  ContainerSpec spec = Spec({"true"});
+  std::string path = spec.log_path;
+  auto refused = [&] {
+    bool ok = Start(pod, spec).has_value();
+    unlink(path.c_str());
+    return !ok;
+  };
+  ASSERT_EQ(symlink("/etc/hostname", path.c_str()), 0);
+  EXPECT_TRUE(refused()) << "symlink";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  EXPECT_TRUE(refused()) << "FIFO without reader";
+  ASSERT_EQ(mkfifo(path.c_str(), 0600), 0);
+  sys::UniqueFd reader = *sys::Open(path, O_RDONLY | O_NONBLOCK);
+  EXPECT_TRUE(refused()) << "FIFO with reader";
+  ASSERT_EQ(mkdir(path.c_str(), 0700), 0);
+  EXPECT_TRUE(refused()) << "directory";
+  rmdir(path.c_str());
+  spec.log_path = "/dev/null";
+  EXPECT_FALSE(Start(pod, spec)) << "device";
+  spec.log_path = path;
+  EXPECT_TRUE(Start(pod, spec));
+}
+
+TEST_P(RuntimeKernelTest, FullLogDiskDoesNotStopTheContainer) {
+  std::string dir = ground_.dir() + "/small";
+  ASSERT_TRUE(sys::MakeDir(dir, 0700));
+  ASSERT_EQ(mount("tmpfs", dir.c_str(), "tmpfs", 0, "size=64k"), 0) << strerror(errno);
+  PodId pod = StartPod();
+  ContainerSpec spec = Spec({"seq", "1", "20000"});
+  spec.log_path = dir + "/log";
+  ASSERT_TRUE(Start(pod, spec));
+  std::optional<ContainerExit> exit = recorder_.WaitExit(spec.id);
+  ASSERT_TRUE(exit);
+  EXPECT_EQ(exit->code, 0);
+  std::string log = *sys::ReadFile(spec.log_path);
+  EXPECT_GT(log.size(), 32'000u);
+  EXPECT_TRUE(log.ends_with('\n')) << "no torn record";
+  EXPECT_EQ(umount2(dir.c_str(), MNT_DETACH), 0);
+}
+
+TEST_P(RuntimeKernelTest, Terminal) {
+  PodId pod = StartPod();
+  ContainerSpec spec = Spec({"sh", "-c", "test -t 0 && test -t 1 && echo terminal; exit 4"},
+                            [](Json& config) { config["process"]["terminal"] = true; });
+  spec.terminal = true;
+  Result<Started> started = Start(pod, spec);
+  ASSERT_TRUE(started) << started.error().message();
+  std::optional<ContainerExit> exit = recorder_.WaitExit(spec.id);
+  ASSERT_TRUE(exit);
+  EXPECT_EQ(exit->code, 4);
+  EXPECT_EQ(Log(spec.id), "terminal\r\n");
+}
+
+TEST_P(RuntimeKernelTest, StdinIsOpenOnlyWhereAsked) {
+  PodId pod = StartPod();
+  ContainerSpec open = Spec({"cat"});
+  open.stdin_open = true;
+  ASSERT_TRUE(Start(pod, open));
+  ContainerId closed = MustStart(pod, {"cat"});
+  EXPECT_TRUE(recorder_.WaitExit(closed));
+  EXPECT_FALSE(recorder_.HasExit(open.id));
+}
+
+TEST_P(RuntimeKernelTest, PodNamespaces) {
+  sys::UniqueFd netns = NewNetns();
+  PodId pod = StartPod([&](PodSpec& spec) {
+    spec.netns_path = StrCat("/proc/", getpid(), "/fd/", netns.get());
+    spec.shared_pid = true;
+    spec.sysctls = {{"net.ipv4.ip_local_port_range", "20000\t30000"}, {"kernel.shm_rmid_forced", "1"}};
+  });
+  auto adjust = [this](Json& config) {
+    config["linux"]["namespaces"] = {{{"type", "mount"}},
+                                     {{"type", "ipc"}, {"path", namespaces_.ipc}},
+                                     {{"type", "uts"}, {"path", namespaces_.uts}},
+                                     {{"type", "network"}, {"path", namespaces_.net}},
+                                     {{"type", "pid"}, {"path", namespaces_.pid}}};
+  };
+  ContainerSpec spec = Spec({"sh", "-c",
+                             "hostname; cat /proc/sys/net/ipv4/ip_local_port_range /proc/sys/kernel/shm_rmid_forced /proc/1/comm;"
+                             "setsid sh -c 'sleep 1000 &' ; echo $$"},
+                            adjust);
+  Result<Started> started = Start(pod, spec);
+  ASSERT_TRUE(started) << started.error().message();
+  ASSERT_TRUE(recorder_.WaitExit(spec.id));
+  EXPECT_TRUE(Log(spec.id).starts_with("crisp-test\n20000\t30000\n1\ncrisp-init\n")) << Log(spec.id);
+  EXPECT_NE(*sys::ReadFile("/proc/sys/kernel/shm_rmid_forced"), "1\n") << "the node's";
+  // The survivor is the init's now, and dies with the pod.
+  std::vector<pid_t> left = ProcessesOf(spec.id);
+  ASSERT_EQ(left.size(), 1u);
+  pid_t survivor = left.front();
+  ASSERT_TRUE(runtime_->StopPod(Ctx(), pod, RunDir(pod)));
+  EXPECT_FALSE(testing::IsAlive(survivor));
+  EXPECT_FALSE(testing::IsAlive(namespaces_.shim_pid));
+}
+
+TEST_P(RuntimeKernelTest, OrphansInASharedPidNamespaceAreReaped) {
+  PodId pod = StartPod([](PodSpec& spec) { spec.shared_pid = true; });
+  pid_t init = *ParseInt<pid_t>(Split(namespaces_.pid, '/')[2]);
+  ContainerSpec spec = Spec({"sh", "-c", "for i in 1 2 3 4 5 6 7 8 9; do (sleep 0.01 &) ; done; sleep 0.2; echo done"},
+                            [this](Json& config) {
+                              config["linux"]["namespaces"] = {{{"type", "mount"}}, {{"type", "pid"}, {"path", namespaces_.pid}}};
+                            });
+  Result<Started> started = Start(pod, spec);
+  ASSERT_TRUE(started) << started.error().message();
+  ASSERT_TRUE(recorder_.WaitExit(spec.id));
+  EXPECT_EQ(Log(spec.id), "done\n");
+  EXPECT_TRUE(testing::ChildrenOf(init).empty());
+}
+
+TEST_P(RuntimeKernelTest, ForeignSysctlIsRefusedAndNothingStays) {
+  for (const char* name : {"kernel.hostname", "net.ipv4/../../kernel/hostname", "vm.swappiness", "net..x"}) {
+    PodSpec spec;
+    spec.pod = PodId::Random();
+    spec.run_dir = RunDir(spec.pod);
+    spec.sysctls = {{name, "1"}};
+    ASSERT_TRUE(sys::MakeDir(spec.run_dir, 0700));
+    Result<PodNamespaces> started = runtime_->StartPod(Ctx(), spec);
+    ASSERT_FALSE(started) << name;
+    EXPECT_EQ(started.error().code(), Code::kInvalidArgument) << started.error().message();
+    EXPECT_FALSE(sys::Exists(spec.run_dir + "/shim.sock"));
+  }
+  for (const std::string& child : testing::ChildrenOf(getpid())) EXPECT_EQ(child.find("(crisp-shim)"), std::string::npos) << child;
+}
+
+TEST_P(RuntimeKernelTest, ExecGivesOutputAndCode) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  Result<ExecSyncResult> result = ExecSync(pod, id, {"sh", "-c", "echo out; echo err >&2; exit 7"}, seconds(20));
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_EQ(result->out, "out\n");
+  EXPECT_EQ(result->err, "err\n");
+  EXPECT_EQ(result->exit_code, 7);
+  // Only 0, 1, 2 and the descriptor that ls itself reads the directory with (row S31).
+  result = ExecSync(pod, id, {"sh", "-c", "ls /proc/self/fd; ls /proc/1/fd"});
+  ASSERT_TRUE(result);
+  EXPECT_EQ(result->out, "0\n1\n2\n3\n0\n1\n2\n");
+  result = ExecSync(pod, id, {"/no/such/program"}, seconds(20));
+  ASSERT_FALSE(result);
+  EXPECT_NE(result.error().message().find("/no/such/program"), std::string::npos) << result.error().message();
+  result = ExecSync(pod, ContainerId::Random(), {"true"});
+  EXPECT_FALSE(result);
+  EXPECT_EQ(ExecCgroups(id), 0u);
+}
+
+TEST_P(RuntimeKernelTest, ExecOutputIsCapped) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  Result<ExecSyncResult> result = ExecSync(pod, id, {"sh", "-c", "head -c 3000000 /dev/zero; echo end >&2"}, seconds(20), 1000);
+  ASSERT_TRUE(result) << result.error().message();
+  EXPECT_EQ(result->out.size(), 1000u);
+  EXPECT_EQ(result->err, "end\n");
+}
+
+TEST_P(RuntimeKernelTest, ExecTimeoutKillsItsWholeTreeAndNothingElse) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sh", "-c", "sleep 1000 & sleep 1000"});
+  ASSERT_EQ(WaitForProcesses(id, 2), 2u);
+  std::vector<pid_t> before = ProcessesOf(id);
+  Result<ExecSyncResult> result = ExecSync(
+      pod, id, {"sh", "-c", "setsid sleep 1001 & (setsid sh -c 'sleep 1002 & sleep 1003' &) ; sleep 1004"}, seconds(1));
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), Code::kDeadlineExceeded) << result.error().message();
+  EXPECT_EQ(ProcessesOf(id), before);
+  EXPECT_EQ(ExecCgroups(id), 0u);
+  for (pid_t pid : before) EXPECT_TRUE(testing::IsAlive(pid));
+  EXPECT_FALSE(recorder_.HasExit(id));
+}
+
+TEST_P(RuntimeKernelTest, ExecOfACallerThatGoesAwayIsKilled) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  std::stop_source stop;
+  auto exec = std::async(std::launch::async, [&] {
+    return runtime_->ExecSync(Ctx(Clock::time_point::max(), stop.get_token(), ""), pod, id, handler(),
+                              Exec({"sh", "-c", "sleep 1000"}), seconds(0), 1000);
+  });
+  EXPECT_EQ(WaitForProcesses(id, 2), 2u);
+  stop.request_stop();
+  Result<ExecSyncResult> result = exec.get();
+  ASSERT_FALSE(result);
+  EXPECT_EQ(result.error().code(), Code::kCancelled);
+  EXPECT_EQ(ProcessesOf(id).size(), 1u);
+}
+
+TEST_P(RuntimeKernelTest, ExecMayLeaveADaemon) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  Result<ExecSyncResult> result = ExecSync(pod, id, {"sh", "-c", "(sleep 1000 &) ; (echo late &) ; echo now"}, seconds(20));
+  ASSERT_TRUE(result);
+  EXPECT_NE(result->out.find("now\n"), std::string::npos);
+  EXPECT_NE(result->out.find("late\n"), std::string::npos);
+  EXPECT_EQ(ProcessesOf(id).size(), 2u);
+  ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler()));
+  EXPECT_TRUE(ProcessesOf(id).empty());
+  EXPECT_FALSE(sys::Exists(ground_.CgroupDir("freezer", id)));
+}
+
+// crispd is killed: its connection closes. The pod goes on; the next crispd finds it and what has happened meanwhile.
+TEST_P(RuntimeKernelTest, SurvivesTheDaemon) {
+  PodId pod = StartPod();
+  ContainerId stays = MustStart(pod, {"sh", "-c", "sleep 1000"});
+  ContainerSpec spec = Spec({"sh", "-c", "cat; exit 9"});
+  spec.stdin_open = true;
+  ASSERT_TRUE(Start(pod, spec));
+  pid_t ends_pid = ProcessesOf(spec.id).front();
+  PodNamespaces before = namespaces_;
+  runtime_.reset();
+  kill(ends_pid, SIGTERM);  // blocked by nothing: PID 1 inside, but no handler, so only SIGKILL counts
+  kill(ends_pid, SIGKILL);
+  Recorder recorder;
+  runtime_ = MakeRuntime(recorder);
+  Result<PodNamespaces> again = runtime_->ReconnectPod(Ctx(), pod, RunDir(pod));
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(again->shim_pid, before.shim_pid);
+  EXPECT_EQ(again->ipc, before.ipc);
+  std::optional<ContainerExit> exit = recorder.WaitExit(spec.id);
+  ASSERT_TRUE(exit);
+  EXPECT_EQ(exit->code, 137);
+  EXPECT_FALSE(recorder.HasExit(stays));
+  Result<ExecSyncResult> exec = ExecSync(pod, stays, {"echo", "alive"});
+  ASSERT_TRUE(exec) << exec.error().message();
+  EXPECT_EQ(exec->out, "alive\n");
+  ASSERT_TRUE(runtime_->Signal(Ctx(), pod, stays, SIGKILL));
+  EXPECT_TRUE(recorder.WaitExit(stays));
+  ASSERT_TRUE(runtime_->StopPod(Ctx(), pod, RunDir(pod)));
+  EXPECT_FALSE(recorder.Lost(pod));
+  Result<PodNamespaces> gone = runtime_->ReconnectPod(Ctx(), pod, RunDir(pod));
+  ASSERT_FALSE(gone);
+  EXPECT_EQ(gone.error().code(), Code::kNotFound);
+}
+
+TEST_P(RuntimeKernelTest, ShimThatDiesIsReported) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  kill(namespaces_.shim_pid, SIGKILL);
+  ASSERT_TRUE(recorder_.WaitLost(pod));
+  EXPECT_EQ(ProcessesOf(id).size(), 1u) << "an OCI container outlives its shim; its cgroup is the pod module's to kill";
+  Result<> signalled = runtime_->Signal(Ctx(), pod, id, SIGKILL);
+  ASSERT_FALSE(signalled);
+  EXPECT_EQ(signalled.error().code(), Code::kUnavailable);
+  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler()));
+  EXPECT_TRUE(ProcessesOf(id).empty());
+}
+
+TEST_P(RuntimeKernelTest, HungShimIsEndedByForce) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  pid_t shim = namespaces_.shim_pid;
+  kill(shim, SIGSTOP);
+  Result<> reopened = runtime_->ReopenLog(Ctx().WithTimeout(milliseconds(50)), pod, id);
+  ASSERT_FALSE(reopened);
+  EXPECT_EQ(reopened.error().code(), Code::kDeadlineExceeded);
+  EXPECT_TRUE(runtime_->StopPod(Ctx(), pod, RunDir(pod)));
+  EXPECT_FALSE(testing::IsAlive(shim));
+  EXPECT_TRUE(ProcessesOf(id).empty());
+  EXPECT_FALSE(recorder_.Lost(pod));
+  EXPECT_TRUE(runtime_->StopPod(Ctx(), pod, RunDir(pod))) << "gone is success";
+}
+
+TEST_P(RuntimeKernelTest, HungShimOfAnEarlierDaemonIsEndedByForce) {
+  PodId pod = StartPod();
+  pid_t shim = namespaces_.shim_pid;
+  runtime_.reset();
+  kill(shim, SIGSTOP);
+  Recorder recorder;
+  runtime_ = MakeRuntime(recorder);
+  Result<PodNamespaces> again = runtime_->ReconnectPod(Ctx(), pod, RunDir(pod));
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), Code::kDeadlineExceeded);
+  EXPECT_TRUE(runtime_->StopPod(Ctx(), pod, RunDir(pod)));
+  EXPECT_FALSE(testing::IsAlive(shim));
+}
+
+TEST_P(RuntimeKernelTest, HungRuntimeIsKilledAtTheDeadline) {
+  PodId pod = StartPod();
+  // A hook that never ends keeps the runtime from finishing.
+  ContainerSpec spec = Spec({"true"}, [](Json& config) {
+    config["hooks"]["createRuntime"] = Json::array({{{"path", "/bin/sh"}, {"args", {"sh", "-c", "sleep 1000"}}}});
+  });
+  Result<Started> started = runtime_->StartContainer(Ctx().WithTimeout(milliseconds(500)), pod, spec);
+  ASSERT_FALSE(started);
+  EXPECT_EQ(started.error().code(), Code::kDeadlineExceeded) << started.error().message();
+  EXPECT_EQ(WaitForProcesses(spec.id, 0), 0u);
+  // The hook itself, orphaned, came to the shim.
+  for (const std::string& child : testing::ChildrenOf(namespaces_.shim_pid)) {
+    EXPECT_EQ(child.find(" Z"), std::string::npos) << child;
+    if (std::optional<pid_t> pid = ParseInt<pid_t>(SplitWords(child)[0])) kill(*pid, SIGKILL);
+  }
+}
+
+TEST_P(RuntimeKernelTest, ParallelStarts) {
+  PodId pod = StartPod();
+  std::vector<ContainerSpec> specs;
+  for (int i = 0; i < 8; ++i) specs.push_back(Spec({"sh", "-c", StrCat("exit ", i)}));
+  std::vector<std::future<Result<Started>>> starts;
+  for (const ContainerSpec& spec : specs) starts.push_back(std::async(std::launch::async, [&] { return Start(pod, spec); }));
+  for (auto& start : starts) {
+    Result<Started> started = start.get();
+    EXPECT_TRUE(started) << started.error().message();
+  }
+  for (int i = 0; i < 8; ++i) {
+    std::optional<ContainerExit> exit = recorder_.WaitExit(specs[static_cast<size_t>(i)].id);
+    ASSERT_TRUE(exit);
+    EXPECT_EQ(exit->code, i);
+  }
+  EXPECT_TRUE(testing::ChildrenOf(namespaces_.shim_pid).empty());
+}
+
+TEST_P(RuntimeKernelTest, ExecsLeaveNothing) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  pid_t shim = namespaces_.shim_pid;
+  auto storm = [&](int count) {
+    std::vector<std::future<void>> workers;
+    for (int worker = 0; worker < 4; ++worker) {
+      workers.push_back(std::async(std::launch::async, [&, count] {
+        for (int i = 0; i < count / 4; ++i) {
+          Result<ExecSyncResult> result = ExecSync(pod, id, {"echo", "x"}, seconds(60));
+          ASSERT_TRUE(result) << result.error().message();
+          ASSERT_EQ(result->out, "x\n");
+        }
+      }));
+    }
+    for (auto& worker : workers) worker.get();
+  };
+  storm(8);
+  size_t fds = testing::CountFds(shim), own_fds = testing::CountFds(getpid());
+  const char* scale = getenv("CRISP_TEST_EXECS");
+  storm(scale != nullptr ? atoi(scale) : 200);
+  EXPECT_EQ(testing::CountFds(shim), fds);
+  EXPECT_EQ(testing::CountFds(getpid()), own_fds);
+  EXPECT_EQ(testing::ChildrenOf(shim).size(), 1u);
+  EXPECT_EQ(ProcessesOf(id).size(), 1u);
+  EXPECT_EQ(ExecCgroups(id), 0u);
+  EXPECT_EQ(std::distance(std::filesystem::directory_iterator(RunDir(pod) + "/tmp"), {}), 0);
+}
+
+TEST_P(RuntimeKernelTest, UpdatesResources) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  Result<> updated = runtime_->UpdateContainer(Ctx(), id, handler(), R"({"pids":{"limit":77}})");
+  ASSERT_TRUE(updated) << updated.error().message();
+  EXPECT_EQ(*sys::ReadFile(ground_.CgroupDir("pids", id) + "/pids.max"), "77\n");
+  updated = runtime_->UpdateContainer(Ctx(), ContainerId::Random(), handler(), R"({"pids":{"limit":77}})");
+  ASSERT_FALSE(updated);
+  EXPECT_EQ(updated.error().code(), Code::kNotFound) << updated.error().message();
+}
+
+TEST_P(RuntimeKernelTest, IdleShimIsSmall) {
+  PodId pod = StartPod();
+  MustStart(pod, {"sleep", "1000"});
+  pid_t shim = namespaces_.shim_pid;
+  // Another pod's shim shares the program's pages, as on a node with more than one pod.
+  PodId other = StartPod();
+  MustStart(other, {"sleep", "1000"});
+  ContainerId talker = MustStart(pod, {"seq", "1", "20000"});
+  ASSERT_TRUE(recorder_.WaitExit(talker));
+  poll(nullptr, 0, 120);  // the scratch buffer is given back after 50 ms of rest
+  std::string rollup = *sys::ReadFile(StrCat("/proc/", shim, "/smaps_rollup"));
+  for (std::string_view line : Split(rollup, '\n')) {
+    if (line.starts_with("Private_") || line.starts_with("Pss:") || line.starts_with("Rss:")) std::cout << line << '\n';
+  }
+}
+
 }  // namespace
 }  // namespace crisp::runtime
+
+int main(int argc, char** argv) {
+  ::testing::InitGoogleTest(&argc, argv);
+  // Mounts of the tests, and of runtimes that leave some, stay in here.
+  if (unshare(CLONE_NEWNS) != 0 || mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) {
+    perror("own mount namespace");
+    return 1;
+  }
+  return RUN_ALL_TESTS();
+}

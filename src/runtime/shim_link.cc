@@ -159,6 +159,11 @@ void ShimLink::Close() {
   }
 }
 
+void ShimLink::Reap() const {
+  siginfo_t info{};
+  waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED | WNOHANG);
+}
+
 ShimLink::ReadResult ShimLink::ReadOne(char* buffer, size_t size) {
   Result<shimapi::Received> received = shimapi::ReceiveMessage(socket_, buffer, size);
   if (!received) {
@@ -325,9 +330,7 @@ void ShimHub::OnProcessEnd(uint64_t id) {
     epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link->pidfd().get(), nullptr);
     watched_.erase(found);
   }
-  // Our child if this crispd started it; else the init system reaps it (ECHILD).
-  siginfo_t info{};
-  waitid(P_PIDFD, static_cast<id_t>(link->pidfd().get()), &info, WEXITED | WNOHANG);
+  link->Reap();
   link->Close();
   on_gone_(link);
 }

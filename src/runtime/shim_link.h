@@ -73,6 +73,9 @@ class ShimLink {
   void SetStopping();
   bool stopping() const;
 
+  // The process has ended: reaps it, if it is our child and was not reaped before (else its init system does).
+  void Reap() const;
+
   // For the hub.
   enum class ReadResult { kMore, kEmpty, kClosed };
   ReadResult ReadOne(char* buffer, size_t size);

@@ -94,8 +94,8 @@ std::string Playground::MakeBundle(const ContainerId& id, const std::vector<std:
 }
 
 std::string Playground::CgroupDir(const std::string& controller, const ContainerId& id) const {
-  std::string v1 = "/sys/fs/cgroup/" + controller + cgroup_ + "/" + id.str();
-  return fs::exists(v1) ? v1 : "/sys/fs/cgroup" + cgroup_ + "/" + id.str();
+  std::string v1 = "/sys/fs/cgroup/" + controller;
+  return (fs::exists(v1) ? v1 : "/sys/fs/cgroup") + cgroup_ + "/" + id.str();
 }
 
 std::vector<std::string> ChildrenOf(pid_t parent) {

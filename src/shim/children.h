@@ -2,8 +2,9 @@
 // init) and orphans, which come to it because it is a child subreaper. Every zombie is reaped.
 //
 // The race this solves: a container's init may die before the runtime that made it has told us its pid. While any
-// runtime is at work, unknown zombies are therefore left alone; once none is, they are orphans for certain. (runc's
-// init becomes our child when runc exits; crun forks twice, so its init may be ours while crun still runs.)
+// runtime is at work, unknown zombies are therefore left alone; once none is, they are orphans for certain. runc's init
+// becomes our child when runc exits. crun forks a worker: its init may be ours while crun still runs, or a moment after
+// crun has ended, when the worker ends, too.
 #pragma once
 
 #include <sys/types.h>
@@ -22,7 +23,10 @@ class Children {
   void Add(pid_t pid, Callback on_exit);
   // The same for a runtime at work: until its callback has run, unknown zombies wait.
   void AddRuntime(pid_t pid, Callback on_exit);
-  bool IsOurs(pid_t pid) const;  // a child of this process, alive or zombie
+  // `pid` is or soon will be our child, because a runtime's worker that is its parent is about to end. Calls `adopted` from
+  // Reap once it is; unknown zombies wait until then. Forget: it is not waited for any longer.
+  void Adopt(pid_t pid, std::function<void()> adopted);
+  void ForgetAdoption(pid_t pid) { adoptions_.erase(pid); }
   // On SIGCHLD, and after Add of a process that may be dead already.
   void Reap();
   size_t known() const { return known_.size(); }
@@ -33,8 +37,16 @@ class Children {
     bool runtime;
   };
   bool ReapKnown();
+  bool TakeAdopted();
   std::map<pid_t, Child> known_;
+  std::map<pid_t, std::function<void()>> adoptions_;
   int runtimes_ = 0;
 };
+
+// SIGKILL to `pid` and everything that descends from it, as far as parents are still alive. For a runtime that hangs: its
+// workers and hooks. (Children of processes that ended before are somebody else's by then.)
+void KillTree(pid_t pid);
+// The same for children of ours that have `argument` in their command line: crun's worker, which is not crun's child.
+void KillChildrenByArgument(std::string_view argument);
 
 }  // namespace crisp::shim

@@ -1,6 +1,5 @@
 #include "shim/container.h"
 
-#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -21,6 +20,8 @@ namespace {
 // can a process survive and hold the pipe; what it writes later still goes to the log.
 constexpr std::chrono::milliseconds kDrainTime{100};
 constexpr size_t kOutputTailBytes = 4096;
+// A worker of the runtime that has done its work and only needs to end.
+constexpr std::chrono::milliseconds kAdoptionTime{2000};
 
 Result<> SetNonBlocking(sys::BorrowedFd fd) {
   int flags = fcntl(fd.get(), F_GETFL);
@@ -43,15 +44,51 @@ bool OomKilled(const std::vector<std::string>& files) {
 
 }  // namespace
 
-Result<pid_t> TakePidFile(const Surroundings& around, const std::string& path) {
-  std::string text = TRY(sys::ReadFile(path, 64));
-  unlink(path.c_str());
-  std::optional<pid_t> pid = ParseInt<pid_t>(Trim(text));
-  if (!pid || *pid <= 1) return Error(Code::kInternal, StrCat("pid file of the runtime says ", Quote(text)));
-  if (!around.children.IsOurs(*pid)) {
-    return Error(Code::kInternal, StrCat("process ", *pid, " was not left to us by the runtime"));
-  }
-  return *pid;
+Result<> RuntimeRun::Start(const std::vector<std::string>& argv, const std::map<int, sys::BorrowedFd>& fds) {
+  if (argv.empty()) return Error(Code::kInvalidArgument, "no command line");
+  sys::Command command;
+  command.program = argv.front();
+  command.args.assign(argv.begin() + 1, argv.end());
+  command.working_dir = "/";
+  command.fds = fds;
+  process_ = TRY(sys::Spawn(command));
+  around_.children.AddRuntime(process_->pid(), [this](sys::ExitStatus status) { OnExit(status); });
+  return {};
+}
+
+RuntimeRun::~RuntimeRun() {
+  around_.loop.CancelTimer(timer_);
+  if (adopting_ > 0) around_.children.ForgetAdoption(adopting_);
+}
+
+void RuntimeRun::Kill() {
+  if (process_) KillTree(process_->pid());  // not reaped yet
+  KillChildrenByArgument(pid_file_);
+}
+
+void RuntimeRun::OnExit(sys::ExitStatus status) {
+  process_.reset();
+  if (status.signal != 0) return Finish(Error(Code::kUnknown, StrCat("the runtime was killed by signal ", status.signal)));
+  if (status.code != 0) return Finish(Error(Code::kUnknown, StrCat("the runtime exited with code ", status.code)));
+  Result<std::string> text = sys::ReadFile(pid_file_, 64);
+  if (!text) return Finish(std::move(text).error());
+  std::optional<pid_t> pid = ParseInt<pid_t>(Trim(*text));
+  if (!pid || *pid <= 1) return Finish(Error(Code::kInternal, StrCat("pid file of the runtime says ", Quote(*text))));
+  adopting_ = *pid;
+  around_.children.Adopt(adopting_, [this] { Finish(std::exchange(adopting_, 0)); });
+  timer_ = around_.loop.After(kAdoptionTime, [this] {
+    timer_ = 0;
+    around_.children.ForgetAdoption(adopting_);
+    Finish(Error(Code::kInternal, StrCat("process ", std::exchange(adopting_, 0), " was not left to us by the runtime")));
+  });
+}
+
+void RuntimeRun::Finish(Result<pid_t> result) {
+  around_.loop.CancelTimer(std::exchange(timer_, 0));
+  unlink(pid_file_.c_str());
+  // `done` may destroy us.
+  std::function<void(Result<pid_t>)> done = std::move(done_);
+  done(std::move(result));
 }
 
 Container::Container(Surroundings& around, shimapi::StartContainer request, Callbacks callbacks)
@@ -93,40 +130,32 @@ Result<Container::Stdio> Container::MakeStdio() {
 }
 
 Result<> Container::Start(Asker asker) {
-  if (request_.argv.empty()) return Error(Code::kInvalidArgument, "no command line");
   log_ = TRY(LogFile::Open(request_.log_path));
   Stdio stdio = TRY(MakeStdio());
-  sys::Command command;
-  command.program = request_.argv.front();
-  command.args.assign(request_.argv.begin() + 1, request_.argv.end());
-  command.working_dir = "/";
-  command.fds.emplace(1, stdio.out_write.borrow());
-  command.fds.emplace(2, stdio.err_write.borrow());
-  if (stdio.in_read.ok()) command.fds.emplace(0, stdio.in_read.borrow());
-  runtime_ = TRY(sys::Spawn(command));
+  std::map<int, sys::BorrowedFd> fds;
+  fds.emplace(1, stdio.out_write.borrow());
+  fds.emplace(2, stdio.err_write.borrow());
+  if (stdio.in_read.ok()) fds.emplace(0, stdio.in_read.borrow());
+  auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file,
+                                              [this](Result<pid_t> pid) { OnRuntimeDone(std::move(pid)); });
+  TRY(runtime->Start(request_.argv, fds));
+  runtime_ = std::move(runtime);
   starter_ = std::move(asker);
-  around_.children.AddRuntime(runtime_->pid(), [this](sys::ExitStatus status) { OnRuntimeExit(status); });
   return {};
 }
 
 void Container::CancelStart() {
-  if (runtime_) (void)runtime_->Signal(SIGKILL).has_value();
+  if (runtime_) runtime_->Kill();
 }
 
 bool Container::IsStartOf(const Connection* connection, uint32_t seq) const {
   return runtime_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
 }
 
-void Container::OnRuntimeExit(sys::ExitStatus status) {
+void Container::OnRuntimeDone(Result<pid_t> pid) {
   runtime_.reset();
   Asker asker = std::move(starter_);
-  Result<> taken;
-  if (status.code != 0) {
-    taken = Error(Code::kUnknown, status.signal != 0 ? StrCat("the runtime was killed by signal ", status.signal)
-                                                     : StrCat("the runtime exited with code ", status.code));
-  } else {
-    taken = TakeOver();
-  }
+  Result<> taken = pid ? TakeOver(*pid) : Result<>(std::move(pid).error());
   if (request_.terminal) unlink(StrCat(around_.run_dir, "/tmp/", request_.console_socket).c_str());
   console_.Reset();
   if (!taken) {
@@ -144,8 +173,7 @@ void Container::OnRuntimeExit(sys::ExitStatus status) {
 }
 
 // The container runs: its process and its output are ours from now on.
-Result<> Container::TakeOver() {
-  pid_t pid = TRY(TakePidFile(around_, request_.pid_file));
+Result<> Container::TakeOver(pid_t pid) {
   pidfd_ = TRY(sys::PidfdOpen(pid));
   if (request_.terminal) {
     TRY(TakeConsole());

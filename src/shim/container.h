@@ -2,7 +2,9 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 
 #include "shim/children.h"
@@ -19,8 +21,30 @@ struct Surroundings {
   std::string run_dir;  // with exits/ and tmp/
 };
 
-// The pid that a runtime wrote; removes the file. The process must be a child of ours by now.
-Result<pid_t> TakePidFile(const Surroundings& around, const std::string& path);
+// A runtime at work: runs it, and when it has succeeded gets hold of the process that it made. One use.
+class RuntimeRun {
+ public:
+  // `done` is called once, with the pid of a child of ours (not reaped, so the number is its) or the error.
+  RuntimeRun(Surroundings& around, std::string pid_file, std::function<void(Result<pid_t>)> done)
+      : around_(around), pid_file_(std::move(pid_file)), done_(std::move(done)) {}
+  RuntimeRun(const RuntimeRun&) = delete;
+  RuntimeRun& operator=(const RuntimeRun&) = delete;
+  ~RuntimeRun();
+
+  Result<> Start(const std::vector<std::string>& argv, const std::map<int, sys::BorrowedFd>& fds);
+  void Kill();  // `done` comes all the same
+
+ private:
+  void OnExit(sys::ExitStatus status);
+  void Finish(Result<pid_t> result);
+
+  Surroundings& around_;
+  std::string pid_file_;
+  std::function<void(Result<pid_t>)> done_;
+  std::optional<sys::Process> process_;
+  pid_t adopting_ = 0;
+  Loop::Id timer_ = 0;
+};
 
 class Container {
  public:
@@ -50,8 +74,8 @@ class Container {
     sys::UniqueFd in_read, out_write, err_write;  // the runtime's ends
   };
   Result<Stdio> MakeStdio();
-  void OnRuntimeExit(sys::ExitStatus status);
-  Result<> TakeOver();
+  void OnRuntimeDone(Result<pid_t> pid);
+  Result<> TakeOver(pid_t pid);
   Result<> TakeConsole();
   std::string OutputTail();
   void OnExit(sys::ExitStatus status);
@@ -70,7 +94,7 @@ class Container {
   sys::UniqueFd console_;  // listening, while the runtime works
   sys::UniqueFd pidfd_;
   Asker starter_;
-  std::optional<sys::Process> runtime_;
+  std::unique_ptr<RuntimeRun> runtime_;  // while it works
   bool exited_ = false;
   Loop::Id drain_timer_ = 0;
 };

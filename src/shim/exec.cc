@@ -9,8 +9,8 @@ namespace crisp::shim {
 
 namespace {
 constexpr std::chrono::milliseconds kRoundTime{5};
-constexpr int kKillRoundsMax = 400;    // 2 s: what is still there then hangs in the kernel
-constexpr int kRemoveRoundsMax = 10;
+constexpr int kKillRoundsMax = 400;   // 2 s: what is still there then hangs in the kernel
+constexpr int kRemoveRoundsMax = 6;   // each twice as long as the one before: 0.3 s
 }  // namespace
 
 Exec::Exec(Surroundings& around, shimapi::StartExec request, std::function<void(Exec&)> on_over)
@@ -19,21 +19,18 @@ Exec::Exec(Surroundings& around, shimapi::StartExec request, std::function<void(
 Exec::~Exec() { around_.loop.CancelTimer(timer_); }
 
 Result<> Exec::Start(Asker asker, std::vector<sys::UniqueFd> fds) {
-  if (request_.argv.empty() || fds.size() != 3) return Error(Code::kInvalidArgument, "exec without command line or stdio");
+  if (fds.size() != 3) return Error(Code::kInvalidArgument, "exec without stdio");
   TRY(cgroup_.Make());
-  sys::Command command;
-  command.program = request_.argv.front();
-  command.args.assign(request_.argv.begin() + 1, request_.argv.end());
-  command.working_dir = "/";
-  for (int i = 0; i < 3; ++i) command.fds.emplace(i, fds[static_cast<size_t>(i)].borrow());
-  Result<sys::Process> spawned = sys::Spawn(command);
-  if (!spawned) {
+  std::map<int, sys::BorrowedFd> child_fds;
+  for (int i = 0; i < 3; ++i) child_fds.emplace(i, fds[static_cast<size_t>(i)].borrow());
+  auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file,
+                                              [this](Result<pid_t> pid) { OnRuntimeDone(std::move(pid)); });
+  if (Result<> started = runtime->Start(request_.argv, child_fds); !started) {
     cgroup_.Remove();
-    return std::move(spawned).error();
+    return started;
   }
-  runtime_ = *std::move(spawned);
+  runtime_ = std::move(runtime);
   starter_ = std::move(asker);
-  around_.children.AddRuntime(runtime_->pid(), [this](sys::ExitStatus status) { OnRuntimeExit(status); });
   return {};
 }
 
@@ -41,24 +38,19 @@ bool Exec::IsStartOf(const Connection* connection, uint32_t seq) const {
   return runtime_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
 }
 
-void Exec::OnRuntimeExit(sys::ExitStatus status) {
+void Exec::OnRuntimeDone(Result<pid_t> pid) {
   runtime_.reset();
-  auto take_over = [&]() -> Result<pid_t> {
-    if (status.signal != 0) return Error(Code::kUnknown, StrCat("the runtime was killed by signal ", status.signal));
-    if (status.code != 0) return Error(Code::kUnknown, StrCat("the runtime exited with code ", status.code));
-    pid_t pid = TRY(TakePidFile(around_, request_.pid_file));
-    pidfd_ = TRY(sys::PidfdOpen(pid));
-    around_.children.Add(pid, [this](sys::ExitStatus exit) { OnExit(exit); });
-    return pid;
-  };
-  Result<pid_t> pid = take_over();
-  if (!pid) {
-    starter_.Fail(pid.error(), {}, true);
+  Result<sys::UniqueFd> pidfd = pid ? sys::PidfdOpen(*pid) : Result<sys::UniqueFd>(std::move(pid).error());
+  if (!pidfd) {
+    starter_.Fail(pidfd.error(), {}, true);
     Kill(std::nullopt);  // whatever a half-done runtime left inside
     return;
   }
+  pid_ = *pid;
+  pidfd_ = *std::move(pidfd);
+  around_.children.Add(pid_, [this](sys::ExitStatus exit) { OnExit(exit); });
   shimapi::Started started;
-  started.pid = *pid;
+  started.pid = pid_;
   starter_.Answer(started);
   if (killing_) KillRound();
 }
@@ -78,13 +70,14 @@ void Exec::Kill(std::optional<Asker> killer) {
   if (killer) killers_.push_back(std::move(*killer));
   if (!killing_) rounds_ = 0;
   killing_ = true;
-  if (runtime_) (void)runtime_->Signal(SIGKILL).has_value();
+  if (runtime_) runtime_->Kill();
   KillRound();
 }
 
 void Exec::KillRound() {
   around_.loop.CancelTimer(std::exchange(timer_, 0));
-  if (pidfd_.ok()) (void)sys::PidfdSignal(pidfd_, SIGKILL).has_value();
+  // Without a cgroup its descendants by parent are all that can be found.
+  if (pidfd_.ok()) KillTree(pid_);
   cgroup_.Kill();
   MaybeOver();
 }
@@ -94,13 +87,13 @@ void Exec::AnswerKillers() {
 }
 
 // Over when the process has been reaped and, if the exec was killed, nothing is left in its cgroup. An exec that ended by
-// itself may leave processes behind on purpose (`sh -c "daemon &"`): they stay, and so does their cgroup until the
-// container is deleted.
+// itself may leave processes behind on purpose (`sh -c "daemon &"`): they stay, and so does their cgroup. A few rounds are
+// needed all the same: crun's worker, and a process that has just been reaped, are in the cgroup a moment longer.
 void Exec::MaybeOver() {
   if (over_) return;
   const bool process_gone = !runtime_ && !pidfd_.ok();
   const bool gave_up = rounds_ >= (killing_ ? kKillRoundsMax : kRemoveRoundsMax);
-  if (process_gone && (cgroup_.Remove() || (!killing_ && !cgroup_.Empty()) || gave_up)) {
+  if (process_gone && (cgroup_.Remove() || gave_up)) {
     if (killing_ && gave_up) LogWarning("processes of an exec survive SIGKILL, leaving them", {{"container", request_.container}});
     over_ = true;
     AnswerKillers();
@@ -113,7 +106,7 @@ void Exec::MaybeOver() {
   }
   ++rounds_;
   around_.loop.CancelTimer(timer_);
-  timer_ = around_.loop.After(kRoundTime, [this] {
+  timer_ = around_.loop.After(killing_ ? kRoundTime : kRoundTime * (1 << rounds_), [this] {
     timer_ = 0;
     if (killing_) {
       KillRound();

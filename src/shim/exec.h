@@ -22,10 +22,13 @@ class Exec {
   Result<> Start(Asker asker, std::vector<sys::UniqueFd> fds);
   // Kills every process of the exec; `killer` is answered when none is left.
   void Kill(std::optional<Asker> killer);
+  // What is left of the exec's cgroup because processes live on in it.
+  ExecCgroup TakeLeftover() { return std::move(cgroup_); }
+  const std::string& container() const { return request_.container; }
   bool IsStartOf(const Connection* connection, uint32_t seq) const;
 
  private:
-  void OnRuntimeExit(sys::ExitStatus status);
+  void OnRuntimeDone(Result<pid_t> pid);
   void OnExit(sys::ExitStatus status);
   void KillRound();
   void MaybeOver();
@@ -34,8 +37,9 @@ class Exec {
   Surroundings& around_;
   shimapi::StartExec request_;
   std::function<void(Exec&)> on_over_;
-  ExecCgroup cgroup_;
-  std::optional<sys::Process> runtime_;
+  ExecCgroup cgroup_;  // without directories once they are removed
+  std::unique_ptr<RuntimeRun> runtime_;  // while it works
+  pid_t pid_ = 0;
   sys::UniqueFd pidfd_;  // while the process runs
   Asker starter_;
   std::vector<Asker> killers_;

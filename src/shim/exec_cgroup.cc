@@ -52,11 +52,8 @@ bool ExecCgroup::Empty() const {
 }
 
 bool ExecCgroup::Remove() {
-  bool all = true;
-  for (const std::string& dir : dirs_) {
-    if (rmdir(dir.c_str()) != 0 && errno != ENOENT) all = false;
-  }
-  return all;
+  std::erase_if(dirs_, [](const std::string& dir) { return rmdir(dir.c_str()) == 0 || errno == ENOENT; });
+  return dirs_.empty();
 }
 
 }  // namespace crisp::shim

@@ -21,7 +21,8 @@ class ExecCgroup {
   // and thawed, so that nothing forks away between the list and the signal. Repeat until Empty.
   void Kill();
   bool Empty() const;
-  // False: processes are still there (or on their way out).
+  bool has_dirs() const { return !dirs_.empty(); }
+  // False: processes are still there (or on their way out). Directories that are gone are forgotten.
   bool Remove();
 
  private:

@@ -12,12 +12,23 @@
 
 #include "base/log.h"
 #include "shim/shim.h"
+#include "sys/file.h"
 
 namespace {
 
 constexpr int kListener = 3;
 
-crisp::Result<> Main(const char* run_dir) {
+crisp::Result<> MakeDirectories(const std::string& run_dir) {
+  using namespace crisp;
+  TRY(sys::MakeDir(run_dir + "/exits", 0700));
+  TRY(sys::MakeDir(run_dir + "/tmp", 0700));
+  sys::UniqueFd tmp = TRY(sys::Open(run_dir + "/tmp", O_PATH | O_DIRECTORY));
+  if (tmp.get() == shimapi::kShimTmpDescriptor) return (void)tmp.Release(), Result<>();
+  if (dup3(tmp.get(), shimapi::kShimTmpDescriptor, O_CLOEXEC) < 0) return Errno(errno, "dup3");
+  return {};
+}
+
+crisp::Result<> Main(const std::string& run_dir) {
   using namespace crisp;
   sys::UniqueFd listener(kListener);
   if (fcntl(kListener, F_SETFD, FD_CLOEXEC) != 0) return Errno(errno, "descriptor 3");
@@ -28,6 +39,7 @@ crisp::Result<> Main(const char* run_dir) {
   prctl(PR_SET_DUMPABLE, 0);
   if (chdir("/") != 0) return Errno(errno, "chdir /");
   umask(0022);
+  TRY(MakeDirectories(run_dir));  // before anything else is opened: it takes a fixed descriptor
   std::unique_ptr<shim::Loop> loop = TRY(shim::Loop::Make());
   shim::Shim shim(*loop, run_dir, std::move(listener));
   return shim.Run();

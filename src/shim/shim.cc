@@ -41,8 +41,6 @@ Shim::Shim(Loop& loop, std::string run_dir, sys::UniqueFd listener)
 
 Result<> Shim::Run() {
   signals_ = TRY(WatchSignals());
-  TRY(sys::MakeDir(around_.run_dir + "/exits", 0700));
-  TRY(sys::MakeDir(around_.run_dir + "/tmp", 0700));
   TRY(loop_.Watch(signals_, EPOLLIN, [this](uint32_t) { OnSignal(); }));
   TRY(loop_.Watch(listener_, EPOLLIN, [this](uint32_t) { Accept(); }));
   loop_.SetBeforeSleep([this] { BeforeSleep(); });
@@ -62,7 +60,8 @@ void Shim::OnSignal() {
 void Shim::Accept() {
   int fd = accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK);
   if (fd < 0) return;
-  auto connection = std::make_shared<Connection>(++last_connection_, sys::UniqueFd(fd));
+  // Not make_shared: without RTTI that would link libstdc++'s exceptions.
+  ConnectionPtr connection(new Connection(++last_connection_, sys::UniqueFd(fd)));
   // The socket's mode keeps others out; this holds even where somebody changed it.
   Result<shimapi::PeerCredentials> peer = shimapi::Peer(connection->fd());
   if (!peer || peer->uid != geteuid()) return;
@@ -176,6 +175,15 @@ void Shim::DropContainer(const std::string& id) {
   loop_.After(milliseconds(0), [this, id] { containers_.erase(id); });
 }
 
+void Shim::DropExec(const std::pair<uint64_t, uint64_t>& key) {
+  auto found = execs_.find(key);
+  if (found == execs_.end()) return;
+  std::erase_if(leftovers_, [this](auto& leftover) { return leftover.second.Remove() || !containers_.contains(leftover.first); });
+  ExecCgroup cgroup = found->second->TakeLeftover();
+  if (cgroup.has_dirs()) leftovers_.emplace_back(found->second->container(), std::move(cgroup));
+  execs_.erase(found);
+}
+
 Result<> Shim::Handle(const Asker& asker, const shimapi::SignalContainer& message, std::vector<sys::UniqueFd>&) {
   auto found = containers_.find(message.id);
   if (found == containers_.end()) return Error(Code::kNotFound, StrCat("container ", Quote(message.id), " is not known here"));
@@ -216,7 +224,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::StartExec& message, std
   std::pair<uint64_t, uint64_t> key(connection->id(), message.exec);
   if (execs_.contains(key)) return Error(Code::kAlreadyExists, "this exec was started before");
   auto exec = std::make_unique<Exec>(around_, message, [this, key](Exec&) {
-    loop_.After(milliseconds(0), [this, key] { execs_.erase(key); });
+    loop_.After(milliseconds(0), [this, key] { DropExec(key); });
   });
   TRY(exec->Start(asker, std::move(fds)));
   execs_.emplace(key, std::move(exec));

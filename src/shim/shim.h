@@ -45,6 +45,7 @@ class Shim {
   shimapi::HelloReply Report() const;
   void OnContainerExited(Container& container);
   void DropContainer(const std::string& id);
+  void DropExec(const std::pair<uint64_t, uint64_t>& key);
   void BeforeSleep();
   bool AnyAlive() const;
   bool Reachable() const;
@@ -60,6 +61,8 @@ class Shim {
   std::map<std::string, std::unique_ptr<Container>> containers_;
   // By connection and crispd's number.
   std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Exec>> execs_;
+  // Cgroups of execs that left processes behind, with their container: removed once those have ended.
+  std::vector<std::pair<std::string, ExecCgroup>> leftovers_;
   uint64_t last_connection_ = 0;
   std::map<std::string, bool> forgotten_;  // by id: dropped once the process has been reaped
   std::vector<Asker> shutdown_askers_;

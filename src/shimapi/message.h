@@ -20,6 +20,9 @@ inline constexpr uint32_t kMagic = 0x31485343;  // "CSH1", little endian
 inline constexpr size_t kHeaderBytes = 16;
 inline constexpr size_t kMessageBytesMax = 64 * 1024;
 inline constexpr size_t kMessageFdsMax = 8;
+// In the shim this descriptor is <run dir>/tmp: /proc/<shim pid>/fd/4/<name> is a short path to a socket in there, where
+// the run directory's own would not fit into a sockaddr_un.
+inline constexpr int kShimTmpDescriptor = 4;
 
 enum class Type : uint16_t {
   // crispd asks; each is answered once, by a message with the same sequence number.

@@ -178,9 +178,8 @@ std::string CleanHome(std::string home) {
 
 }  // namespace
 
-Result<User> ResolveUser(sys::BorrowedFd root, const UserRequest& request) {
+Result<User> ResolveUserIn(std::string_view passwd, std::string_view group, const UserRequest& request) {
   UserText wanted = TRY(Wanted(request));
-  std::string passwd = TRY(ReadImageFile(root, "/etc/passwd"));
   std::optional<PasswdEntry> entry = FindPasswd(passwd, wanted);
   if (!wanted.uid && !entry) return Invalid(StrCat("user ", Quote(wanted.user), " is not in /etc/passwd of the image"));
   User user;
@@ -188,25 +187,29 @@ Result<User> ResolveUser(sys::BorrowedFd root, const UserRequest& request) {
   user.gid = entry ? entry->gid : 0;
   if (entry) user.name = entry->name;
   user.home = CleanHome(entry ? entry->home : "");
-
-  bool need_groups = !wanted.group.empty() || (request.merge_image_groups && !user.name.empty());
-  std::string groups = need_groups ? TRY(ReadImageFile(root, "/etc/group")) : std::string();
   if (wanted.gid) user.gid = *wanted.gid;
   if (!wanted.group.empty()) {
-    auto gid = FindGroup(groups, wanted.group);
+    auto gid = FindGroup(group, wanted.group);
     if (!gid) return Invalid(StrCat("group ", Quote(wanted.group), " is not in /etc/group of the image"));
     user.gid = *gid;
   }
   user.additional_gids.push_back(user.gid);
-  for (int64_t gid : request.supplemental_groups)
+  for (int64_t gid : request.supplemental_groups) {
     user.additional_gids.push_back(TRY(CheckedId(gid, "supplemental group")));
+  }
   if (request.merge_image_groups && !user.name.empty()) {
-    for (uint32_t gid : GroupsOfMember(groups, user.name)) user.additional_gids.push_back(gid);
+    for (uint32_t gid : GroupsOfMember(group, user.name)) user.additional_gids.push_back(gid);
   }
   std::sort(user.additional_gids.begin(), user.additional_gids.end());
   auto last = std::unique(user.additional_gids.begin(), user.additional_gids.end());
   user.additional_gids.erase(last, user.additional_gids.end());
   return user;
+}
+
+Result<User> ResolveUser(sys::BorrowedFd root, const UserRequest& request) {
+  std::string passwd = TRY(ReadImageFile(root, "/etc/passwd"));
+  std::string group = TRY(ReadImageFile(root, "/etc/group"));
+  return ResolveUserIn(passwd, group, request);
 }
 
 }  // namespace crisp::rootfs

@@ -41,4 +41,7 @@ struct User {
 // a number out of range; kFailedPrecondition: /etc/passwd or /etc/group is no regular file or too big.
 Result<User> ResolveUser(sys::BorrowedFd root, const UserRequest& request);
 
+// The same from the texts of the two files; pure.
+Result<User> ResolveUserIn(std::string_view passwd, std::string_view group, const UserRequest& request);
+
 }  // namespace crisp::rootfs

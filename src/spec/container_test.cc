@@ -322,6 +322,9 @@ TEST_F(PlanTest, WhatIsNotThereYetSaysSo) {
   in_.config.mounts.clear();
   AddMount("", "/data").image = "busybox";
   Refused(Code::kUnimplemented);
+  in_.mount_sources = {{}};
+  Refused(Code::kUnimplemented);
+  in_.mount_sources.clear();
   in_.config.mounts.clear();
   in_.config.security.namespaces.userns_pod = true;
   Refused(Code::kUnimplemented);

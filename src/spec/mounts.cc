@@ -113,7 +113,7 @@ Result<Json> RequestedMount(const Planning& p, size_t index, std::string& root_p
   if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
     return Error(Code::kUnimplemented, StrCat("mount ", Quote(destination), ": id mappings are not supported yet"));
   }
-  if (!mount.image.empty() && source == nullptr) {
+  if (!mount.image.empty() && (source == nullptr || source->path.empty())) {
     return Error(Code::kUnimplemented, StrCat("mount ", Quote(destination), ": image volumes are not supported yet"));
   }
   std::string host;

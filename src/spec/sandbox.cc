@@ -36,23 +36,17 @@ namespace {
 
 // ---- sysctls ----
 
-enum class Scope { kNone, kNetwork, kIpc, kUts };
+enum class Scope { kNone, kNetwork, kIpc };
 
 // Those that belong to a namespace (Kubernetes: "Using sysctls in a Kubernetes Cluster"). Everything else is the
-// node's.
+// node's. The shim has such a list once more: what it writes must not depend on who asks.
 Scope ScopeOf(std::string_view name) {
-  static constexpr std::array<std::string_view, 15> kIpc = {"kernel.shm_rmid_forced", "kernel.shmall",
-                                                            "kernel.shmmax",          "kernel.shmmni",
-                                                            "kernel.shm_next_id",     "kernel.msgmax",
-                                                            "kernel.msgmnb",          "kernel.msgmni",
-                                                            "kernel.msg_next_id",     "kernel.sem",
-                                                            "kernel.sem_next_id",     "kernel.auto_msgmni",
-                                                            "fs.mqueue.msg_max",      "fs.mqueue.msgsize_max",
-                                                            "fs.mqueue.queues_max"};
+  static constexpr std::array<std::string_view, 9> kIpc = {
+      "kernel.shm_rmid_forced", "kernel.shmall", "kernel.shmmax", "kernel.shmmni",     "kernel.shm_next_id",
+      "kernel.msgmax",          "kernel.msgmnb", "kernel.msgmni", "kernel.msg_next_id"};
   if (name.starts_with("net.")) return Scope::kNetwork;
-  if (name.starts_with("fs.mqueue.")) return Scope::kIpc;
+  if (name.starts_with("fs.mqueue.") || name == "kernel.sem") return Scope::kIpc;
   if (std::find(kIpc.begin(), kIpc.end(), name) != kIpc.end()) return Scope::kIpc;
-  if (name == "kernel.domainname") return Scope::kUts;
   return Scope::kNone;
 }
 
@@ -104,8 +98,6 @@ Result<StringMap> PlanSysctls(const SandboxConfig& config, const SandboxPlan& pl
       return Invalid(StrCat("sysctl ", name, " is not allowed with the node's network"));
     if (scope == Scope::kIpc && !plan.own_ipc)
       return Invalid(StrCat("sysctl ", name, " is not allowed with the node's IPC namespace"));
-    if (scope == Scope::kUts && !plan.own_uts)
-      return Invalid(StrCat("sysctl ", name, " is not allowed with the node's host name"));
     if (!out.emplace(name, value).second) return Invalid(StrCat("sysctl ", name, " is given twice"));
   }
   if (plan.host_network) return out;

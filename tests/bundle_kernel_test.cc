@@ -45,6 +45,7 @@ spec::NodeFacts ThisNode() {
   node.cgroup_v2 = UnifiedCgroups();
   node.cgroup_controllers = {"cpu", "cpuset", "memory", "pids"};
   node.capability_bounds = *ParseInt<uint64_t>(OwnStatus("CapBnd"), 16);
+  node.swap_accounting = sys::Exists("/sys/fs/cgroup/memory/memory.memsw.limit_in_bytes");
   node.oom_score_adj = *ParseInt<int>(Trim(sys::ReadFile("/proc/self/oom_score_adj").value()));
   return node;
 }
@@ -377,10 +378,26 @@ TEST_P(BundleTest, ExecHasTheSameIdentity) {
   EXPECT_THAT(done.out, HasSubstr("CapInh:\t0000000000000000"));
   EXPECT_THAT(done.out, HasSubstr("CapBnd:\t0000000000000000"));
   EXPECT_THAT(done.out, HasSubstr("NoNewPrivs:\t1"));
-  spec::ResourcesPlan update = spec::PlanResourcesUpdate({.memory_limit_bytes = 32 << 20}, node_).value();
-  std::ofstream(dir_ + "/resources.json") << update.resources_json;
-  sys::RunResult updated = Runtime({"update", "--resources", dir_ + "/resources.json", id_.str()});
-  EXPECT_EQ(updated.status.code, 0) << updated.err;
+  Runtime({"kill", id_.str(), "KILL"});
+}
+
+TEST_P(BundleTest, UpdateLowersAndRaisesLimits) {
+  in_.config.command = {"/bin/sleep", "1000"};
+  in_.config.resources.memory_limit_bytes = 64 << 20;
+  WriteBundle();
+  sys::Command start{.program = GetParam(),
+                     .args = {"--root", root_ + "/state", "run", "--detach", "--bundle", dir_, id_.str()}};
+  ASSERT_EQ(sys::Run({}, start).value().status.code, 0);
+  const char* look =
+      UnifiedCgroups() ? "cat /sys/fs/cgroup/memory.max" : "cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
+  for (int64_t megabytes : {32, 128}) {
+    spec::Resources resources{.cpu_quota = 30000, .cpu_shares = 200, .memory_limit_bytes = megabytes << 20};
+    spec::ResourcesPlan update = spec::PlanResourcesUpdate(resources, node_).value();
+    std::ofstream(dir_ + "/resources.json") << update.resources_json;
+    sys::RunResult updated = Runtime({"update", "--resources", dir_ + "/resources.json", id_.str()});
+    EXPECT_EQ(updated.status.code, 0) << updated.err;
+    EXPECT_THAT(Runtime({"exec", id_.str(), "/bin/sh", "-c", look}).out, HasSubstr(StrCat(megabytes << 20)));
+  }
   Runtime({"kill", id_.str(), "KILL"});
 }
 

@@ -149,6 +149,8 @@ Result<Link> EnsureBridge(RouteSocket& host, const BridgeConf& conf, const CniRe
     // Nothing a pod says may give this host routes (CVE-2020-10749); without an IPv6 address of ours no IPv6 at all.
     const std::string sysctls = StrCat("net/ipv6/conf/", conf.bridge, "/");
     TRY(SetSysctl(sysctls + "accept_ra", "0"));
+    // Its link-local address is the source of neighbour discovery for forwarded packets: not a second late, please.
+    TRY(SetSysctl(sysctls + "accept_dad", "0"));
     if (!Has(result, false)) TRY(SetSysctl(sysctls + "disable_ipv6", "1"));
   }
   NetlinkBatch change;
@@ -288,8 +290,15 @@ Result<> BridgeDel(const Ctx& ctx, const PluginCall& call, const PluginExec& exe
   const Attachment& attachment = *call.attachment;
   const Json stdin_conf = TRY(PluginStdin(call));
   const BridgeConf conf = TRY(ParseBridgeConf(stdin_conf));
-  if (!call.netns_dies) {
-    RouteSocket host = TRY(RouteSocket::Open());
+  RouteSocket host = TRY(RouteSocket::Open());
+  if (call.netns_dies) {
+    // The kernel takes the link away some time after the namespace's last process is gone. Until then its address must
+    // not answer: the next to have it has the same MAC address, too.
+    Result<Link> link = host.FindLink(HostLinkName(attachment));
+    NetlinkBatch batch;
+    if (link) sys::DisableBridgePort(batch, link->index);
+    if (!batch.empty()) TRY(host.Send(batch));
+  } else {
     NetlinkBatch batch;
     sys::DeleteLink(batch, HostLinkName(attachment));
     TRY(host.Send(batch));

@@ -192,6 +192,15 @@ void SetHairpin(NetlinkBatch& batch, int link) {
   batch.Nest(IFLA_PROTINFO, [&] { batch.PutValue<uint8_t>(IFLA_BRPORT_MODE, 1); });
 }
 
+void DisableBridgePort(NetlinkBatch& batch, int link) {
+  ifinfomsg header{};
+  header.ifi_family = AF_BRIDGE;
+  header.ifi_index = link;
+  // Not a port (any more), or down: as good.
+  batch.Begin(RTM_SETLINK, 0, header, StrCat("disable bridge port ", link), {ENODEV, ENETDOWN, EINVAL, EOPNOTSUPP});
+  batch.Nest(IFLA_PROTINFO, [&] { batch.PutValue<uint8_t>(IFLA_BRPORT_STATE, BR_STATE_DISABLED).Put(IFLA_BRPORT_FLUSH, {}); });
+}
+
 void DeleteLink(NetlinkBatch& batch, const std::string& name) {
   batch.Begin(RTM_DELLINK, 0, ifinfomsg{}, StrCat("delete link ", name), {ENODEV}).PutString(IFLA_IFNAME, name);
 }

@@ -71,6 +71,9 @@ struct LinkChange {
 void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& change);
 void SetLinkAlias(NetlinkBatch& batch, const std::string& name, const std::string& alias);  // free text, `ip link` shows it
 void SetHairpin(NetlinkBatch& batch, int link);                      // of a bridge port
+// The port neither takes nor gets a packet from here on, and the bridge forgets who was behind it. Costs microseconds,
+// where taking the link down or away costs an RCU grace period.
+void DisableBridgePort(NetlinkBatch& batch, int link);
 void DeleteLink(NetlinkBatch& batch, const std::string& name);       // missing is success
 void SetLinkGroup(NetlinkBatch& batch, const std::string& name, uint32_t group);  // missing is success
 // All links of a group at once: one RCU grace period instead of one each (10-28 ms). None is success.

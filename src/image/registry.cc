@@ -136,7 +136,8 @@ class RepositoryImpl : public Repository {
       : options_(options),
         context_{.options = options_,
                  .reference = std::move(reference),
-                 .pool = HttpPool({.stall_window = options.stall_window, .stall_bytes_min = options.stall_bytes_min})} {}
+                 .pool = HttpPool({.stall_window = options.stall_window, .stall_bytes_min = options.stall_bytes_min})} {
+  }
   Result<> Init(const Credentials& credentials);
 
   Result<ManifestBytes> Resolve(const Ctx& ctx) override;
@@ -165,7 +166,8 @@ class RepositoryImpl : public Repository {
   };
 
   std::vector<Host*> Candidates(Ask ask, const oci::Digest& blob) const;
-  Result<Host*> OverHosts(const Ctx& ctx, Ask ask, const oci::Digest& blob, const uint64_t* done, const AttemptFn& attempt);
+  Result<Host*> OverHosts(const Ctx& ctx, Ask ask, const oci::Digest& blob, const uint64_t* done,
+                          const AttemptFn& attempt);
   Round AskEach(const std::vector<Host*>& hosts, const AttemptFn& attempt, std::map<Host*, Error>& failures);
   Error Summary(const std::map<Host*, Error>& failures) const;
   Result<ManifestBytes> GetManifest(const Ctx& ctx, const std::string& target, const oci::Digest& wanted,
@@ -212,7 +214,8 @@ std::vector<RepositoryImpl::Host*> RepositoryImpl::Candidates(Ask ask, const oci
   return up.empty() ? down : up;
 }
 
-// The state machine of README "Hosts and fallback". `done` (may be null) counts a blob's bytes: progress renews patience.
+// The state machine of README "Hosts and fallback". `done` (may be null) counts a blob's bytes: progress renews
+// patience.
 Result<RepositoryImpl::Host*> RepositoryImpl::OverHosts(const Ctx& ctx, Ask ask, const oci::Digest& blob,
                                                         const uint64_t* done, const AttemptFn& attempt) {
   std::vector<Host*> candidates = Candidates(ask, blob);
@@ -292,30 +295,32 @@ Error RepositoryImpl::Finish(Error error) const {
 Result<ManifestBytes> RepositoryImpl::GetManifest(const Ctx& ctx, const std::string& target, const oci::Digest& wanted,
                                                   const oci::Descriptor* descriptor) {
   ManifestBytes out;
-  Result<Host*> host = OverHosts(ctx, wanted.empty() ? Ask::kTag : Ask::kDigest, wanted, nullptr, [&](HostClient& client) {
-    BodyBuffer body(oci::kManifestBytesMax);
-    HostRequest request{.path = StrCat("/manifests/", target), .headers = {AcceptHeader()}, .handler = body.Handler()};
-    Attempt attempt = client.Do(ctx, request);
-    NameHost(client, attempt);
-    if (attempt.verdict != Verdict::kOk) return attempt;
-    auto lie = [&](Error error) {
-      attempt.verdict = Verdict::kNextHost;
-      attempt.error = std::move(error).Context(StrCat(client.config().Base(), ": manifest ", target));
-      return std::move(attempt);
-    };
-    oci::DigestAlgorithm algorithm = wanted.empty() ? oci::DigestAlgorithm::kSha256 : wanted.algorithm();
-    out.content_type = attempt.head.Get("content-type");
-    out.digest = oci::Digest::Of(body.bytes(), algorithm);
-    if (!wanted.empty() && out.digest != wanted) return lie(Lie("the bytes have another digest"));
-    if (descriptor != nullptr && descriptor->size != body.bytes().size()) return lie(Lie("the size is another"));
-    // For a tag the server's own word is all there is to compare with.
-    Result<oci::Digest> said = oci::Digest::Parse(attempt.head.Get("docker-content-digest"));
-    if (wanted.empty() && said && oci::Digest::Of(body.bytes(), said->algorithm()) != *said) {
-      return lie(Lie("the bytes are not of the digest that the header names"));
-    }
-    out.bytes = std::move(body.bytes());
-    return attempt;
-  });
+  Result<Host*> host =
+      OverHosts(ctx, wanted.empty() ? Ask::kTag : Ask::kDigest, wanted, nullptr, [&](HostClient& client) {
+        BodyBuffer body(oci::kManifestBytesMax);
+        HostRequest request{
+            .path = StrCat("/manifests/", target), .headers = {AcceptHeader()}, .handler = body.Handler()};
+        Attempt attempt = client.Do(ctx, request);
+        NameHost(client, attempt);
+        if (attempt.verdict != Verdict::kOk) return attempt;
+        auto lie = [&](Error error) {
+          attempt.verdict = Verdict::kNextHost;
+          attempt.error = std::move(error).Context(StrCat(client.config().Base(), ": manifest ", target));
+          return std::move(attempt);
+        };
+        oci::DigestAlgorithm algorithm = wanted.empty() ? oci::DigestAlgorithm::kSha256 : wanted.algorithm();
+        out.content_type = attempt.head.Get("content-type");
+        out.digest = oci::Digest::Of(body.bytes(), algorithm);
+        if (!wanted.empty() && out.digest != wanted) return lie(Lie("the bytes have another digest"));
+        if (descriptor != nullptr && descriptor->size != body.bytes().size()) return lie(Lie("the size is another"));
+        // For a tag the server's own word is all there is to compare with.
+        Result<oci::Digest> said = oci::Digest::Parse(attempt.head.Get("docker-content-digest"));
+        if (wanted.empty() && said && oci::Digest::Of(body.bytes(), said->algorithm()) != *said) {
+          return lie(Lie("the bytes are not of the digest that the header names"));
+        }
+        out.bytes = std::move(body.bytes());
+        return attempt;
+      });
   if (!host) return Finish(std::move(host).error());
   return out;
 }
@@ -327,7 +332,8 @@ Result<ManifestBytes> RepositoryImpl::Resolve(const Ctx& ctx) {
 
 Result<ManifestBytes> RepositoryImpl::FetchManifest(const Ctx& ctx, const oci::Descriptor& descriptor) {
   if (descriptor.size > oci::kManifestBytesMax) {
-    return Error(Code::kInvalidArgument, StrCat("a manifest of ", descriptor.size, " bytes, at most ", oci::kManifestBytesMax));
+    return Error(Code::kInvalidArgument,
+                 StrCat("a manifest of ", descriptor.size, " bytes, at most ", oci::kManifestBytesMax));
   }
   return GetManifest(ctx, descriptor.digest.str(), descriptor.digest, &descriptor);
 }
@@ -337,7 +343,8 @@ Result<oci::Descriptor> RepositoryImpl::Head(const Ctx& ctx) {
   oci::Descriptor out;
   Ask ask = reference.has_digest() ? Ask::kDigest : Ask::kTag;
   Result<Host*> host = OverHosts(ctx, ask, {}, nullptr, [&](HostClient& client) {
-    HostRequest request{.method = "HEAD", .path = StrCat("/manifests/", reference.Target()), .headers = {AcceptHeader()}};
+    HostRequest request{
+        .method = "HEAD", .path = StrCat("/manifests/", reference.Target()), .headers = {AcceptHeader()}};
     Attempt attempt = client.Do(ctx, request);
     out.media_type = attempt.head.Get("content-type");
     out.digest = oci::Digest::Parse(attempt.head.Get("docker-content-digest")).value_or(oci::Digest());
@@ -351,7 +358,8 @@ Result<oci::Descriptor> RepositoryImpl::Head(const Ctx& ctx) {
   return oci::Descriptor{.media_type = manifest.content_type, .digest = manifest.digest, .size = manifest.bytes.size()};
 }
 
-Result<> RepositoryImpl::FetchBlob(const Ctx& ctx, const oci::Descriptor& descriptor, uint64_t offset, const BlobSink& sink) {
+Result<> RepositoryImpl::FetchBlob(const Ctx& ctx, const oci::Descriptor& descriptor, uint64_t offset,
+                                   const BlobSink& sink) {
   uint64_t done = std::min(offset, descriptor.size);
   if (done == descriptor.size && offset > 0) return {};
   std::optional<Error> sink_error;
@@ -392,7 +400,8 @@ bool RepositoryImpl::RejectBlob(const oci::Descriptor& descriptor) {
   return !Candidates(Ask::kDigest, descriptor.digest).empty();
 }
 
-Result<std::string> RepositoryImpl::FetchSmallBlob(const Ctx& ctx, const oci::Descriptor& descriptor, uint64_t bytes_max) {
+Result<std::string> RepositoryImpl::FetchSmallBlob(const Ctx& ctx, const oci::Descriptor& descriptor,
+                                                   uint64_t bytes_max) {
   if (descriptor.size > bytes_max) {
     return Error(Code::kInvalidArgument,
                  StrCat("blob ", descriptor.digest.str(), " of ", descriptor.size, " bytes, at most ", bytes_max));
@@ -410,7 +419,8 @@ Result<std::string> RepositoryImpl::FetchSmallBlob(const Ctx& ctx, const oci::De
 
 }  // namespace
 
-Result<std::unique_ptr<Repository>> Registry::Open(const oci::Reference& reference, const Credentials& credentials) const {
+Result<std::unique_ptr<Repository>> Registry::Open(const oci::Reference& reference,
+                                                   const Credentials& credentials) const {
   auto repository = std::make_unique<RepositoryImpl>(options_, reference);
   TRY(repository->Init(credentials));
   return std::unique_ptr<Repository>(std::move(repository));

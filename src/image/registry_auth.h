@@ -22,9 +22,9 @@ struct Challenge {
 // Of one header; what does not parse is left out. At most 16.
 std::vector<Challenge> ParseChallenges(std::string_view header);
 
-// Whether a token server named by a challenge may be asked, and given `with_login` the secret. The registry was asked at
-// `registry`; the answer is the URL to be used. Rules (README, "Who gets a secret"): never http when the registry is https;
-// http with a secret only on the registry's own host name; otherwise any https host that proves who it is.
+// Whether a token server named by a challenge may be asked, and given `with_login` the secret. The registry was asked
+// at `registry`; the answer is the URL to be used. Rules (README, "Who gets a secret"): never http when the registry is
+// https; http with a secret only on the registry's own host name; otherwise any https host that proves who it is.
 Result<UrlParts> CheckRealm(const UrlParts& registry, std::string_view realm, bool with_login);
 
 // The request for a token: GET with Basic for a password or none, POST oauth2 for a refresh token.

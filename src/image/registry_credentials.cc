@@ -32,7 +32,8 @@ bool IsHelperName(std::string_view name) {
 }
 
 Result<std::optional<Login>> Checked(Login login) {
-  if (!Clean(login.username) || !Clean(login.password) || !Clean(login.identity_token) || !Clean(login.registry_token)) {
+  if (!Clean(login.username) || !Clean(login.password) || !Clean(login.identity_token) ||
+      !Clean(login.registry_token)) {
     return Error(Code::kInvalidArgument, "the registry credentials hold control characters");
   }
   if (login.username.empty() && login.identity_token.empty() && login.registry_token.empty()) {

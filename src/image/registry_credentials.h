@@ -41,8 +41,8 @@ class CredentialStore {
   Result<std::optional<Login>> Find(const Ctx& ctx, const std::string& host, const std::string& path) const;
 
  private:
-  std::map<std::string, Login> auths_;           // by canonical host, or host/prefix
-  std::map<std::string, std::string> helpers_;   // canonical host → helper's name
+  std::map<std::string, Login> auths_;          // by canonical host, or host/prefix
+  std::map<std::string, std::string> helpers_;  // canonical host → helper's name
   std::string default_helper_;
 };
 

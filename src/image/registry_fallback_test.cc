@@ -13,14 +13,14 @@ namespace {
 
 using testing::Digest256;
 using testing::FakeRegistry;
+using ::testing::HasSubstr;
 using testing::HttpServer;
+using ::testing::Not;
 using testing::QuickOptions;
 using testing::Request;
 using testing::Response;
-using testing::TempDir;
-using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
+using testing::TempDir;
 
 oci::Descriptor BlobOf(const std::string& bytes) {
   return {.digest = *oci::Digest::Parse(Digest256(bytes)), .size = bytes.size()};
@@ -66,9 +66,16 @@ TEST_F(FallbackTest, EachFailureOfAMirrorLeadsToTheRegistry) {
     size_t asked;  // how often the mirror is asked in two pulls' steps
   };
   const Case cases[] = {
-      {"400", Status(400), 2}, {"401", Status(401), 2},   {"403", Status(403), 2},   {"404", Status(404), 2},
-      {"429", Status(429), 2}, {"500", Status(500), 2},   {"503", Status(503), 2},   {"broken", Broken, 2},
-      {"lying", Lying, 2},     {"redirect", [](const Request&) { return Response{.status = 302, .headers = {{"Location", "ftp://x"}}}; }, 1},
+      {"400", Status(400), 2},
+      {"401", Status(401), 2},
+      {"403", Status(403), 2},
+      {"404", Status(404), 2},
+      {"429", Status(429), 2},
+      {"500", Status(500), 2},
+      {"503", Status(503), 2},
+      {"broken", Broken, 2},
+      {"lying", Lying, 2},
+      {"redirect", [](const Request&) { return Response{.status = 302, .headers = {{"Location", "ftp://x"}}}; }, 1},
   };
   for (const Case& c : cases) {
     HttpServer mirror(c.mirror);
@@ -100,8 +107,9 @@ TEST_F(FallbackTest, TheRegistryHasTheLastWord) {
     Code code;
     size_t asked;  // how often the registry is asked
   };
-  const Case cases[] = {{404, Code::kNotFound, 1},        {401, Code::kUnauthenticated, 1}, {403, Code::kPermissionDenied, 1},
-                        {400, Code::kFailedPrecondition, 1}, {429, Code::kUnavailable, 4},     {500, Code::kUnavailable, 4}};
+  const Case cases[] = {{404, Code::kNotFound, 1},         {401, Code::kUnauthenticated, 1},
+                        {403, Code::kPermissionDenied, 1}, {400, Code::kFailedPrecondition, 1},
+                        {429, Code::kUnavailable, 4},      {500, Code::kUnavailable, 4}};
   HttpServer mirror(Status(500));
   for (const Case& c : cases) {
     HttpServer registry(Status(c.registry));
@@ -121,7 +129,8 @@ TEST_F(FallbackTest, TheRegistryHasTheLastWord) {
 TEST_F(FallbackTest, WithoutFallbackTheRegistryIsNotAsked) {
   HttpServer registry([&](const Request& r) { return fake_.Answer(r); });
   HttpServer mirror(Status(404));
-  EXPECT_EQ(Open(StrCat("fallback = false\n", Hosts(registry.Url(), {mirror.Url()}))).Resolve(Ctx()).error().code(), Code::kNotFound);
+  EXPECT_EQ(Open(StrCat("fallback = false\n", Hosts(registry.Url(), {mirror.Url()}))).Resolve(Ctx()).error().code(),
+            Code::kNotFound);
   EXPECT_TRUE(registry.Requests().empty());
 }
 
@@ -173,7 +182,8 @@ TEST_F(FallbackTest, WrongBytesOfAMirrorAreFetchedFromTheRegistry) {
 // User-pains row 11 and S13: the registry's password is not the mirror's.
 TEST_F(FallbackTest, CredentialsGoToTheRegistryAndNotToItsMirrors) {
   auto wants_password = [&](const Request& r) {
-    if (r.Header("authorization") != "Basic dTpw") return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic"}}};
+    if (r.Header("authorization") != "Basic dTpw")
+      return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic"}}};
     return fake_.Answer(r);
   };
   HttpServer registry(wants_password);
@@ -191,7 +201,8 @@ TEST_F(FallbackTest, CredentialsGoToTheRegistryAndNotToItsMirrors) {
 TEST_F(FallbackTest, HeadersOfHostsTomlGoToThatHostOnly) {
   HttpServer storage([&](const Request&) { return Response{.body = "blob"}; });
   HttpServer registry(Status(404));
-  HttpServer mirror([&](const Request&) { return Response{.status = 307, .headers = {{"Location", storage.Url() + "/b"}}}; });
+  HttpServer mirror(
+      [&](const Request&) { return Response{.status = 307, .headers = {{"Location", storage.Url() + "/b"}}}; });
   Repository& repository = Open(StrCat(Hosts(registry.Url(), {mirror.Url()}), "[host.\"", mirror.Url(),
                                        "\".header]\nauthorization = \"Bearer canary-token\"\n"));
   EXPECT_TRUE(repository.FetchSmallBlob(Ctx(), BlobOf("blob"), 10));
@@ -248,8 +259,9 @@ TEST_F(TlsTest, AMissingCaFileIsNamed) {
 TEST_F(TlsTest, ARedirectToPlainHttpIsRefused) {
   fake_.AddBlob("blob");
   HttpServer storage([&](const Request&) { return Response{.body = "blob"}; });
-  HttpServer server([&](const Request&) { return Response{.status = 307, .headers = {{"Location", storage.Url() + "/b"}}}; },
-                    HttpServer::Tls::kSelfSigned);
+  HttpServer server(
+      [&](const Request&) { return Response{.status = 307, .headers = {{"Location", storage.Url() + "/b"}}}; },
+      HttpServer::Tls::kSelfSigned);
   Result<std::string> blob = Open(Trusting(server)).FetchSmallBlob(Ctx(), BlobOf("blob"), 10);
   ASSERT_FALSE(blob);
   EXPECT_THAT(blob.error().message(), HasSubstr("from https to http"));
@@ -258,7 +270,8 @@ TEST_F(TlsTest, ARedirectToPlainHttpIsRefused) {
 
 TEST_F(TlsTest, ATokenServerWithoutTlsIsRefused) {
   HttpServer plain([&](const Request&) { return Response{.body = R"({"token":"t"})"}; });
-  HttpServer server([&](const Request& r) { return fake_.WithBearer(r, plain.Url() + "/token", ""); }, HttpServer::Tls::kSelfSigned);
+  HttpServer server([&](const Request& r) { return fake_.WithBearer(r, plain.Url() + "/token", ""); },
+                    HttpServer::Tls::kSelfSigned);
   Result<ManifestBytes> manifest = Open(Trusting(server), {.username = "u", .password = "p"}).Resolve(Ctx());
   ASSERT_FALSE(manifest);
   EXPECT_EQ(manifest.error().code(), Code::kUnauthenticated);
@@ -268,8 +281,10 @@ TEST_F(TlsTest, ATokenServerWithoutTlsIsRefused) {
 // CVE-2019-10214: skip_verify of the registry does not cover its token server.
 TEST_F(TlsTest, TheTokenServerIsVerifiedToo) {
   HttpServer token([&](const Request&) { return Response{.body = R"({"token":"t"})"}; }, HttpServer::Tls::kSelfSigned);
-  HttpServer server([&](const Request& r) { return fake_.WithBearer(r, token.Url() + "/token", ""); }, HttpServer::Tls::kSelfSigned);
-  Result<ManifestBytes> manifest = Open(Hosts(server.Url(), {}) + "skip_verify = true\n", {.username = "u", .password = "p"}).Resolve(Ctx());
+  HttpServer server([&](const Request& r) { return fake_.WithBearer(r, token.Url() + "/token", ""); },
+                    HttpServer::Tls::kSelfSigned);
+  Result<ManifestBytes> manifest =
+      Open(Hosts(server.Url(), {}) + "skip_verify = true\n", {.username = "u", .password = "p"}).Resolve(Ctx());
   ASSERT_FALSE(manifest);
   EXPECT_EQ(manifest.error().code(), Code::kUnauthenticated);
   EXPECT_FALSE(server.Requests().empty());

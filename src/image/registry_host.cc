@@ -56,7 +56,8 @@ std::string HostClient::Url(const HostRequest& request) const {
   return url;
 }
 
-// `own`: the request goes to this host; else to a stranger that a redirect named, who gets nothing of ours but the roots.
+// `own`: the request goes to this host; else to a stranger that a redirect named, who gets nothing of ours but the
+// roots.
 HttpRequest HostClient::Prepare(const std::string& url, const HostRequest& request, const std::string& auth_header,
                                 bool own) const {
   HttpRequest out;
@@ -103,7 +104,8 @@ HttpResult HostClient::Follow(const Ctx& ctx, const HostRequest& request, const 
   return Failed(HttpEnd::kTls, Error(Code::kFailedPrecondition, StrCat(Origin(), ": too many redirects")));
 }
 
-// The login for this host: that of the CRI call if it is meant for it, else from docker's configuration. Looked up once.
+// The login for this host: that of the CRI call if it is meant for it, else from docker's configuration. Looked up
+// once.
 Result<std::optional<Login>> HostClient::FindLogin(const Ctx& ctx) {
   if (auto known = login_.Lock(); known->has_value()) return **known;
   std::string host = CanonicalHost(config_.host);
@@ -134,7 +136,9 @@ Result<std::string> HostClient::FetchToken(const Ctx& ctx, const Challenge& chal
   HttpRequest prepared = Prepare(request.url, {.method = request.method, .headers = request.headers}, "", own);
   prepared.body = std::move(request.body);
   // hosts.toml's own Authorization must not stand beside the login's.
-  if (login) std::erase_if(prepared.headers, [&](const std::string& h) { return IsAuthorization(h) && !Contains(request.headers, h); });
+  if (login)
+    std::erase_if(prepared.headers,
+                  [&](const std::string& h) { return IsAuthorization(h) && !Contains(request.headers, h); });
   std::string answer;
   HttpHandler handler;
   handler.on_body = [&](std::string_view bytes) -> Result<> {
@@ -199,7 +203,7 @@ Attempt HostClient::Judge(const HostRequest& request, HttpResult result, bool le
   };
   if (result.error) {
     out.unreachable = result.end == HttpEnd::kUnreachable || result.end == HttpEnd::kTls;
-    Verdict verdict = result.end == HttpEnd::kContext ? Verdict::kFinal
+    Verdict verdict = result.end == HttpEnd::kContext                                  ? Verdict::kFinal
                       : result.end == HttpEnd::kTls || result.end == HttpEnd::kHandler ? Verdict::kNextHost
                                                                                        : Verdict::kRetry;
     if (result.end == HttpEnd::kHandler) {  // as it is: it may be the sink's
@@ -212,7 +216,8 @@ Attempt HostClient::Judge(const HostRequest& request, HttpResult result, bool le
   int status = out.head.status;
   if (out.head.Success()) return out;
   std::string said = left_host ? "" : ApiErrors(result.body);
-  std::string why = StrCat("status ", status, said.empty() ? "" : ": ", said, left_host ? " from a redirect's target" : "");
+  std::string why =
+      StrCat("status ", status, said.empty() ? "" : ": ", said, left_host ? " from a redirect's target" : "");
   if (status == 404) return end(Verdict::kNextHost, Code::kNotFound, why);
   if (status == 401) {
     return end(Verdict::kNextHost, Code::kUnauthenticated,
@@ -238,7 +243,9 @@ Attempt HostClient::Do(const Ctx& ctx, const HostRequest& request) {
     if (!header) {
       bool ended = !ctx.Check();
       Attempt out;
-      out.verdict = ended ? Verdict::kFinal : header.error().code() == Code::kUnavailable ? Verdict::kRetry : Verdict::kNextHost;
+      out.verdict = ended                                         ? Verdict::kFinal
+                    : header.error().code() == Code::kUnavailable ? Verdict::kRetry
+                                                                  : Verdict::kNextHost;
       Code code = header.error().code();
       if (!ended && out.verdict == Verdict::kNextHost && code != Code::kPermissionDenied) code = Code::kUnauthenticated;
       out.error = repository_.secrets.Scrub(std::move(header).error().As(code));

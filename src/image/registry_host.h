@@ -1,5 +1,5 @@
-// Requests to one host of a registry: authorization, redirects, and what an answer means for the next step. Falling back to
-// other hosts, retries and the verification of content are the repository's (registry.cc).
+// Requests to one host of a registry: authorization, redirects, and what an answer means for the next step. Falling
+// back to other hosts, retries and the verification of content are the repository's (registry.cc).
 // Threading: any thread; each call blocks its own.
 #pragma once
 
@@ -58,11 +58,12 @@ class HostClient {
 
  private:
   struct Auth {
-    std::string header;      // "Authorization: …", or empty
-    uint64_t generation = 0; // counts changes, so that parallel requests don't each get a token
+    std::string header;       // "Authorization: …", or empty
+    uint64_t generation = 0;  // counts changes, so that parallel requests don't each get a token
   };
   std::string Url(const HostRequest& request) const;
-  HttpRequest Prepare(const std::string& url, const HostRequest& request, const std::string& auth_header, bool own) const;
+  HttpRequest Prepare(const std::string& url, const HostRequest& request, const std::string& auth_header,
+                      bool own) const;
   HttpResult Follow(const Ctx& ctx, const HostRequest& request, const std::string& auth_header, bool& left_host);
   Result<std::string> Authorize(const Ctx& ctx, const HttpHead& head, uint64_t seen_generation);
   Result<std::string> NewHeader(const Ctx& ctx, const HttpHead& head);

@@ -105,7 +105,8 @@ Result<> ReadCapabilities(const Place& place, const toml::table& table, HostConf
   return {};
 }
 
-// client = "pair.pem" | ["pair.pem", …] | [["cert.pem", "key.pem"], …]. libcurl holds one certificate: the first counts.
+// client = "pair.pem" | ["pair.pem", …] | [["cert.pem", "key.pem"], …]. libcurl holds one certificate: the first
+// counts.
 Result<> ReadClient(const Place& place, const toml::table& table, const std::string& dir, HostConfig& host) {
   const toml::node* node = table.get("client");
   if (node == nullptr) return {};
@@ -256,8 +257,8 @@ HostConfig DefaultHost(const std::string& domain) {
   return out;
 }
 
-Result<std::vector<HostConfig>> ParseHostsToml(std::string_view text, const std::string& path, const std::string& domain,
-                                               bool for_all) {
+Result<std::vector<HostConfig>> ParseHostsToml(std::string_view text, const std::string& path,
+                                               const std::string& domain, bool for_all) {
   Place place{path};
   toml::parse_result parsed = toml::parse(text, path);
   if (!parsed) {

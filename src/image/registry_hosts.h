@@ -1,5 +1,6 @@
-// Which hosts serve a registry name: certs.d/<host>/hosts.toml, as containerd documents it (docs/hosts.md of containerd), and
-// the defaults without one. Reads files only; the parser is pure. Threading: functions.
+// Which hosts serve a registry name: certs.d/<host>/hosts.toml, as containerd documents it (docs/hosts.md of
+// containerd), and the defaults without one. Reads files only; the parser is pure.
+// Threading: functions.
 #pragma once
 
 #include <chrono>
@@ -35,8 +36,8 @@ Result<std::vector<HostConfig>> LoadHosts(const std::string& certs_dir, const st
 
 // `path` is where `text` comes from: relative file names in it are relative to its directory. `for_all`: the file is
 // _default/hosts.toml, whose `server` is a stranger to the registry's credentials.
-Result<std::vector<HostConfig>> ParseHostsToml(std::string_view text, const std::string& path, const std::string& domain,
-                                               bool for_all);
+Result<std::vector<HostConfig>> ParseHostsToml(std::string_view text, const std::string& path,
+                                               const std::string& domain, bool for_all);
 // The host that docker and containerd take for a domain: docker.io → https://registry-1.docker.io, loopback → http.
 HostConfig DefaultHost(const std::string& domain);
 

@@ -233,8 +233,8 @@ struct HttpPool::Connection {
   CURL* easy;
 };
 
-// Drives the transfer to its end, or to the end of ctx or of our patience (then nothing is returned and x.result.end and
-// the error are set).
+// Drives the transfer to its end, or to the end of ctx or of our patience (then nothing is returned and x.result.end
+// and the error are set).
 std::optional<CURLcode> HttpPool::Connection::Run(Exchange& x) {
   std::stop_callback wake(x.ctx.stop(), [this] { curl_multi_wakeup(multi); });
   while (true) {

@@ -1,6 +1,7 @@
 // One HTTP exchange with everything a registry client must not forget: it ends when ctx ends (at once, not at the next
-// tick), when the transfer stalls, or when a consumer says so; it never follows a redirect and never sends a header that
-// was not given to it. libcurl, HTTP/1.1: one connection carries one transfer at a time here, so HTTP/2 would bring nothing.
+// tick), when the transfer stalls, or when a consumer says so; it never follows a redirect and never sends a header
+// that was not given to it. libcurl, HTTP/1.1: one connection carries one transfer at a time here, so HTTP/2 would
+// bring nothing.
 // The program must ignore SIGPIPE: OpenSSL writes to sockets by write(2).
 // Threading: HttpPool from any thread; an exchange blocks its thread.
 #pragma once
@@ -27,8 +28,8 @@ struct TlsOptions {
 };
 
 struct HttpRequest {
-  std::string method = "GET";  // GET, HEAD, POST
-  std::string url;             // http or https, without userinfo
+  std::string method = "GET";        // GET, HEAD, POST
+  std::string url;                   // http or https, without userinfo
   std::vector<std::string> headers;  // "Name: value"
   std::string body;                  // of a POST
   TlsOptions tls;
@@ -45,8 +46,8 @@ struct HttpHead {
 
 // Who takes a successful (2xx) answer. An error ends the exchange as kHandler. May be empty.
 struct HttpHandler {
-  std::function<Result<>(const HttpHead&)> on_head;      // once, before the first byte
-  std::function<Result<>(std::string_view)> on_body;     // blocks the connection while it runs: back-pressure
+  std::function<Result<>(const HttpHead&)> on_head;   // once, before the first byte
+  std::function<Result<>(std::string_view)> on_body;  // blocks the connection while it runs: back-pressure
 };
 
 enum class HttpEnd {
@@ -88,10 +89,10 @@ class HttpPool {
 
 // URLs, by libcurl's parser, so that what we judge is what is connected to.
 struct UrlParts {
-  std::string scheme;  // "http" or "https"
-  std::string host;    // without port, IPv6 in brackets, lower case
-  std::string port;    // always set
-  std::string path;    // with query
+  std::string scheme;          // "http" or "https"
+  std::string host;            // without port, IPv6 in brackets, lower case
+  std::string port;            // always set
+  std::string path;            // with query
   std::string Origin() const;  // "https://host:port"
 };
 // kInvalidArgument unless it is an absolute http(s) URL. Userinfo and fragment are dropped.

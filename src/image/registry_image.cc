@@ -8,8 +8,8 @@ namespace crisp::image {
 
 namespace {
 
-// Documents fetched for one image. Entries without platform must be fetched to be judged, and indexes nest: without a bound
-// a small hostile index asks for a million requests.
+// Documents fetched for one image. Entries without platform must be fetched to be judged, and indexes nest: without a
+// bound a small hostile index asks for a million requests.
 constexpr int kDocumentsMax = 64;
 
 class RepositorySource : public ManifestSource {
@@ -104,7 +104,8 @@ Result<ResolvedImage> Walk::FromIndex(const oci::Index& index, int depth) {
 Error Walk::NoPlatform(const oci::Index& index) const {
   std::vector<std::string> offered;
   for (const oci::Descriptor& entry : index.manifests) {
-    if (entry.platform && entry.platform->os != "unknown" && offered.size() < 10) offered.push_back(entry.platform->Text());
+    if (entry.platform && entry.platform->os != "unknown" && offered.size() < 10)
+      offered.push_back(entry.platform->Text());
   }
   return Error(Code::kNotFound, StrCat("no image for ", platform_.Text(), " in the index, which has ",
                                        offered.empty() ? "none with a platform" : Quote(Join(offered, ", "))));

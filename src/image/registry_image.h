@@ -1,5 +1,5 @@
-// From a reference to one platform's image: root → (index …) → manifest → config, with the limits of oci/manifest.h kept.
-// Works on anything that hands out manifests and blobs: a Repository, an OCI image layout, an archive.
+// From a reference to one platform's image: root → (index …) → manifest → config, with the limits of oci/manifest.h
+// kept. Works on anything that hands out manifests and blobs: a Repository, an OCI image layout, an archive.
 #pragma once
 
 #include <string>
@@ -19,18 +19,18 @@ class ManifestSource {
 };
 
 struct ResolvedImage {
-  oci::Digest root_digest;      // of what the reference names (index or manifest): this goes into a RepoDigest
+  oci::Digest root_digest;  // of what the reference names (index or manifest): this goes into a RepoDigest
   ManifestBytes root;
   oci::Digest manifest_digest;  // of the platform's manifest
   std::string manifest_bytes;
   oci::Manifest manifest;
-  std::string config_bytes;     // its digest, manifest.config.digest, is the image id
+  std::string config_bytes;  // its digest, manifest.config.digest, is the image id
   oci::ImageConfig config;
 };
 
 // Chooses by `platform`, checks os/architecture of the config, and that layers and diffIDs are equally many.
-// kNotFound: no image for this platform. kFailedPrecondition: not a container image (or Docker schema 1). kInvalidArgument:
-// a malformed document. kDataLoss: bytes that are not of their digest.
+// kNotFound: no image for this platform. kFailedPrecondition: not a container image (or Docker schema 1).
+// kInvalidArgument: a malformed document. kDataLoss: bytes that are not of their digest.
 Result<ResolvedImage> ResolveImage(const Ctx& ctx, ManifestSource& source, ManifestBytes root,
                                    const oci::Platform& platform);
 // The same for a repository: Resolve, then the walk.

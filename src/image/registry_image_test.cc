@@ -19,7 +19,8 @@ std::string Entry(std::string_view type, std::string_view bytes, std::string_vie
   std::string out = StrCat(R"({"mediaType":")", type, R"(","digest":")", D(bytes), R"(","size":)", bytes.size());
   size_t slash = platform.find('/');
   if (!platform.empty()) {
-    out += StrCat(R"(,"platform":{"os":")", platform.substr(0, slash), R"(","architecture":")", platform.substr(slash + 1), "\"}");
+    out += StrCat(R"(,"platform":{"os":")", platform.substr(0, slash), R"(","architecture":")",
+                  platform.substr(slash + 1), "\"}");
   }
   return out + "}";
 }
@@ -32,14 +33,17 @@ class Store : public ManifestSource {
     std::string ids;
     for (int i = 0; i < diff_ids; ++i) ids += StrCat(i ? "," : "", "\"", D("layer"), "\"");
     return Add(StrCat(R"({"os":")", platform.substr(0, slash), R"(","architecture":")",
-                      slash == std::string_view::npos ? "" : platform.substr(slash + 1), R"(","rootfs":{"diff_ids":[)", ids, "]}}"));
+                      slash == std::string_view::npos ? "" : platform.substr(slash + 1), R"(","rootfs":{"diff_ids":[)",
+                      ids, "]}}"));
   }
   std::string Manifest(const std::string& config, std::string_view config_type = oci::media_type::kOciConfig) {
-    return Add(StrCat(R"({"schemaVersion":2,"mediaType":")", oci::media_type::kOciManifest, R"(","config":)", Entry(config_type, config),
-                      R"(,"layers":[)", Entry("application/vnd.oci.image.layer.v1.tar", "layer"), "]}"));
+    return Add(StrCat(R"({"schemaVersion":2,"mediaType":")", oci::media_type::kOciManifest, R"(","config":)",
+                      Entry(config_type, config), R"(,"layers":[)",
+                      Entry("application/vnd.oci.image.layer.v1.tar", "layer"), "]}"));
   }
   std::string Index(const std::vector<std::string>& entries) {
-    return Add(StrCat(R"({"schemaVersion":2,"mediaType":")", oci::media_type::kOciIndex, R"(","manifests":[)", Join(entries, ","), "]}"));
+    return Add(StrCat(R"({"schemaVersion":2,"mediaType":")", oci::media_type::kOciIndex, R"(","manifests":[)",
+                      Join(entries, ","), "]}"));
   }
   std::string Add(std::string bytes) {
     documents_[D(bytes)] = bytes;
@@ -47,7 +51,8 @@ class Store : public ManifestSource {
   }
   Result<ManifestBytes> Manifest(const Ctx&, const oci::Descriptor& descriptor) override {
     ++asked;
-    return ManifestBytes{documents_.at(descriptor.digest.str()), answer_type.empty() ? descriptor.media_type : answer_type, descriptor.digest};
+    return ManifestBytes{documents_.at(descriptor.digest.str()),
+                         answer_type.empty() ? descriptor.media_type : answer_type, descriptor.digest};
   }
   Result<std::string> SmallBlob(const Ctx&, const oci::Descriptor& descriptor, uint64_t) override {
     ++asked;
@@ -99,7 +104,8 @@ TEST(ResolveImage, EntriesWithoutPlatformAreJudgedByTheirConfig) {
   std::string arm = store.Manifest(store.Config("linux/arm64"));
   std::string chart = store.Manifest(store.Config("linux/amd64"), "application/vnd.cncf.helm.config.v1+json");
   std::string amd = store.Manifest(store.Config("linux/amd64"));
-  Result<ResolvedImage> image = store.Resolve(store.Index({Entry(kManifest, arm), Entry(kManifest, chart), Entry(kManifest, amd)}));
+  Result<ResolvedImage> image =
+      store.Resolve(store.Index({Entry(kManifest, arm), Entry(kManifest, chart), Entry(kManifest, amd)}));
   ASSERT_TRUE(image) << image.error().message();
   EXPECT_EQ(image->manifest_digest.str(), D(amd));
 }
@@ -141,7 +147,8 @@ TEST(ResolveImage, Refuses) {
   Store store;
   std::string config = store.Config("linux/amd64");
   std::string manifest = store.Manifest(config);
-  EXPECT_EQ(store.Resolve(store.Manifest(config, "application/vnd.cncf.helm.config.v1+json")).error().code(), Code::kFailedPrecondition);
+  EXPECT_EQ(store.Resolve(store.Manifest(config, "application/vnd.cncf.helm.config.v1+json")).error().code(),
+            Code::kFailedPrecondition);
   EXPECT_EQ(store.Resolve(store.Manifest(store.Config("linux/amd64", 2))).error().code(), Code::kInvalidArgument);
   EXPECT_EQ(store.Resolve(store.Index({})).error().code(), Code::kNotFound);
   // S10: the entry says one type, the answer another.

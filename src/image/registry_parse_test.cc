@@ -82,11 +82,14 @@ TEST(CheckRealm, WhoMayBeAskedAndGivenASecret) {
 }
 
 TEST(TokenRequest, PasswordGoesByGetAndRefreshTokenByPost) {
-  Challenge challenge{.scheme = "bearer", .params = {{"service", "s&x"}, {"scope", "repository:a:pull repository:b:pull"}}};
+  Challenge challenge{.scheme = "bearer",
+                      .params = {{"service", "s&x"}, {"scope", "repository:a:pull repository:b:pull"}}};
   UrlParts realm = *ParseUrl("https://auth.io/token?x=1");
   HttpRequest get = TokenRequest(realm, challenge, "unused", Login{.username = "u", .password = "p"});
   EXPECT_EQ(get.method, "GET");
-  EXPECT_EQ(get.url, "https://auth.io:443/token?x=1&service=s%26x&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull&account=u");
+  EXPECT_EQ(
+      get.url,
+      "https://auth.io:443/token?x=1&service=s%26x&scope=repository%3Aa%3Apull&scope=repository%3Ab%3Apull&account=u");
   EXPECT_THAT(get.headers, ElementsAre("Authorization: Basic dTpw"));
   HttpRequest post = TokenRequest(realm, {}, "repository:w:pull", Login{.identity_token = "refresh/it"});
   EXPECT_EQ(post.method, "POST");
@@ -149,9 +152,12 @@ TEST(LoginFrom, CriCredentials) {
 
 TEST(CanonicalHost, Table) {
   const std::pair<const char*, const char*> cases[] = {
-      {"docker.io", "docker.io"},          {"https://index.docker.io/v1/", "docker.io"},
-      {"registry-1.docker.io", "docker.io"}, {"https://r.io:5000/v2/", "r.io:5000"},
-      {"R.io", "r.io"},                    {"https://r.io:443", "r.io"},
+      {"docker.io", "docker.io"},
+      {"https://index.docker.io/v1/", "docker.io"},
+      {"registry-1.docker.io", "docker.io"},
+      {"https://r.io:5000/v2/", "r.io:5000"},
+      {"R.io", "r.io"},
+      {"https://r.io:443", "r.io"},
       {"http://user:pw@r.io/x", "r.io"},
   };
   for (auto [text, want] : cases) EXPECT_EQ(CanonicalHost(text), want);
@@ -159,13 +165,15 @@ TEST(CanonicalHost, Table) {
 
 TEST(CredentialStore, LongestPrefixWins) {
   auto store = CredentialStore::Parse(StrCat(R"({"auths":{
-      "https://index.docker.io/v1/":{"auth":")", Base64Encode("hub:pw"), R"("},
+      "https://index.docker.io/v1/":{"auth":")",
+                                             Base64Encode("hub:pw"), R"("},
       "quay.io":{"username":"all","password":"p"},
       "quay.io/org":{"username":"org","password":"p"},
       "quay.io/org/app":{"username":"app","password":"p"},
       "r.io:5000/v2/":{"identitytoken":"it"},
       "empty.io":{}
-    }})"), "config.json");
+    }})"),
+                                      "config.json");
   ASSERT_TRUE(store) << store.error().message();
   auto user = [&](const char* host, const char* path) -> std::string {
     auto login = store->Find(Ctx(), host, path);
@@ -201,7 +209,8 @@ TEST(CredentialStore, RefusesMalformedWithoutTellingSecrets) {
 TEST(CredentialStore, AsksHelpers) {
   signal(SIGPIPE, SIG_IGN);  // as each program that uses sys::Run: not all helpers read what they are given
   TempDir dir;
-  dir.Write("docker-credential-good", "#!/bin/sh\nread host\necho \"{\\\"Username\\\":\\\"for $host\\\",\\\"Secret\\\":\\\"s\\\"}\"\n", 0755);
+  dir.Write("docker-credential-good",
+            "#!/bin/sh\nread host\necho \"{\\\"Username\\\":\\\"for $host\\\",\\\"Secret\\\":\\\"s\\\"}\"\n", 0755);
   dir.Write("docker-credential-token", "#!/bin/sh\necho '{\"Username\":\"<token>\",\"Secret\":\"refresh\"}'\n", 0755);
   dir.Write("docker-credential-none", "#!/bin/sh\necho 'credentials not found in native keychain'\nexit 1\n", 0755);
   dir.Write("docker-credential-bad", "#!/bin/sh\necho canary\nexit 3\n", 0755);
@@ -210,7 +219,8 @@ TEST(CredentialStore, AsksHelpers) {
   setenv("PATH", StrCat(dir.path(), ":", old_path).c_str(), 1);
   auto store = CredentialStore::Parse(R"({"credsStore":"none","auths":{"fall.io":{"username":"back","password":"p"}},
     "credHelpers":{"good.io":"good","token.io":"token","bad.io":"bad","junk.io":"junk","gone.io":"not-installed",
-                   "docker.io":"good"}})", "c.json");
+                   "docker.io":"good"}})",
+                                      "c.json");
   ASSERT_TRUE(store) << store.error().message();
   EXPECT_EQ((*store->Find(Ctx(), "good.io", "x"))->username, "for good.io");
   EXPECT_EQ((*store->Find(Ctx(), "docker.io", "x"))->username, "for https://index.docker.io/v1/");
@@ -251,10 +261,12 @@ server = "https://registry-1.docker.io"
 [host."bare.io/v2/"]
   ca = "x.pem"
   client = "pair.pem"
-)", "/etc/certs.d/docker.io/hosts.toml", "docker.io", false);
+)",
+                              "/etc/certs.d/docker.io/hosts.toml", "docker.io", false);
   ASSERT_TRUE(hosts) << hosts.error().message();
-  EXPECT_THAT(Bases(*hosts), ElementsAre("https://zebra.io/v2", "http://alpha.io:8080/prefix/v2", "https://m.io/v2/proxy",
-                                         "https://bare.io/v2", "https://registry-1.docker.io/v2"));
+  EXPECT_THAT(Bases(*hosts),
+              ElementsAre("https://zebra.io/v2", "http://alpha.io:8080/prefix/v2", "https://m.io/v2/proxy",
+                          "https://bare.io/v2", "https://registry-1.docker.io/v2"));
   EXPECT_TRUE((*hosts)[0].resolve);
   const HostConfig& alpha = (*hosts)[1];
   EXPECT_TRUE(alpha.pull && !alpha.resolve && alpha.tls.skip_verify && !alpha.own);
@@ -354,7 +366,8 @@ TEST(Url, ResolvesLocations) {
   EXPECT_EQ(*ResolveUrl(base, "https://cdn.io/b"), "https://cdn.io:443/b");
   EXPECT_EQ(*ResolveUrl(base, "//cdn.io:8/b"), "https://cdn.io:8/b");
   EXPECT_EQ(*ResolveUrl(base, "https://u:p@cdn.io/b#frag"), "https://cdn.io:443/b");
-  for (const char* bad : {"", "ftp://x/y", "file:///etc/passwd", "https://", "https://x/\r\nY: z", "gopher://x", "https://a b/"}) {
+  for (const char* bad :
+       {"", "ftp://x/y", "file:///etc/passwd", "https://", "https://x/\r\nY: z", "gopher://x", "https://a b/"}) {
     EXPECT_FALSE(ResolveUrl(base, bad)) << bad;
   }
 }

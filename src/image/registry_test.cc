@@ -15,19 +15,21 @@ namespace {
 
 using testing::Digest256;
 using testing::FakeRegistry;
+using ::testing::HasSubstr;
 using testing::HttpServer;
+using ::testing::Not;
 using testing::QuickOptions;
 using testing::Request;
 using testing::Response;
-using ::testing::HasSubstr;
-using ::testing::Not;
 using ::testing::StartsWith;
 
 oci::Reference Ref(const HttpServer& server, const std::string& rest = "/team/app:v1") {
   return *oci::Reference::Parse(server.Host() + rest);
 }
 
-oci::Descriptor BlobOf(const std::string& bytes) { return {.digest = *oci::Digest::Parse(Digest256(bytes)), .size = bytes.size()}; }
+oci::Descriptor BlobOf(const std::string& bytes) {
+  return {.digest = *oci::Digest::Parse(Digest256(bytes)), .size = bytes.size()};
+}
 
 std::string Pattern(size_t size) {
   std::string out(size, ' ');
@@ -46,7 +48,8 @@ Result<> Fetch(Repository& repository, const oci::Descriptor& blob, std::string*
 class RegistryTest : public ::testing::Test {
  protected:
   // Opens `reference` of `server` and keeps the client for the test.
-  Repository& Open(const HttpServer& server, const Credentials& credentials = {}, const std::string& rest = "/team/app:v1") {
+  Repository& Open(const HttpServer& server, const Credentials& credentials = {},
+                   const std::string& rest = "/team/app:v1") {
     auto repository = Registry(options_).Open(Ref(server, rest), credentials);
     EXPECT_TRUE(repository) << repository.error().message();
     repository_ = std::move(*repository);
@@ -91,7 +94,9 @@ TEST_F(RegistryTest, ManifestsThatLieAreRefused) {
   std::string digest = Digest256("{}");
   std::string other = Digest256("other");
   HttpServer server([&](const Request&) {
-    return Response{.headers = {{"Docker-Content-Digest", other}, {"Content-Type", std::string(oci::media_type::kOciManifest)}}, .body = "{}"};
+    return Response{
+        .headers = {{"Docker-Content-Digest", other}, {"Content-Type", std::string(oci::media_type::kOciManifest)}},
+        .body = "{}"};
   });
   EXPECT_EQ(Open(server).Resolve(Ctx()).error().code(), Code::kDataLoss);
   EXPECT_EQ(Open(server, {}, "/team/app@" + other).Resolve(Ctx()).error().code(), Code::kDataLoss);
@@ -115,7 +120,8 @@ TEST_F(RegistryTest, ManifestWithoutEndIsCutOff) {
 TEST_F(RegistryTest, BasicIsSentOnlyWhenAskedFor) {
   fake_.AddManifest("v1", "{}");
   HttpServer server([&](const Request& r) {
-    if (r.Header("authorization") != "Basic dTpw") return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=\"x\""}}};
+    if (r.Header("authorization") != "Basic dTpw")
+      return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic realm=\"x\""}}};
     return fake_.Answer(r);
   });
   EXPECT_TRUE(Open(server, {.username = "u", .password = "p"}).Resolve(Ctx()));
@@ -164,7 +170,8 @@ TEST_F(RegistryTest, LayersInParallelShareTheToken) {
   ASSERT_TRUE(repository.Resolve(Ctx()));
   std::vector<std::future<std::string>> layers;
   for (int i = 0; i < 8; ++i) {
-    layers.push_back(std::async(std::launch::async, [&] { return *repository.FetchSmallBlob(Ctx(), BlobOf(blob), 1 << 20); }));
+    layers.push_back(
+        std::async(std::launch::async, [&] { return *repository.FetchSmallBlob(Ctx(), BlobOf(blob), 1 << 20); }));
   }
   for (auto& layer : layers) EXPECT_EQ(layer.get(), blob);
   EXPECT_EQ(server.Count("/token"), 1u);
@@ -196,7 +203,8 @@ TEST_F(RegistryTest, WrongPasswordIsUnauthenticated) {
 
 // S13: a password for a registry goes nowhere else.
 TEST_F(RegistryTest, CredentialsForAnotherServerStayHome) {
-  HttpServer server([&](const Request&) { return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic"}}}; });
+  HttpServer server(
+      [&](const Request&) { return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic"}}}; });
   Credentials credentials{.username = "u", .password = "p", .server_address = "https://elsewhere.io"};
   EXPECT_EQ(Open(server, credentials).Resolve(Ctx()).error().code(), Code::kUnauthenticated);
   for (const Request& request : server.Requests()) EXPECT_EQ(request.Header("authorization"), "");
@@ -218,7 +226,9 @@ TEST_F(RegistryTest, TokenServerOnAnotherHostWithoutTlsGetsNoPassword) {
 TEST_F(RegistryTest, SecretsEchoedByTheServerAreNotInErrors) {
   HttpServer server([&](const Request& r) {
     if (r.Header("authorization").empty()) return Response{.status = 401, .headers = {{"WWW-Authenticate", "Basic"}}};
-    return Response{.status = 403, .body = StrCat(R"({"errors":[{"code":"DENIED","message":"canary-secret )", r.Header("authorization"), "\"}]}")};
+    return Response{
+        .status = 403,
+        .body = StrCat(R"({"errors":[{"code":"DENIED","message":"canary-secret )", r.Header("authorization"), "\"}]}")};
   });
   Result<ManifestBytes> denied = Open(server, {.username = "u", .password = "canary-secret"}).Resolve(Ctx());
   ASSERT_FALSE(denied);
@@ -260,9 +270,11 @@ TEST_F(RegistryTest, RedirectOnTheSameHostKeepsAuthorization) {
 // CVE-2020-15157: the target of a redirect asks for a password.
 TEST_F(RegistryTest, ChallengeOfARedirectsTargetIsNotAnswered) {
   HttpServer evil([&](const Request& r) {
-    return Response{.status = 401, .headers = {{"WWW-Authenticate", StrCat("Bearer realm=\"http://", r.Header("host"), "/token\"")}}};
+    return Response{.status = 401,
+                    .headers = {{"WWW-Authenticate", StrCat("Bearer realm=\"http://", r.Header("host"), "/token\"")}}};
   });
-  HttpServer server([&](const Request&) { return Response{.status = 307, .headers = {{"Location", evil.Url() + "/x"}}}; });
+  HttpServer server(
+      [&](const Request&) { return Response{.status = 307, .headers = {{"Location", evil.Url() + "/x"}}}; });
   std::string got;
   Result<> fetched = Fetch(Open(server, {.username = "u", .password = "p"}), BlobOf("x"), &got);
   ASSERT_FALSE(fetched);
@@ -374,7 +386,8 @@ TEST_F(RegistryTest, AnotherRangeThanAskedForIsALie) {
   bool first = true;
   HttpServer server([&](const Request&) {
     if (std::exchange(first, false)) return Response{.body = blob, .cut = 100'000};
-    return Response{.status = 206, .headers = {{"Content-Range", "bytes 0-199999/300000"}}, .body = blob.substr(0, 200'000)};
+    return Response{
+        .status = 206, .headers = {{"Content-Range", "bytes 0-199999/300000"}}, .body = blob.substr(0, 200'000)};
   });
   std::string got;
   Result<> fetched = Fetch(Open(server), BlobOf(blob), &got);
@@ -384,7 +397,8 @@ TEST_F(RegistryTest, AnotherRangeThanAskedForIsALie) {
 
 TEST_F(RegistryTest, TruncationWithoutProgressEnds) {
   std::string blob = Pattern(1000);
-  HttpServer server([&](const Request&) { return Response{.headers = {{"Content-Length", "1000"}}, .body = blob, .cut = 10}; });
+  HttpServer server(
+      [&](const Request&) { return Response{.headers = {{"Content-Length", "1000"}}, .body = blob, .cut = 10}; });
   std::string got;
   Result<> fetched = Fetch(Open(server), BlobOf(blob), &got);
   ASSERT_FALSE(fetched);
@@ -455,7 +469,8 @@ TEST_F(RegistryTest, DeadlineEndsBackoff) {
   options_.backoff_first = options_.backoff_max = std::chrono::hours(1);
   HttpServer server([&](const Request&) { return Response{.status = 503}; });
   Repository& repository = Open(server);
-  EXPECT_EQ(repository.Resolve(Ctx().WithTimeout(std::chrono::milliseconds(50))).error().code(), Code::kDeadlineExceeded);
+  EXPECT_EQ(repository.Resolve(Ctx().WithTimeout(std::chrono::milliseconds(50))).error().code(),
+            Code::kDeadlineExceeded);
 }
 
 TEST_F(RegistryTest, HeadersWithoutEndAreCutOff) {

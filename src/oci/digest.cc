@@ -27,7 +27,8 @@ Result<Digest> Digest::Parse(std::string_view text) {
   size_t digits = name == kSha256 ? 64 : name == kSha512 ? 128 : 0;
   if (digits == 0 || hex.size() != digits || !IsLowerHex(hex)) {
     return Error(Code::kInvalidArgument,
-                 StrCat("digest ", Quote(text, 160), " is neither sha256: with 64 nor sha512: with 128 lower-case hexadecimal digits"));
+                 StrCat("digest ", Quote(text, 160),
+                        " is neither sha256: with 64 nor sha512: with 128 lower-case hexadecimal digits"));
   }
   return Digest(digits == 64 ? DigestAlgorithm::kSha256 : DigestAlgorithm::kSha512, std::string(text));
 }

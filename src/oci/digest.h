@@ -1,5 +1,5 @@
-// Content digests (image-spec descriptor.md#digests). A Digest in our hands is well formed, so it may go into a path or a
-// URL: sha256 with 64 or sha512 with 128 lower-case hexadecimal digits, nothing else.
+// Content digests (image-spec descriptor.md#digests). A Digest in our hands is well formed, so it may go into a path or
+// a URL: sha256 with 64 or sha512 with 128 lower-case hexadecimal digits, nothing else.
 // Threading: values. Hasher: one thread at a time.
 #pragma once
 
@@ -24,9 +24,9 @@ class Digest {
   static Result<Digest> Parse(std::string_view text);
   static Digest Of(std::string_view bytes, DigestAlgorithm algorithm = DigestAlgorithm::kSha256);
 
-  const std::string& str() const { return text_; }   // "sha256:…"
-  std::string_view algorithm_name() const;           // "sha256"
-  std::string_view hex() const;                      // after the colon
+  const std::string& str() const { return text_; }  // "sha256:…"
+  std::string_view algorithm_name() const;          // "sha256"
+  std::string_view hex() const;                     // after the colon
   DigestAlgorithm algorithm() const { return algorithm_; }
   bool empty() const { return text_.empty(); }
   friend auto operator<=>(const Digest& a, const Digest& b) { return a.text_ <=> b.text_; }

@@ -118,7 +118,8 @@ Result<std::variant<Manifest, Index>> ParseManifest(std::string_view bytes, std:
   if (!document.is_object()) return Bad("manifest: no JSON object");
   int64_t schema = TRY(JsonGet<int64_t>(document, "schemaVersion"), "manifest");
   std::string announced = BareType(content_type);
-  if (schema == 1 || Present(document, "fsLayers") || announced == kDockerSchema1 || announced == kDockerSchema1Signed) {
+  if (schema == 1 || Present(document, "fsLayers") || announced == kDockerSchema1 ||
+      announced == kDockerSchema1Signed) {
     return Error(Code::kFailedPrecondition,
                  "the image is a Docker schema 1 image, a format given up in 2017: push it again with a current tool");
   }
@@ -155,8 +156,8 @@ Result<LayerCompression> CompressionOf(const Descriptor& layer) {
 
 Result<> CheckLayers(const Manifest& manifest, const ImageConfig& config) {
   if (manifest.layers.size() == config.diff_ids.size()) return {};
-  return Bad(StrCat("the manifest has ", manifest.layers.size(), " layers, its config ", config.diff_ids.size(),
-                    " diff_ids"));
+  return Bad(
+      StrCat("the manifest has ", manifest.layers.size(), " layers, its config ", config.diff_ids.size(), " diff_ids"));
 }
 
 }  // namespace crisp::oci

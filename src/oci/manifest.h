@@ -2,8 +2,8 @@
 // Pure functions without I/O; every input is hostile. All errors are kInvalidArgument unless said otherwise.
 //
 // Limits: a manifest or index 4 MiB, a config 8 MiB, an index 1000 entries, a manifest 1000 layers (CVE-2023-25153).
-// A document that could be read as both manifest and index, or whose mediaType is not the Content-Type that it came with,
-// is refused (CVE-2021-41190, GHSA-77vh-xpmg-72qh): two readers must not see two images in the same bytes.
+// A document that could be read as both manifest and index, or whose mediaType is not the Content-Type that it came
+// with, is refused (CVE-2021-41190, GHSA-77vh-xpmg-72qh): two readers must not see two images in the same bytes.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +53,8 @@ struct Descriptor {
   std::string media_type;
   Digest digest;
   uint64_t size = 0;
-  std::vector<std::string> urls;  // never fetched from: a "foreign layer" points at somebody else's host (CVE-2020-15157)
+  // Never fetched from: a "foreign layer" points at somebody else's host (CVE-2020-15157).
+  std::vector<std::string> urls;
   std::map<std::string, std::string> annotations;
   std::optional<Platform> platform;
   std::string artifact_type;
@@ -88,8 +89,9 @@ std::vector<const Descriptor*> ChoosePlatform(const Index& index, const Platform
 bool Matches(const Platform& offered, const Platform& wanted);
 
 enum class LayerCompression { kNone, kGzip, kZstd };
-// From the layer's media type, OCI, Docker and their non-distributable kinds. kUnimplemented: not a tar layer (encrypted,
-// EROFS, a Helm chart …). The media type may lie between tar, gzip and zstd: look at the magic bytes to be lenient.
+// From the layer's media type, OCI, Docker and their non-distributable kinds. kUnimplemented: not a tar layer
+// (encrypted, EROFS, a Helm chart …). The media type may lie between tar, gzip and zstd: look at the magic bytes to be
+// lenient.
 Result<LayerCompression> CompressionOf(const Descriptor& layer);
 
 struct HistoryEntry {
@@ -103,8 +105,8 @@ struct HistoryEntry {
 // config.md of image-spec. Texts hold no NUL byte, so that they may become C strings.
 struct ImageConfig {
   Platform platform;
-  std::string created;              // RFC 3339 as written, may be empty
-  int64_t created_unix_nanos = 0;   // 0: none, or not readable
+  std::string created;             // RFC 3339 as written, may be empty
+  int64_t created_unix_nanos = 0;  // 0: none, or not readable
   std::string author;
   // "config": defaults for a container.
   std::string user;

@@ -24,8 +24,8 @@ std::string Platformed(char digest, std::string_view os, std::string_view arch, 
 
 std::string ManifestJson(std::string_view media_type, std::string_view layers = "") {
   std::string type = media_type.empty() ? "" : StrCat(R"("mediaType":")", media_type, "\",");
-  return StrCat(R"({"schemaVersion":2,)", type, R"("config":)", Entry(media_type::kOciConfig, 'c'), R"(,"layers":[)", layers,
-                "]}");
+  return StrCat(R"({"schemaVersion":2,)", type, R"("config":)", Entry(media_type::kOciConfig, 'c'), R"(,"layers":[)",
+                layers, "]}");
 }
 
 std::string IndexJson(std::string_view entries, std::string_view type = media_type::kOciIndex) {
@@ -144,11 +144,11 @@ TEST(ParseManifest, MutationsNeverCrash) {
 }
 
 TEST(ChoosePlatform, TakesTheBestVariantTheMachineRuns) {
-  Index index = ParsedIndex(StrCat(Platformed('1', "linux", "arm", "v5"), ",", Platformed('2', "linux", "arm", "v7"), ",",
-                                   Platformed('3', "linux", "arm64", "v8"), ",", Platformed('4', "linux", "amd64"), ",",
-                                   Platformed('5', "linux", "amd64", "v3"), ",", Platformed('6', "linux", "386"), ",",
-                                   Platformed('7', "windows", "amd64"), ",", Platformed('8', "linux", "arm", "v6"), ",",
-                                   Platformed('9', "linux", "arm", "v8")));
+  Index index = ParsedIndex(StrCat(Platformed('1', "linux", "arm", "v5"), ",", Platformed('2', "linux", "arm", "v7"),
+                                   ",", Platformed('3', "linux", "arm64", "v8"), ",", Platformed('4', "linux", "amd64"),
+                                   ",", Platformed('5', "linux", "amd64", "v3"), ",", Platformed('6', "linux", "386"),
+                                   ",", Platformed('7', "windows", "amd64"), ",", Platformed('8', "linux", "arm", "v6"),
+                                   ",", Platformed('9', "linux", "arm", "v8")));
   EXPECT_THAT(Chosen(index, {"linux", "amd64", "", ""}), ElementsAre('4', '6'));
   EXPECT_THAT(Chosen(index, {"linux", "amd64", "v3", ""}), ElementsAre('5', '4', '6'));
   EXPECT_THAT(Chosen(index, {"linux", "amd64", "v2", ""}), ElementsAre('4', '6'));
@@ -161,11 +161,11 @@ TEST(ChoosePlatform, TakesTheBestVariantTheMachineRuns) {
 }
 
 TEST(ChoosePlatform, EntriesWithoutPlatformComeLastAndAttestationsNever) {
-  std::string attestation = Entry(media_type::kOciManifest, 'e',
-                                  R"(,"annotations":{"vnd.docker.reference.type":"attestation-manifest"})");
-  Index index = ParsedIndex(StrCat(Entry(media_type::kOciManifest, '1'), ",", Platformed('2', "unknown", "unknown"), ",",
-                                   attestation, ",", Platformed('3', "linux", "amd64"), ",", Entry("text/plain", '4'), ",",
-                                   Entry(media_type::kDockerList, '5')));
+  std::string attestation =
+      Entry(media_type::kOciManifest, 'e', R"(,"annotations":{"vnd.docker.reference.type":"attestation-manifest"})");
+  Index index = ParsedIndex(StrCat(Entry(media_type::kOciManifest, '1'), ",", Platformed('2', "unknown", "unknown"),
+                                   ",", attestation, ",", Platformed('3', "linux", "amd64"), ",",
+                                   Entry("text/plain", '4'), ",", Entry(media_type::kDockerList, '5')));
   EXPECT_THAT(Chosen(index, {"linux", "amd64", "", ""}), ElementsAre('3', '1', '5'));
 }
 
@@ -206,7 +206,8 @@ TEST(ParseImageConfig, Reads) {
     "created":"2024-02-29T12:00:00.5+01:00","architecture":"amd64","os":"linux","author":"me",
     "config":{"User":"1000:100","Env":["PATH=/bin","A="],"Entrypoint":["/e"],"Cmd":["a","b"],"WorkingDir":"/w",
       "Volumes":{"/v2":{},"/v1":{}},"ExposedPorts":{"80/tcp":{}},"StopSignal":"SIGQUIT","Labels":{"k":"v"}},
-    "rootfs":{"type":"layers","diff_ids":[")", D('1'), "\",\"", D('2'), R"("]},
+    "rootfs":{"type":"layers","diff_ids":[")",
+                                        D('1'), "\",\"", D('2'), R"("]},
     "history":[{"created_by":"RUN x"},{"empty_layer":true}]})"));
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_EQ(config->platform.Text(), "linux/amd64");
@@ -231,7 +232,8 @@ TEST(ParseImageConfig, Reads) {
 }
 
 TEST(ParseImageConfig, NullMeansAbsent) {
-  auto config = ParseImageConfig(R"({"config":{"Env":null,"Cmd":null,"Labels":null,"Volumes":null},"rootfs":null,"history":null})");
+  auto config = ParseImageConfig(
+      R"({"config":{"Env":null,"Cmd":null,"Labels":null,"Volumes":null},"rootfs":null,"history":null})");
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_TRUE(config->diff_ids.empty());
   EXPECT_TRUE(ParseImageConfig(R"({"config":null})"));

@@ -1,7 +1,12 @@
 // Image references as docker, containerd and the kubelet write them: [host[:port]/]path[:tag][@digest]. The grammar and
 // the normalisation are those of the distribution project's reference package:
-//   busybox → docker.io/library/busybox:latest      u/app → docker.io/u/app:latest      localhost/x → localhost/x:latest
-//   index.docker.io/library/a → docker.io/library/a:latest      h:5000/a@sha256:… keeps having no tag
+//
+//   busybox                   → docker.io/library/busybox:latest
+//   u/app                     → docker.io/u/app:latest
+//   localhost/x               → localhost/x:latest
+//   index.docker.io/library/a → docker.io/library/a:latest
+//   h:5000/a@sha256:…         keeps having no tag
+//
 // The first component is a host when it holds '.' or ':', is "localhost", or has upper-case letters.
 // Threading: values.
 #pragma once
@@ -32,10 +37,10 @@ class Reference {
   // What to ask the registry for: the digest when there is one, else the tag.
   std::string_view Target() const { return has_digest() ? std::string_view(digest_.str()) : std::string_view(tag_); }
 
-  // What a pull of this reference records. RepoTag is empty when a digest was written: docker and containerd drop the tag
-  // of "name:tag@digest", because nobody has checked that the tag names that digest.
-  std::string RepoTag() const;                            // "docker.io/library/busybox:latest"
-  std::string RepoDigest(const Digest& of_root) const;    // "docker.io/library/busybox@sha256:…"
+  // What a pull of this reference records. RepoTag is empty when a digest was written: docker and containerd drop the
+  // tag of "name:tag@digest", because nobody has checked that the tag names that digest.
+  std::string RepoTag() const;                          // "docker.io/library/busybox:latest"
+  std::string RepoDigest(const Digest& of_root) const;  // "docker.io/library/busybox@sha256:…"
 
   Reference WithDigest(Digest digest) const;  // keeps the tag
 

@@ -34,8 +34,9 @@ Response FakeRegistry::Answer(const Request& request) const {
     if (found == manifests_.end()) {
       return {.status = 404, .body = R"({"errors":[{"code":"MANIFEST_UNKNOWN","message":"manifest unknown"}]})"};
     }
-    return {.headers = {{"Content-Type", found->second.type}, {"Docker-Content-Digest", Digest256(found->second.bytes)}},
-            .body = found->second.bytes};
+    return {
+        .headers = {{"Content-Type", found->second.type}, {"Docker-Content-Digest", Digest256(found->second.bytes)}},
+        .body = found->second.bytes};
   }
   auto found = blobs_.find(name);
   if (found == blobs_.end()) return {.status = 404};
@@ -65,8 +66,8 @@ Response FakeRegistry::WithBearer(const Request& request, const std::string& rea
   std::string scope = request.path.substr(4, request.path.find("/manifests/") - 4);
   scope = scope.substr(0, scope.find("/blobs/"));
   return {.status = 401,
-          .headers = {{"WWW-Authenticate", StrCat("Bearer realm=\"", realm, "\",service=\"fake\",scope=\"repository:", scope,
-                                                  ":pull\"")}}};
+          .headers = {{"WWW-Authenticate",
+                       StrCat("Bearer realm=\"", realm, "\",service=\"fake\",scope=\"repository:", scope, ":pull\"")}}};
 }
 
 }  // namespace crisp::image::testing

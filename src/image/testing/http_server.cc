@@ -42,7 +42,8 @@ std::string UseSelfSigned(SSL_CTX* context) {
   X509_NAME* name = X509_get_subject_name(cert);
   X509_NAME_add_entry_by_txt(name, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>("test"), -1, -1, 0);
   X509_set_issuer_name(cert, name);
-  for (auto [nid, value] : {std::pair{NID_subject_alt_name, "IP:127.0.0.1,IP:127.0.0.2"}, std::pair{NID_basic_constraints, "CA:TRUE"}}) {
+  for (auto [nid, value] :
+       {std::pair{NID_subject_alt_name, "IP:127.0.0.1,IP:127.0.0.2"}, std::pair{NID_basic_constraints, "CA:TRUE"}}) {
     X509_EXTENSION* extension = X509V3_EXT_conf_nid(nullptr, nullptr, nid, value);
     X509_add_ext(cert, extension, -1);
     X509_EXTENSION_free(extension);
@@ -149,7 +150,8 @@ void HttpServer::Serve(int fd) {
     SSL_set_fd(stream.ssl, fd);
     ready = stream.Wait() && SSL_accept(stream.ssl) == 1;
     if (!ready) {  // what Go's servers say to plain http on a TLS port
-      constexpr std::string_view kNoTls = "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
+      constexpr std::string_view kNoTls =
+          "HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n";
       send(fd, kNoTls.data(), kNoTls.size(), MSG_NOSIGNAL);
       shutdown(fd, SHUT_WR);
     }

@@ -1,5 +1,6 @@
-// A scripted HTTP/1.1 server on loopback inside the test process. Each request goes to a function that answers it, well or
-// badly: cut off, hanging, with a wrong length. Threading: the function runs on connection threads, one call at a time.
+// A scripted HTTP/1.1 server on loopback inside the test process. Each request goes to a function that answers it, well
+// or badly: cut off, hanging, with a wrong length. Threading: the function runs on connection threads, one call at a
+// time.
 #pragma once
 
 #include <functional>
@@ -44,11 +45,11 @@ class HttpServer {
   explicit HttpServer(Handler handler, Tls tls = Tls::kNone, const char* address = "127.0.0.1");
   ~HttpServer();
 
-  std::string Host() const;                // "127.0.0.1:PORT"
-  std::string Url() const;                 // "http://127.0.0.1:PORT"
+  std::string Host() const;                                        // "127.0.0.1:PORT"
+  std::string Url() const;                                         // "http://127.0.0.1:PORT"
   const std::string& Certificate() const { return certificate_; }  // PEM, for clients to trust
-  std::vector<Request> Requests() const;   // all so far
-  size_t Count(const std::string& part) const;  // requests whose target holds `part`
+  std::vector<Request> Requests() const;                           // all so far
+  size_t Count(const std::string& part) const;                     // requests whose target holds `part`
 
  private:
   struct Stream;

@@ -73,8 +73,9 @@ RealRegistry::Answer RealRegistry::Send(const std::string& method, const std::st
   addr.sin_port = htons(static_cast<uint16_t>(port_));
   addr.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
   EXPECT_EQ(connect(fd.get(), reinterpret_cast<sockaddr*>(&addr), sizeof addr), 0);
-  std::string head = StrCat(method, " ", target, " HTTP/1.1\r\nHost: ", Host(), "\r\nConnection: close\r\nContent-Type: ", type,
-                            "\r\nContent-Length: ", body.size(), "\r\n");
+  std::string head =
+      StrCat(method, " ", target, " HTTP/1.1\r\nHost: ", Host(), "\r\nConnection: close\r\nContent-Type: ", type,
+             "\r\nContent-Length: ", body.size(), "\r\n");
   if (password_) head += "Authorization: Basic dXNlcjpwNHNzd29yZA==\r\n";
   EXPECT_TRUE(sys::WriteAll(fd, StrCat(head, "\r\n")));
   EXPECT_TRUE(sys::WriteAll(fd, body));

@@ -1,5 +1,5 @@
-// Debian's docker-registry (the distribution project's registry 2.8) on a free loopback port, storage in a directory that
-// goes away with it. Content is pushed by plain HTTP. Threading: one thread.
+// Debian's docker-registry (the distribution project's registry 2.8) on a free loopback port, storage in a directory
+// that goes away with it. Content is pushed by plain HTTP. Threading: one thread.
 #pragma once
 
 #include <memory>

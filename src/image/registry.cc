@@ -60,7 +60,7 @@ bool ContentRangeFits(std::string_view header, uint64_t offset, uint64_t size) {
 
 // A refusal of ours, made in a handler, does not know yet whom it is about.
 void NameHost(const HostClient& client, Attempt& attempt) {
-  if (attempt.handler_failed) attempt.error = std::move(*attempt.error).Context(client.config().Base());
+  if (attempt.handler_failed && attempt.error) attempt.error = std::move(*attempt.error).Context(client.config().Base());
 }
 
 // Takes one answer with a blob's bytes from `from` on, and passes each byte of the blob on once.

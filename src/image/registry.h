@@ -40,7 +40,7 @@ struct RegistryOptions {
   std::chrono::milliseconds connect_timeout{30'000};
   // A transfer that got less than stall_bytes_min in a stall_window is given up (and tried again like any broken one).
   std::chrono::milliseconds stall_window{60'000};
-  uint64_t stall_bytes_min = 60 * 1024;
+  uint64_t stall_bytes_min = 60u * 1024;
   // Rounds over the hosts, for what may pass: transport, 5xx, 429. A broken blob goes on where it broke.
   int attempts_max = 5;
   std::chrono::milliseconds backoff_first{500};   // doubles, with jitter

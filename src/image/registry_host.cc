@@ -107,7 +107,7 @@ HttpResult HostClient::Follow(const Ctx& ctx, const HostRequest& request, const 
 // The login for this host: that of the CRI call if it is meant for it, else from docker's configuration. Looked up
 // once.
 Result<std::optional<Login>> HostClient::FindLogin(const Ctx& ctx) {
-  if (auto known = login_.Lock(); known->has_value()) return **known;
+  if (std::optional<std::optional<Login>> known = *login_.Lock()) return *known;
   std::string host = CanonicalHost(config_.host);
   std::string domain = CanonicalHost(repository_.reference.domain());
   std::optional<Login> login;
@@ -148,7 +148,7 @@ Result<std::string> HostClient::FetchToken(const Ctx& ctx, const Challenge& chal
   };
   HttpResult result = repository_.pool.Do(ctx, prepared, handler);
   std::string context = StrCat("token server ", realm.Origin());
-  if (result.end == HttpEnd::kTls) result.error = std::move(*result.error).As(Code::kUnauthenticated);
+  if (result.error && result.end == HttpEnd::kTls) result.error = std::move(*result.error).As(Code::kUnauthenticated);
   if (result.error) return std::move(*result.error).Context(context);
   int status = result.head.status;
   if (status == 429 || status >= 500) return Error(Code::kUnavailable, StrCat(context, ": status ", status));

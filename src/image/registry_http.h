@@ -69,7 +69,7 @@ struct HttpResult {
 
 struct HttpLimits {
   std::chrono::milliseconds stall_window{60'000};
-  uint64_t stall_bytes_min = 60 * 1024;
+  uint64_t stall_bytes_min = 60u * 1024;
 };
 
 class HttpPool {

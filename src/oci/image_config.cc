@@ -45,7 +45,7 @@ int64_t ParseTime(const std::string& text) {
   int64_t offset = 0;
   if (*rest == '+' || *rest == '-') {
     if (strptime(rest + 1, "%H:%M", &zone) == nullptr) return 0;
-    offset = (zone.tm_hour * 3600 + zone.tm_min * 60) * (*rest == '-' ? -1 : 1);
+    offset = (zone.tm_hour * int64_t{3600} + zone.tm_min * int64_t{60}) * (*rest == '-' ? -1 : 1);
   } else if (*rest != 'Z' && *rest != 'z') {
     return 0;
   }

@@ -132,6 +132,7 @@ std::vector<const Descriptor*> ChoosePlatform(const Index& index, const Platform
   std::stable_sort(candidates.begin(), candidates.end(),
                    [](const Candidate& a, const Candidate& b) { return a.rank < b.rank; });
   std::vector<const Descriptor*> out;
+  out.reserve(candidates.size());
   for (const Candidate& candidate : candidates) out.push_back(candidate.entry);
   return out;
 }

@@ -1,5 +1,6 @@
 #include "pod/host.h"
 
+#include <glob.h>
 #include <sys/mount.h>
 #include <unistd.h>
 
@@ -37,6 +38,17 @@ std::vector<std::string> LoadedAppArmorProfiles() {
   return names;
 }
 
+// Masked besides the default paths: how hot a CPU gets tells what others compute (GHSA-6fw5-f8r9-fgfm).
+std::vector<std::string> ThermalThrottlePaths() {
+  glob_t found{};
+  std::vector<std::string> paths;
+  if (glob("/sys/devices/system/cpu/cpu[0-9]*/thermal_throttle", 0, nullptr, &found) == 0) {
+    paths.assign(found.gl_pathv, found.gl_pathv + found.gl_pathc);
+  }
+  globfree(&found);
+  return paths;
+}
+
 class RealHost final : public Host {
  public:
   explicit RealHost(const cgroup::Cgroups& cgroups) {
@@ -47,6 +59,7 @@ class RealHost final : public Host {
     facts_.swap_accounting = cgroups.SwapAccounting();
     facts_.capability_bounds = ParseInt<uint64_t>(StatusField(status, "CapBnd"), 16).value_or(~uint64_t{0});
     facts_.oom_score_adj = ParseInt<int>(Trim(TextOf("/proc/self/oom_score_adj"))).value_or(0);
+    facts_.masked_paths = ThermalThrottlePaths();
     facts_.seccomp = !StatusField(status, "Seccomp").empty();
     facts_.apparmor = TextOf("/sys/module/apparmor/parameters/enabled").starts_with('Y');
     facts_.selinux = sys::Exists("/sys/fs/selinux/enforce");

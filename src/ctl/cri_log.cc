@@ -5,38 +5,6 @@
 
 namespace crisp::ctl {
 
-namespace {
-
-std::string_view TakeWord(std::string_view& rest) {
-  size_t blank = rest.find(' ');
-  std::string_view word = rest.substr(0, blank);
-  rest = blank == std::string_view::npos ? std::string_view() : rest.substr(blank + 1);
-  return word;
-}
-
-}  // namespace
-
-Result<LogLine> ParseLogLine(std::string_view line) {
-  LogLine parsed;
-  std::string_view rest = line;
-  parsed.time_text = TakeWord(rest);
-  parsed.unix_nanos = TRY(ParseRfc3339(parsed.time_text));
-  std::string_view stream = TakeWord(rest);
-  if (stream == "stderr") {
-    parsed.stream = LogStream::kStderr;
-  } else if (stream != "stdout") {
-    return Error(Code::kInvalidArgument, StrCat("unknown stream ", Quote(stream), " in a log line"));
-  }
-  std::string_view tags = TakeWord(rest);
-  std::string_view first_tag = tags.substr(0, tags.find(':'));
-  if (first_tag != "P" && first_tag != "F") {
-    return Error(Code::kInvalidArgument, StrCat("unknown tag ", Quote(tags), " in a log line"));
-  }
-  parsed.partial = first_tag == "P";
-  parsed.content = rest;
-  return parsed;
-}
-
 void LogSelector::Feed(std::string_view bytes) {
   while (!bytes.empty() && !done_) {
     size_t newline = bytes.find('\n');
@@ -64,17 +32,18 @@ void LogSelector::Finish() {
 }
 
 void LogSelector::Line(std::string_view line, bool complete) {
-  auto parsed = ParseLogLine(line);
-  if (!parsed) {
+  auto parsed = codec::ParseCriLogRecord(line);
+  auto time = parsed ? ParseRfc3339(parsed->time) : Result<int64_t>(parsed.error());
+  if (!time) {
     Give(LogStream::kStdout, line);
     if (complete) Give(LogStream::kStdout, "\n");
     return;
   }
-  if (parsed->unix_nanos < selection_.since_unix_nanos) return;
+  if (*time < selection_.since_unix_nanos) return;
   if (selection_.only && parsed->stream != *selection_.only) return;
   bool& mid_line = mid_line_[parsed->stream == LogStream::kStderr];
-  if (selection_.timestamps && !mid_line) Give(parsed->stream, StrCat(parsed->time_text, " "));
-  Give(parsed->stream, parsed->content);
+  if (selection_.timestamps && !mid_line) Give(parsed->stream, StrCat(parsed->time, " "));
+  Give(parsed->stream, parsed->text);
   if (!parsed->partial && complete) Give(parsed->stream, "\n");
   mid_line = parsed->partial;
 }

@@ -9,21 +9,11 @@
 #include <string>
 #include <string_view>
 
-#include "base/result.h"
+#include "codec/cri_log.h"
 
 namespace crisp::ctl {
 
-enum class LogStream { kStdout, kStderr };
-
-struct LogLine {
-  std::string_view time_text;
-  int64_t unix_nanos = 0;
-  LogStream stream = LogStream::kStdout;
-  bool partial = false;
-  std::string_view content;  // without the newline
-};
-// One line without its newline; views into it.
-Result<LogLine> ParseLogLine(std::string_view line);
+using codec::LogStream;
 
 struct LogSelection {
   int64_t since_unix_nanos = 0;

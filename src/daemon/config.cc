@@ -1,8 +1,5 @@
 #include "daemon/config.h"
 
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include <arpa/inet.h>
 
 #include <algorithm>
@@ -10,6 +7,7 @@
 #include <variant>
 
 #include "base/strings.h"
+#include "base/toml.h"
 
 namespace crisp::daemon {
 namespace {

@@ -8,11 +8,8 @@
 #include <cstdlib>
 #include <memory>
 
-// toml++ reports errors as values then; its exceptions must not cross our code.
-#define TOML_EXCEPTIONS 0
-#include <toml++/toml.h>
-
 #include "base/strings.h"
+#include "base/toml.h"
 #include "sys/file.h"
 
 namespace crisp::image {

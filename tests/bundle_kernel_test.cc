@@ -21,6 +21,7 @@
 #include "sys/device.h"
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/mountinfo.h"
 #include "sys/spawn.h"
 
 namespace crisp {
@@ -295,18 +296,22 @@ TEST_P(BundleTest, Devices) {
   EXPECT_THAT(out, HasSubstr("1:5 640 33:34\n4\n")) << out;
 }
 
-TEST_P(BundleTest, Propagation) {
+// With everything shared, as systemd has it: what a container sets up for itself must not show on the node.
+TEST_P(BundleTest, PropagationOnASharedNode) {
   std::string data = dir_ + "/data";
   ASSERT_TRUE(sys::MakeDirs(data, 0755));
   ASSERT_TRUE(sys::MountTmpfs(data, 1 << 20, 0755));
-  ASSERT_EQ(mount(nullptr, data.c_str(), nullptr, MS_SHARED, nullptr), 0);
   ASSERT_TRUE(sys::MakeDirs(data + "/sub", 0755));
+  ASSERT_EQ(mount(nullptr, "/", nullptr, MS_SHARED | MS_REC, nullptr), 0);
+  size_t mounts_before = sys::ReadMountInfo()->size();
   in_.config.security.privileged = true;
   AddMount(data, "/data").propagation = spec::Propagation::kBidirectional;
   in_.mount_sources = {{.path = data, .propagation = spec::SourcePropagation::kShared, .mount_point = data}};
   std::string out = Shell("mount -t tmpfs t /data/sub && touch /data/sub/from-inside && echo mounted");
   EXPECT_THAT(out, HasSubstr("mounted"));
   EXPECT_TRUE(sys::Exists(data + "/sub/from-inside"));
+  EXPECT_EQ(sys::ReadMountInfo()->size(), mounts_before + 1);
+  ASSERT_EQ(mount(nullptr, "/", nullptr, MS_PRIVATE | MS_REC, nullptr), 0);
   EXPECT_TRUE(sys::UnmountBelow(data));
 }
 

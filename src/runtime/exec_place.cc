@@ -52,6 +52,7 @@ ExecPlace PlaceExec(ExecCgroupSupport support, const std::vector<sys::MountInfo>
     if (second == std::string_view::npos) continue;
     std::string_view controllers = line.substr(first + 1, second - first - 1);
     std::string_view path = line.substr(second + 1);
+    if (!path.starts_with('/')) continue;
     const sys::MountInfo* mount = HierarchyOf(mounts, controllers);
     // A v1 controller that is mounted nowhere cannot be joined, and a container in a hierarchy's root has no cgroup there.
     if (mount == nullptr) continue;

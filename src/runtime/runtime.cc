@@ -42,6 +42,14 @@ Result<> WaitForEnd(const Ctx& ctx, sys::BorrowedFd pidfd) {
   }
 }
 
+pid_t ParentOf(pid_t pid) {
+  Result<std::string> stat = sys::ReadFile(StrCat("/proc/", pid, "/stat"));
+  if (!stat) return 0;
+  // "pid (name) state ppid …", and a name may contain anything.
+  std::vector<std::string_view> fields = SplitWords(std::string_view(*stat).substr(std::min(stat->size(), stat->rfind(')') + 1)));
+  return fields.size() > 1 ? ParseInt<pid_t>(fields[1]).value_or(0) : 0;
+}
+
 PodNamespaces ToNamespaces(shimapi::HelloReply reply) {
   return {reply.shim_pid, std::move(reply.net), std::move(reply.ipc), std::move(reply.uts), std::move(reply.pid)};
 }
@@ -86,13 +94,17 @@ Result<RuntimeImpl::Handler*> RuntimeImpl::FindHandler(const std::string& name) 
   return found->second.get();
 }
 
-Result<RuntimeImpl::LinkPtr> RuntimeImpl::FindLink(const PodId& pod) const {
-  auto links = links_.Lock();
-  auto found = links->find(pod);
-  if (found == links->end() || found->second->closed()) {
-    return Error(Code::kUnavailable, StrCat("pod ", pod.Short(), " has no shim"));
-  }
-  return found->second;
+Result<RuntimeImpl::LinkPtr> RuntimeImpl::FindLink(const Ctx& ctx, const PodId& pod) {
+  auto find = [&]() -> LinkPtr {
+    auto links = links_.Lock();
+    auto found = links->find(pod);
+    return found == links->end() ? nullptr : found->second;
+  };
+  LinkPtr link = find();
+  // The connection broke though the shim lives (it drops a crispd that did not read for long): once more.
+  if (link != nullptr && link->closed() && ReconnectPod(ctx, pod, link->run_dir())) link = find();
+  if (link == nullptr || link->closed()) return Error(Code::kUnavailable, StrCat("pod ", pod.Short(), " has no shim"));
+  return link;
 }
 
 ShimLink::ContainerExited RuntimeImpl::ExitCallback() {
@@ -186,14 +198,16 @@ Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec)
   return namespaces;
 }
 
-// SIGKILL for the shim and, before it, for what it runs: while the shim has not reaped them their pids are theirs. The
-// hub reaps the shim. Containers' other processes are the caller's to kill, by their cgroup.
+// SIGKILL for the shim and, before it, for the inits that it runs. Containers' other processes are the caller's to kill, by
+// their cgroup.
 void RuntimeImpl::EndByForce(const ShimLink& link) {
   Ctx bounded = Ctx().WithTimeout(kShutdownTime);
   std::vector<sys::UniqueFd> inits;
   for (pid_t pid : link.ContainerPids()) {
     Result<sys::UniqueFd> init = sys::PidfdOpen(pid);
-    if (init && sys::PidfdSignal(*init, SIGKILL)) inits.push_back(*std::move(init));
+    // A child of the shim: not a stranger that got the number after the shim had reaped the init.
+    if (!init || ParentOf(pid) != link.pid()) continue;
+    if (sys::PidfdSignal(*init, SIGKILL)) inits.push_back(*std::move(init));
   }
   (void)sys::PidfdSignal(link.pidfd(), SIGKILL).has_value();
   if (WaitForEnd(bounded, link.pidfd())) link.Reap();
@@ -272,7 +286,7 @@ Result<> RuntimeImpl::StopPod(const Ctx& ctx, const PodId& pod, const std::strin
 
 Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) {
   Handler* handler = TRY(FindHandler(spec.handler));
-  LinkPtr link = TRY(FindLink(pod));
+  LinkPtr link = TRY(FindLink(ctx, pod));
   shimapi::StartContainer request;
   request.id = spec.id.str();
   request.pid_file = Temporary(link->run_dir(), spec.id.str() + ".pid");
@@ -317,7 +331,7 @@ Error RuntimeImpl::StartError(const ContainerSpec& spec, Error error, const shim
 }
 
 Result<> RuntimeImpl::Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) {
-  LinkPtr link = TRY(FindLink(pod));
+  LinkPtr link = TRY(FindLink(ctx, pod));
   shimapi::SignalContainer request;
   request.id = id.str();
   request.signal = signal;
@@ -326,16 +340,31 @@ Result<> RuntimeImpl::Signal(const Ctx& ctx, const PodId& pod, const ContainerId
   return {};
 }
 
+// Best effort: whatever goes wrong, `delete --force` comes next.
+void RuntimeImpl::KillInit(const Ctx& ctx, ShimLink& link, const ContainerId& id) {
+  pid_t pid = link.ContainerPid(id.str());
+  if (pid == 0) return;
+  Ctx bounded = ctx.WithTimeout(kShutdownTime);
+  // Only waited for by this pidfd; the signal goes through the shim, whose pidfd is the init's for certain.
+  Result<sys::UniqueFd> init = sys::PidfdOpen(pid);
+  shimapi::SignalContainer request;
+  request.id = id.str();
+  request.signal = SIGKILL;
+  if (link.Call<shimapi::Ok>(bounded, request, kShutdownTime) && init) (void)WaitForEnd(bounded, *init).has_value();
+}
+
 Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& name) {
   Handler* handler = TRY(FindHandler(name));
   ctx.Stage("delete in the OCI runtime");
+  // `runc delete --force` sleeps 100 ms for a process that it has to kill itself.
+  if (Result<LinkPtr> link = FindLink(ctx, pod)) KillInit(ctx, **link, id);
   sys::RunOptions options;
   options.timeout = kDeleteTime;
   sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
   if (run.status.code != 0 && !SaysNotThere(run.err + run.out)) {
     return Error(Code::kInternal, StrCat(name, " delete ", id.Short(), ": ", Quote(Trim(run.err), 1024)));
   }
-  Result<LinkPtr> link = FindLink(pod);
+  Result<LinkPtr> link = FindLink(ctx, pod);
   if (!link) return {};  // no shim, nothing to forget
   shimapi::ForgetContainer request;
   request.id = id.str();
@@ -358,7 +387,7 @@ Result<> RuntimeImpl::UpdateContainer(const Ctx& ctx, const ContainerId& id, con
 }
 
 Result<> RuntimeImpl::ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) {
-  LinkPtr link = TRY(FindLink(pod));
+  LinkPtr link = TRY(FindLink(ctx, pod));
   shimapi::ReopenLog request;
   request.id = id.str();
   TRY(link->Call<shimapi::Ok>(ctx, request, kCallTime));
@@ -369,7 +398,7 @@ Result<ExecSyncResult> RuntimeImpl::ExecSync(const Ctx& ctx, const PodId& pod, c
                                              const std::string& name, const ExecSpec& spec, seconds timeout,
                                              size_t output_bytes_max) {
   Handler* handler = TRY(FindHandler(name));
-  LinkPtr link = TRY(FindLink(pod));
+  LinkPtr link = TRY(FindLink(ctx, pod));
   pid_t init = link->ContainerPid(id.str());
   if (init == 0) return Error(Code::kFailedPrecondition, StrCat("container ", id.Short(), " is not running"));
   Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;

@@ -44,13 +44,14 @@ class RuntimeImpl final : public Runtime {
 
   explicit RuntimeImpl(Options options);
   Result<Handler*> FindHandler(const std::string& name) const;
-  Result<LinkPtr> FindLink(const PodId& pod) const;
+  Result<LinkPtr> FindLink(const Ctx& ctx, const PodId& pod);
   ShimLink::ContainerExited ExitCallback();
   void OnGone(const LinkPtr& link);
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
+  static void KillInit(const Ctx& ctx, ShimLink& link, const ContainerId& id);
   void EndByForce(const ShimLink& link);
 
   Options options_;

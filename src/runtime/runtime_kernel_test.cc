@@ -661,6 +661,53 @@ TEST_P(RuntimeKernelTest, IdleShimIsSmall) {
   }
 }
 
+// Run by hand: --gtest_also_run_disabled_tests. What the shim adds to the runtime's own time.
+TEST_P(RuntimeKernelTest, DISABLED_StartLatency) {
+  constexpr int kRounds = 40;
+  auto print = [](const char* what, std::vector<double>& times) {
+    std::sort(times.begin(), times.end());
+    std::printf("%-28s p50 %6.2f ms   p90 %6.2f ms   min %6.2f ms\n", what, times[times.size() / 2], times[times.size() * 9 / 10], times[0]);
+  };
+  auto timed = [](std::vector<double>& times, const std::function<void()>& work) {
+    auto begin = Clock::now();
+    work();
+    times.push_back(std::chrono::duration<double, std::milli>(Clock::now() - begin).count());
+  };
+  std::vector<double> pod_times, start, direct, exec, direct_exec, remove;
+  PodId pod;
+  for (int i = 0; i < kRounds; ++i) timed(pod_times, [&] { pod = StartPod(); });
+  ContainerId last;
+  for (int i = 0; i < kRounds; ++i) {
+    ContainerSpec spec = Spec({"sleep", "1000"});
+    ContainerSpec other = Spec({"sleep", "1000"});
+    sys::Command command;
+    command.program = handler();
+    command.args = {"--root", ground_.dir() + "/state/" + handler(), "--log", other.bundle_dir + "/log", "run", "--detach",
+                    "--bundle", other.bundle_dir, "--pid-file", other.bundle_dir + "/pid", other.id.str()};
+    // In turns, because the one that comes after a deletion pays for it.
+    for (bool ours : {i % 2 == 0, i % 2 != 0}) {
+      timed(ours ? start : direct, [&] {
+        if (ours) {
+          ASSERT_TRUE(Start(pod, spec));
+        } else {
+          ASSERT_EQ(sys::Spawn(command)->Wait(Ctx())->code, 0);
+        }
+      });
+    }
+    timed(exec, [&] { ASSERT_TRUE(ExecSync(pod, spec.id, {"true"}, seconds(10))); });
+    command.args = {"--root", ground_.dir() + "/state/" + handler(), "exec", spec.id.str(), "true"};
+    timed(direct_exec, [&] { ASSERT_EQ(sys::Spawn(command)->Wait(Ctx())->code, 0); });
+    timed(remove, [&] { ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, spec.id, handler())); });
+    ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, other.id, handler()));
+  }
+  print("StartPod", pod_times);
+  print("StartContainer", start);
+  print("run --detach, plain", direct);
+  print("ExecSync true", exec);
+  print("exec true, plain", direct_exec);
+  print("DeleteContainer (running)", remove);
+}
+
 }  // namespace
 }  // namespace crisp::runtime
 

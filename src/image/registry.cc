@@ -1,12 +1,14 @@
 #include "image/registry.h"
 
 #include <algorithm>
+#include <atomic>
 #include <condition_variable>
 #include <mutex>
 #include <random>
 #include <set>
 
 #include "base/strings.h"
+#include "image/registry_blob.h"
 #include "image/registry_host.h"
 
 namespace crisp::image {
@@ -27,8 +29,6 @@ std::string AcceptHeader() {
   return out + "*/*;q=0.1";
 }
 
-Error Lie(std::string_view what) { return Error(Code::kDataLoss, StrCat("the registry lies: ", what)); }
-
 // Waits for `time` unless ctx ends before.
 Result<> Pause(const Ctx& ctx, milliseconds time) {
   std::mutex mutex;
@@ -46,68 +46,6 @@ milliseconds Backoff(const RegistryOptions& options, int n) {
   full = std::min(full, options.backoff_max);
   return milliseconds(full.count() - static_cast<int64_t>(random() % static_cast<uint64_t>(full.count() / 2 + 1)));
 }
-
-// "bytes 100-199/200": the first number, and the last when it is there.
-bool ContentRangeFits(std::string_view header, uint64_t offset, uint64_t size) {
-  if (!header.starts_with("bytes ")) return false;
-  header.remove_prefix(6);
-  size_t dash = header.find('-');
-  size_t slash = header.find('/');
-  if (dash == std::string_view::npos || slash == std::string_view::npos || slash < dash) return false;
-  std::string_view total = header.substr(slash + 1);
-  return ParseInt<uint64_t>(header.substr(0, dash)) == offset && (total == "*" || ParseInt<uint64_t>(total) == size);
-}
-
-// A refusal of ours, made in a handler, does not know yet whom it is about.
-void NameHost(const HostClient& client, Attempt& attempt) {
-  if (attempt.handler_failed && attempt.error) attempt.error = std::move(*attempt.error).Context(client.config().Base());
-}
-
-// Takes one answer with a blob's bytes from `from` on, and passes each byte of the blob on once.
-class BlobReader {
- public:
-  BlobReader(uint64_t size, uint64_t& done, const BlobSink& sink) : size_(size), done_(done), sink_(sink) {}
-
-  HttpHandler Handler() {
-    return {.on_head = [this](const HttpHead& head) { return OnHead(head); },
-            .on_body = [this](std::string_view bytes) { return OnBody(bytes); }};
-  }
-  std::optional<Error>& sink_error() { return sink_error_; }
-
- private:
-  Result<> OnHead(const HttpHead& head) {
-    skip_ = 0;
-    if (head.status == 206) {
-      if (!ContentRangeFits(head.Get("content-range"), done_, size_)) return Lie("another range than asked for");
-    } else {
-      skip_ = done_;  // the server knows no ranges and starts again
-      std::optional<uint64_t> length = ParseInt<uint64_t>(head.Get("content-length"));
-      if (length && *length != size_) return Lie(StrCat("a blob of ", *length, " bytes, ", size_, " in the manifest"));
-    }
-    return {};
-  }
-  Result<> OnBody(std::string_view bytes) {
-    size_t skipped = static_cast<size_t>(std::min<uint64_t>(skip_, bytes.size()));
-    skip_ -= skipped;
-    bytes.remove_prefix(skipped);
-    bool too_much = bytes.size() > size_ - done_;
-    if (too_much) return Lie(StrCat("more than the ", size_, " bytes in the manifest"));
-    if (bytes.empty()) return {};
-    Result<> taken = sink_(bytes);
-    if (!taken) {
-      sink_error_ = taken.error();
-      return taken;
-    }
-    done_ += bytes.size();
-    return {};
-  }
-
-  const uint64_t size_;
-  uint64_t& done_;
-  const BlobSink& sink_;
-  uint64_t skip_ = 0;
-  std::optional<Error> sink_error_;
-};
 
 // Collects a small body.
 class BodyBuffer {
@@ -182,6 +120,7 @@ class RepositoryImpl : public Repository {
     std::set<const HostClient*> rejected;  // hosts whose bytes were wrong
   };
   mutable Synchronized<std::map<oci::Digest, Served>> blobs_;
+  std::atomic<bool> splitting_ = false;  // a FetchBlob has the right to use several connections
 };
 
 Result<> RepositoryImpl::Init(const Credentials& credentials) {
@@ -311,12 +250,13 @@ Result<ManifestBytes> RepositoryImpl::GetManifest(const Ctx& ctx, const std::str
         oci::DigestAlgorithm algorithm = wanted.empty() ? oci::DigestAlgorithm::kSha256 : wanted.algorithm();
         out.content_type = attempt.head.Get("content-type");
         out.digest = oci::Digest::Of(body.bytes(), algorithm);
-        if (!wanted.empty() && out.digest != wanted) return lie(Lie("the bytes have another digest"));
-        if (descriptor != nullptr && descriptor->size != body.bytes().size()) return lie(Lie("the size is another"));
+        if (!wanted.empty() && out.digest != wanted) return lie(RegistryLies("the bytes have another digest"));
+        if (descriptor != nullptr && descriptor->size != body.bytes().size())
+          return lie(RegistryLies("the size is another"));
         // For a tag the server's own word is all there is to compare with.
         Result<oci::Digest> said = oci::Digest::Parse(attempt.head.Get("docker-content-digest"));
         if (wanted.empty() && said && oci::Digest::Of(body.bytes(), said->algorithm()) != *said) {
-          return lie(Lie("the bytes are not of the digest that the header names"));
+          return lie(RegistryLies("the bytes are not of the digest that the header names"));
         }
         out.bytes = std::move(body.bytes());
         return attempt;
@@ -360,32 +300,21 @@ Result<oci::Descriptor> RepositoryImpl::Head(const Ctx& ctx) {
 
 Result<> RepositoryImpl::FetchBlob(const Ctx& ctx, const oci::Descriptor& descriptor, uint64_t offset,
                                    const BlobSink& sink) {
-  uint64_t done = std::min(offset, descriptor.size);
-  if (done == descriptor.size && offset > 0) return {};
-  std::optional<Error> sink_error;
-  Result<Host*> host = OverHosts(ctx, Ask::kDigest, descriptor.digest, &done, [&](HostClient& client) {
-    BlobReader reader(descriptor.size, done, sink);
-    HostRequest request{.path = StrCat("/blobs/", descriptor.digest.str()), .handler = reader.Handler()};
-    if (done > 0) request.headers.push_back(StrCat("Range: bytes=", done, "-"));
-    uint64_t before = done;
-    Attempt attempt = client.Do(ctx, request);
-    if (done > before) (*blobs_.Lock())[descriptor.digest].by.insert(&client);
-    if (reader.sink_error()) {
-      sink_error = std::move(reader.sink_error());
-      attempt.verdict = Verdict::kFinal;
-      return attempt;
-    }
-    NameHost(client, attempt);
-    if (attempt.verdict == Verdict::kOk && done < descriptor.size) {
-      attempt.verdict = Verdict::kRetry;
-      attempt.error = Error(Code::kUnavailable, StrCat(client.config().Base(), ": the blob ended after ", done, " of ",
-                                                       descriptor.size, " bytes"));
-    } else if (attempt.verdict == Verdict::kRetry && done == descriptor.size && descriptor.size > 0) {
-      attempt.verdict = Verdict::kOk;  // it broke after the last byte
-    }
+  uint64_t begin = std::min(offset, descriptor.size);
+  if (begin == descriptor.size && offset > 0) return {};
+  // One blob at a time is split: layers side by side use several connections anyway, and memory stays bounded.
+  bool may_split = options_.split.streams > 1 && !splitting_.exchange(true);
+  SplitOptions split = options_.split;
+  if (!may_split) split.streams = 1;
+  BlobFetch fetch(ctx, descriptor, begin, sink, split);
+  Result<Host*> host = OverHosts(ctx, Ask::kDigest, descriptor.digest, &fetch.done(), [&](HostClient& client) {
+    uint64_t before = fetch.done();
+    Attempt attempt = fetch.Try(client);
+    if (fetch.done() > before) (*blobs_.Lock())[descriptor.digest].by.insert(&client);
     return attempt;
   });
-  if (sink_error) return std::move(*sink_error);
+  if (may_split) splitting_ = false;
+  if (fetch.sink_error()) return std::move(*fetch.sink_error());
   if (!host) return Finish(std::move(host).error());
   return {};
 }
@@ -413,7 +342,7 @@ Result<std::string> RepositoryImpl::FetchSmallBlob(const Ctx& ctx, const oci::De
       return Result<>();
     }));
     if (oci::Digest::Of(out, descriptor.digest.algorithm()) == descriptor.digest) return out;
-    if (!RejectBlob(descriptor)) return Lie(StrCat("blob ", descriptor.digest.str(), " has another digest"));
+    if (!RejectBlob(descriptor)) return RegistryLies(StrCat("blob ", descriptor.digest.str(), " has another digest"));
   }
 }
 

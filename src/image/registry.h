@@ -33,6 +33,15 @@
 
 namespace crisp::image {
 
+// When the network, not the consumer, is what a large blob waits for, several connections take over.
+struct SplitOptions {
+  int streams = 4;  // 1: never. Memory: (streams + 1) chunks, for one blob of a pull at a time
+  uint64_t chunk_bytes = 4u << 20;
+  uint64_t left_min = 64u << 20;                         // still to come
+  std::chrono::milliseconds after{1'000};                // of waiting for the network
+  uint64_t bytes_per_second_max = 100u * 1'000 * 1'000;  // faster than that: left alone
+};
+
 struct RegistryOptions {
   std::string certs_dir;      // holds <host>/hosts.toml; empty or missing: none
   std::string docker_config;  // a docker config.json (auths, credHelpers, credsStore), read at each Open; empty: none
@@ -45,6 +54,7 @@ struct RegistryOptions {
   int attempts_max = 5;
   std::chrono::milliseconds backoff_first{500};   // doubles, with jitter
   std::chrono::milliseconds backoff_max{30'000};  // also the longest Retry-After that is waited for
+  SplitOptions split;
 };
 
 struct ManifestBytes {

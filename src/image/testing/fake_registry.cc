@@ -1,5 +1,7 @@
 #include "image/testing/fake_registry.h"
 
+#include <algorithm>
+
 #include "base/strings.h"
 
 namespace crisp::image::testing {
@@ -43,11 +45,14 @@ Response FakeRegistry::Answer(const Request& request) const {
   const std::string& bytes = found->second;
   std::string range = request.Header("range");
   if (!range.starts_with("bytes=")) return {.body = bytes};
-  size_t from = ParseInt<size_t>(range.substr(6, range.find('-') - 6)).value_or(0);
-  if (from >= bytes.size()) return {.status = 416};
+  size_t dash = range.find('-');
+  size_t from = ParseInt<size_t>(range.substr(6, dash - 6)).value_or(0);
+  size_t last = ParseInt<size_t>(range.substr(dash + 1)).value_or(bytes.size() - 1);
+  if (from >= bytes.size() || last < from) return {.status = 416};
+  last = std::min(last, bytes.size() - 1);
   return {.status = 206,
-          .headers = {{"Content-Range", StrCat("bytes ", from, "-", bytes.size() - 1, "/", bytes.size())}},
-          .body = bytes.substr(from)};
+          .headers = {{"Content-Range", StrCat("bytes ", from, "-", last, "/", bytes.size())}},
+          .body = bytes.substr(from, last - from + 1)};
 }
 
 std::string FakeRegistry::IssueToken() { return *tokens_.insert(StrCat("token-", ++issued_)).first; }

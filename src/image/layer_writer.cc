@@ -203,6 +203,7 @@ Result<LayerWriter::Existing> LayerWriter::Look(const Place& place) const {
 // must resolve its path anew: what was removed may have been a part of it.
 Result<> LayerWriter::RemoveExisting(const Place& place) {
   cache_is_stale_ = true;
+  if (TRY(Look(place)) != Existing::kWhiteout) stats_.is_exact = false;  // may have been, or have held, a file with content
   return sys::RemoveTreeAt(sys::BorrowedFd(place.dir), place.name);
 }
 
@@ -258,7 +259,10 @@ Result<> LayerWriter::BeginFile(const Place& place) {
 }
 
 Result<> LayerWriter::OnData(uint64_t offset, std::string_view bytes) {
-  if (!file_.ok()) return {};  // of a whiteout or the like
+  if (!file_.ok()) {  // of a whiteout or the like
+    stats_.is_exact = false;
+    return {};
+  }
   while (!bytes.empty()) {
     ssize_t n = pwrite(file_.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
     if (n < 0 && errno == EINTR) continue;
@@ -424,6 +428,7 @@ Result<LayerStats> LayerWriter::Finish() {
     const timespec time{directory.mtime_seconds, directory.mtime_nanos}, times[2] = {time, time};
     if (futimens(fd->get(), times) != 0) return Errno(errno, "set the times of " + path);
   }
+  stats_.is_empty = entries_ == 0;
   stats_.implicit_dirs.assign(implicit_dirs_.begin(), implicit_dirs_.end());
   return std::move(stats_);
 }

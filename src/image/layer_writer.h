@@ -31,6 +31,10 @@ struct UnpackLimits {
 struct LayerStats {
   uint64_t disk_bytes = 0;  // estimated as allocated: files rounded up to blocks, 4 KiB a directory
   uint64_t inodes = 0;
+  bool is_empty = false;     // not a single entry
+  // Each file's content is in the directory: with the skeleton the archive can be made again. Not so when a later entry
+  // replaced a file, or a marker had content.
+  bool is_exact = true;
   bool opaque_root = false;  // hides everything below it: overlayfs has no such mark on a layer's root
   // Directories that the archive names only as parents of others. Sorted. Their mode and owner are not the image's
   // word: they come from the layer below, if it has them.

@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <optional>
+#include <system_error>
 #include <thread>
 
 #include "base/strings.h"
@@ -39,18 +39,15 @@ class Splitter final : public codec::TarSink {
 
 class Unpacker final : public LayerUnpacker {
  public:
-  Unpacker(sys::UniqueFd root, std::unique_ptr<SkeletonWriter> skeleton, const UnpackLimits& limits)
+  Unpacker(sys::UniqueFd root, std::unique_ptr<SkeletonWriter> skeleton, const UnpackOptions& options)
       : root_(std::move(root)),
-        limits_(limits),
+        limits_(options.limits),
         skeleton_(std::move(skeleton)),
-        writer_(root_, limits),
+        writer_(root_, limits_),
+        archive_hasher_(options.diff_id_algorithm),
         queue_(kBlockBytes, kBlocks),
-        inflater_(queue_) {
-    consumer_ = std::thread([this] {
-      consumed_ = Consume();
-      if (!consumed_) queue_.Close();
-    });
-  }
+        inflater_(queue_),
+        blob_hasher_(options.blob_algorithm) {}
   ~Unpacker() override {
     queue_.Close();
     Join();
@@ -58,6 +55,9 @@ class Unpacker final : public LayerUnpacker {
 
   Result<> Push(std::string_view bytes) override;
   Result<UnpackedLayer> Finish() override;
+  void Hash(std::string_view bytes) override { blob_hasher_.Update(bytes); }
+  oci::Digest BlobDigest() override { return blob_hasher_.Finish(); }
+  Result<> StartThread();
 
  private:
   Result<> Feed(std::string_view bytes);
@@ -86,14 +86,26 @@ class Unpacker final : public LayerUnpacker {
   std::thread consumer_;
 };
 
+Result<> Unpacker::StartThread() {
+  try {
+    consumer_ = std::thread([this] {
+      consumed_ = Consume();
+      if (!consumed_) queue_.Close();
+    });
+  } catch (const std::system_error& error) {
+    return Error(Code::kResourceExhausted, StrCat("start a thread: ", error.what()));
+  }
+  return {};
+}
+
 Result<> Unpacker::Push(std::string_view bytes) {
   blob_bytes_ += bytes.size();
   if (input_.empty() && bytes.size() >= kInputBytes) return Feed(bytes);
   input_ += bytes;
   if (input_.size() < kInputBytes) return {};
-  TRY(Feed(input_));
+  Result<> fed = Feed(input_);
   input_.clear();
-  return {};
+  return fed;
 }
 
 Result<> Unpacker::Feed(std::string_view bytes) {
@@ -150,13 +162,15 @@ Result<UnpackedLayer> Unpacker::Finish() {
 
 }  // namespace
 
-Result<std::unique_ptr<LayerUnpacker>> LayerUnpacker::Start(const std::string& dir, const UnpackLimits& limits) {
+Result<std::unique_ptr<LayerUnpacker>> LayerUnpacker::Start(const std::string& dir, const UnpackOptions& options) {
   const std::string root = dir + "/fs";
   if (mkdir(root.c_str(), 0755) != 0) return Errno(errno, "mkdir " + root);
   sys::UniqueFd fd = TRY(sys::Open(root, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
   if (fchmod(fd.get(), 0755) != 0) return Errno(errno, "chmod " + root);  // whatever the umask
   std::unique_ptr<SkeletonWriter> skeleton = TRY(SkeletonWriter::Create(dir + "/skeleton.zst"));
-  return std::unique_ptr<LayerUnpacker>(std::make_unique<Unpacker>(std::move(fd), std::move(skeleton), limits));
+  auto unpacker = std::make_unique<Unpacker>(std::move(fd), std::move(skeleton), options);
+  TRY(unpacker->StartThread());
+  return std::unique_ptr<LayerUnpacker>(std::move(unpacker));
 }
 
 }  // namespace crisp::image

@@ -18,24 +18,33 @@
 namespace crisp::image {
 
 struct UnpackedLayer {
-  oci::Digest blob_digest;  // SHA-256 of what was pushed
-  oci::Digest diff_id;      // SHA-256 of the plain archive
+  oci::Digest blob_digest;  // of what was pushed
+  oci::Digest diff_id;      // of the plain archive
   uint64_t blob_bytes = 0;
   uint64_t archive_bytes = 0;
   LayerStats stats;
 };
 
+struct UnpackOptions {
+  UnpackLimits limits;
+  oci::DigestAlgorithm blob_algorithm = oci::DigestAlgorithm::kSha256;
+  oci::DigestAlgorithm diff_id_algorithm = oci::DigestAlgorithm::kSha256;
+};
+
 class LayerUnpacker {
  public:
   // Makes <dir>/fs and <dir>/skeleton.zst in the existing, empty directory `dir`.
-  static Result<std::unique_ptr<LayerUnpacker>> Start(const std::string& dir, const UnpackLimits& limits = {});
+  // kResourceExhausted: no thread or memory.
+  static Result<std::unique_ptr<LayerUnpacker>> Start(const std::string& dir, const UnpackOptions& options = {});
   // Gives up an unfinished layer; its directory is the caller's to remove.
   virtual ~LayerUnpacker() = default;
 
-  // kDataLoss: damaged. kInvalidArgument: refused. kResourceExhausted: over a limit, or the disk is full. After an error
-  // only the destructor is of use.
+  // kDataLoss: damaged. kInvalidArgument: refused. kResourceExhausted: over a limit, or the disk is full.
   virtual Result<> Push(std::string_view bytes) = 0;
   virtual Result<UnpackedLayer> Finish() = 0;
+  // After an error: takes the rest of the blob, only to hash it, and tells whether the blob itself was another one.
+  virtual void Hash(std::string_view bytes) = 0;
+  virtual oci::Digest BlobDigest() = 0;
 };
 
 }  // namespace crisp::image

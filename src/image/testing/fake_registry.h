@@ -20,6 +20,7 @@ class FakeRegistry {
   std::string AddManifest(const std::string& tag, const std::string& bytes,
                           std::string_view type = oci::media_type::kOciManifest);
   std::string AddBlob(const std::string& bytes);
+  void ReplaceBlob(const std::string& digest, const std::string& bytes) { blobs_[digest] = bytes; }  // a lie
 
   Response Answer(const Request& request) const;
   // The same behind a token server at `realm` (whose path is /token, on this server) that wants `login`: "" for

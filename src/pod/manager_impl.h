@@ -67,6 +67,8 @@ class ManagerImpl final : public Manager {
   std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }
   std::vector<ContainerRef> ListContainers(const ContainerFilter& filter) const override { return store_.List(filter); }
 
+  // How long a host path may take to answer.
+  void SetHostPathTimeout(std::chrono::milliseconds timeout) { host_path_timeout_ = timeout; }
   // Until everything that events and verbs have left for later is done. For tests.
   void DrainBackground();
 
@@ -85,6 +87,7 @@ class ManagerImpl final : public Manager {
                                                const image::Image& image);
   Result<std::string> TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config);
   Result<std::optional<std::string>> SeccompProfile(const ContainerConfig& config);
+  Result<std::vector<MountSource>> MountSources(const Ctx& ctx, const ContainerConfig& config);
   Result<ContainerInputs> GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                        const image::Image& image);
   Result<> StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
@@ -151,9 +154,10 @@ class ManagerImpl final : public Manager {
 
   const ManagerOptions options_;
   Deps deps_;
-  const std::unique_ptr<Host> host_;
+  const std::shared_ptr<Host> host_;  // shared with threads that a dead path may keep for ever (bounded.h)
   const Paths paths_;
   Store store_;
+  std::atomic<std::chrono::milliseconds> host_path_timeout_{20s};
   bool rebooted_ = false;  // set by Load only
   // Holds of objects that recovery has not come to yet, by pod; verbs on them wait.
   Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;

@@ -300,6 +300,24 @@ TEST_F(ManagerTest, ContainerErrors) {
   }
 }
 
+// User pain 13.
+TEST_F(ManagerTest, DeadVolumeHoldsUpNobody) {
+  std::string pod = Pod();
+  auto dead = std::make_shared<std::latch>(1), left = std::make_shared<std::latch>(1);
+  world().faults.Lock()->in_mount_sources = [dead, left] {
+    dead->wait();
+    left->count_down();
+  };
+  (*daemon_)->SetHostPathTimeout(20ms);
+  ContainerConfig config = Container("main");
+  config.mounts.push_back({.container_path = "/data", .host_path = "/dead"});
+  EXPECT_EQ(m().CreateContainer(ctx_, pod, config).error().code(), Code::kDeadlineExceeded);
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+  dead->count_down();
+  left->wait();
+}
+
 TEST_F(ManagerTest, StartErrorIsRecorded) {
   std::string id = Created(Pod(), {"missing"});
   Result<> started = m().StartContainer(ctx_, id);

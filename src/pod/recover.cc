@@ -2,6 +2,8 @@
 // (1 s cap), take exits from exit files, undo what was half made, finish what was half removed. Lists are served
 // meanwhile; verbs on a pod wait until recovery has come to it.
 #include <atomic>
+#include <condition_variable>
+#include <mutex>
 
 #include "base/failpoint.h"
 #include "base/log.h"
@@ -17,6 +19,14 @@ constexpr int kThreadsMax = 8;
 constexpr auto kReconnectCap = 1s;
 constexpr auto kLateReconnect = 10s;  // for a shim that exists but is slow: a loaded node right after a restart
 constexpr int kLateReconnects = 6;
+constexpr auto kLatePause = 1s;  // between them: nobody tells when a shim gets better
+
+void PauseUnlessStopped(std::stop_token stop, std::chrono::milliseconds pause) {
+  std::mutex mutex;
+  std::condition_variable_any never;
+  std::unique_lock lock(mutex);
+  never.wait_for(lock, stop, pause, [] { return false; });
+}
 
 }  // namespace
 
@@ -115,8 +125,8 @@ bool ManagerImpl::Reconnect(const Ctx& ctx, PodEntry& pod) {
     record->namespaces = *found;
     return true;
   }
-  if (found.error().code() == Code::kDeadlineExceeded) {
-    // There is somebody, only slow. To call the pod dead now would kill what works.
+  if (found.error().code() != Code::kNotFound) {
+    // There is somebody, only slow or busy. To call the pod dead now would kill what works.
     LogWarning("shim does not answer yet, going on trying", {{"pod", pod.id.str()}, {"error", found.error()}});
     background_.Post([this, late = store_.Pod(pod.id)] { ReconnectLate(late); });
     return true;
@@ -138,7 +148,9 @@ void ManagerImpl::ReconnectLate(PodRef pod) {
     if (hold && pod->record.Lock()->phase == PodPhase::kReady) {
       Result<runtime::PodNamespaces> found = deps_.runtime.ReconnectPod(ctx, pod->id, paths_.PodDir(pod->id));
       if (found) return;
-      if (found.error().code() != Code::kDeadlineExceeded) break;
+      if (found.error().code() == Code::kNotFound) break;
+      hold->Release();
+      PauseUnlessStopped(stopping_.get_token(), kLatePause);
     } else if (hold || hold.error().code() == Code::kNotFound || stopping_.stop_requested()) {
       return;  // stopped or removed meanwhile
     }

@@ -393,6 +393,8 @@ class FakeHost final : public Host {
     return sys::WriteFileAtomic(host_dir + "/from-image", "x", 0600, sys::Durability::kNone);
   }
   Result<std::vector<spec::MountSource>> MountSources(const std::vector<spec::Mount>& mounts) override {
+    std::function<void()> hook = world_.faults.Lock()->in_mount_sources;
+    Call(hook);
     std::vector<spec::MountSource> sources;
     for (const spec::Mount& mount : mounts) sources.push_back({.path = mount.host_path});
     return sources;

@@ -27,7 +27,7 @@ struct Faults {
   int shim_starts_failing = 0;
   bool shim_hangs = false;      // signals time out
   bool reconnect_hangs = false;
-  std::function<void()> in_setup, in_start, in_rootfs;  // called within the call: a test's place to stop it
+  std::function<void()> in_setup, in_start, in_rootfs, in_mount_sources;  // called within the call: a test's place to stop it
 };
 
 // What a container does is said by its command (process.args of config.json):

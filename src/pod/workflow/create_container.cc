@@ -2,6 +2,7 @@
 #include "base/failpoint.h"
 #include "base/rollback.h"
 #include "base/time.h"
+#include "pod/bounded.h"
 #include "pod/manager_impl.h"
 #include "pod/validate.h"
 #include "rootfs/volume.h"
@@ -153,6 +154,12 @@ Result<std::optional<std::string>> ManagerImpl::SeccompProfile(const ContainerCo
   return std::optional<std::string>(std::move(*text));
 }
 
+Result<std::vector<MountSource>> ManagerImpl::MountSources(const Ctx& ctx, const ContainerConfig& config) {
+  if (config.mounts.empty()) return std::vector<MountSource>();
+  auto work = [host = host_, mounts = config.mounts] { return host->MountSources(mounts); };
+  return Bounded<std::vector<MountSource>>(ctx.WithTimeout(host_path_timeout_), "open the sources of mounts", work);
+}
+
 Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                                   const image::Image& image) {
   ContainerRecord record = *container.record.Lock();
@@ -175,7 +182,7 @@ Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecor
   in.files = {paths_.ResolvConf(sandbox.id), paths_.Hosts(sandbox.id), paths_.Hostname(sandbox.id),
               sandbox.shm_bytes > 0 ? paths_.Shm(sandbox.id) : ""};
   ctx.Stage("open the sources of the container's mounts");
-  in.mount_sources = TRY(host_->MountSources(record.config.mounts));
+  in.mount_sources = TRY(MountSources(ctx, record.config));
   FAILPOINT("create_container.after_mount_sources");
   ctx.Stage("fill the image's volumes");
   in.volumes = TRY(MakeVolumes(ctx, container, record.config, image));

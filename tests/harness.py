@@ -352,7 +352,7 @@ class Crispd:
                 if directory != top:
                     found.append("cgroup " + directory)
         for pid, command in self.node.processes():
-            if "crisp-shim" in command or "runc" in command or "crun" in command:
+            if os.path.basename(command.split()[0]) != "crispd" and re.search("crisp-shim|runc|crun", command):
                 found.append(f"process {pid} {command}")
         for directory in ("state/pods", "state/containers", "state/netns", "root/containers", "root/images/tmp"):
             if os.path.isdir(f"{self.dir}/{directory}"):

@@ -276,6 +276,7 @@ def test_restart_keeps_everything(node):
     for how in (w.daemon.stop, w.daemon.kill):
         how()
         w.daemon.start()
+        w.client = w.daemon.client()  # the old one finds out by an error only
         check_equal(w.status(container).SerializeToString(deterministic=True), before.SerializeToString(deterministic=True),
                     f"status after {how.__name__}")
     w.client.StopContainer(container_id=container, timeout=10)

@@ -42,16 +42,27 @@ Pool* Front::PoolOf(Work work) {
   return nullptr;
 }
 
-std::list<Call*>::iterator Front::Enter(Call* call) {
+std::optional<std::list<Call*>::iterator> Front::Enter(Call* call) {
   auto running = running_.Lock();
-  return running->insert(running->end(), call);
+  if (running->stopping) return std::nullopt;
+  return running->calls.insert(running->calls.end(), call);
 }
 
-void Front::Leave(std::list<Call*>::iterator place) { running_.Lock()->erase(place); }
+void Front::Leave(std::list<Call*>::iterator place) {
+  auto running = running_.Lock();
+  running->calls.erase(place);
+  if (running->calls.empty()) all_left_.notify_all();
+}
+
+void Front::Drain(std::chrono::milliseconds bound) {
+  auto running = running_.Lock();
+  running->stopping = true;
+  running.WaitUntil(all_left_, Clock::now() + bound, [&] { return running->calls.empty(); });
+}
 
 size_t Front::ReportSlowCalls() {
   auto running = running_.Lock();
-  for (Call* call : *running) {
+  for (Call* call : running->calls) {
     Clock::duration age = Clock::now() - call->began_;
     if (age < call->report_after_) continue;
     call->report_after_ = std::chrono::duration_cast<std::chrono::milliseconds>(age) * 2;
@@ -61,7 +72,7 @@ size_t Front::ReportSlowCalls() {
                                      {"stage", call->stage_->load(std::memory_order_relaxed)},
                                      {"running_ms", Millis(age)}});
   }
-  return running->size();
+  return running->calls.size();
 }
 
 Call::Call(Front& front, const Method& method, std::string object, std::chrono::system_clock::time_point deadline)
@@ -76,18 +87,23 @@ Call::Call(Front& front, const Method& method, std::string object, std::chrono::
 void Call::Start(std::function<Result<>(const Ctx&)> handler) {
   Pool* pool = front_.PoolOf(method_.work);
   if (pool == nullptr) return Reply(handler(ctx_));
+  std::optional<std::list<Call*>::iterator> place = front_.Enter(this);
+  if (!place) return Reply(Error(Code::kUnavailable, "crispd is stopping"));
+  place_ = *place;
   if (!pool->Submit([this, handler = std::move(handler)] { Run(handler); })) {
-    Reply(Error(Code::kResourceExhausted, StrCat("too many ", method_.name, " calls at once")));
+    LeaveAndReply(Error(Code::kResourceExhausted, StrCat("too many ", method_.name, " calls at once")));
   }
 }
 
 void Call::Run(const std::function<Result<>(const Ctx&)>& handler) {
   // A call that waited for a thread longer than its caller did.
-  if (Result<> go_on = ctx_.Check(); !go_on) return Reply(std::move(go_on));
+  if (Result<> go_on = ctx_.Check(); !go_on) return LeaveAndReply(std::move(go_on));
   ctx_.Stage("begun");
-  auto place = front_.Enter(this);
-  Result<> outcome = handler(ctx_);
-  front_.Leave(place);
+  LeaveAndReply(handler(ctx_));
+}
+
+void Call::LeaveAndReply(Result<> outcome) {
+  front_.Leave(place_);
   Reply(std::move(outcome));
 }
 

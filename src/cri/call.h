@@ -8,8 +8,10 @@
 
 #include <atomic>
 #include <chrono>
+#include <condition_variable>
 #include <functional>
 #include <list>
+#include <optional>
 #include <string>
 
 #include "base/context.h"
@@ -51,14 +53,24 @@ class Front {
   // To be called about once a second. Returns how many are running in the pools.
   size_t ReportSlowCalls();
 
+  // From now on each new call is answered UNAVAILABLE; returns when those that work in the pools have ended, or after
+  // `bound`. For the end of the program: whoever asks is told at once to come back later, and nothing is cut off early.
+  void Drain(std::chrono::milliseconds bound);
+
  private:
   friend class Call;
   Pool* PoolOf(Work work);
-  std::list<Call*>::iterator Enter(Call* call);
+  // Null: we are stopping.
+  std::optional<std::list<Call*>::iterator> Enter(Call* call);
   void Leave(std::list<Call*>::iterator place);
 
   const Options options_;
-  Synchronized<std::list<Call*>> running_;  // guards the pointers: a call leaves before it is destroyed
+  struct Running {
+    std::list<Call*> calls;  // from their arrival to their reply; a call leaves before it is destroyed
+    bool stopping = false;
+  };
+  Synchronized<Running> running_;
+  std::condition_variable all_left_;
   std::atomic<uint64_t> last_id_{0};
   Pool quick_, verbs_, execs_, pulls_;
 };
@@ -82,6 +94,7 @@ class Call {
  private:
   friend class Front;
   void Run(const std::function<Result<>(const Ctx&)>& handler);
+  void LeaveAndReply(Result<> outcome);
   void Reply(Result<> outcome);
   void LogReply(const Result<>& outcome, std::chrono::nanoseconds took) const;
 
@@ -93,6 +106,7 @@ class Call {
   std::stop_source stop_;
   const Ctx::StagePlace stage_ = std::make_shared<std::atomic<const char*>>("queued");
   Ctx ctx_;
+  std::list<Call*>::iterator place_;  // among the running ones
 };
 
 // Belongs to itself: OnDone, gRPC's last word, deletes it.

@@ -585,6 +585,28 @@ TEST_F(ServerTest, SlowCallsAreSeen) {
   done.get_future().wait();
 }
 
+TEST_F(ServerTest, DrainEndsNewCallsAndWaitsForOldOnes) {
+  v1::ExecSyncRequest request;
+  request.set_container_id(Create(RunPod()));
+  request.add_cmd("sleep");
+  grpc::ClientContext context;
+  v1::ExecSyncResponse response;
+  std::promise<void> done;
+  runtime_stub_->async()->ExecSync(&context, &request, &response, [&](grpc::Status) { done.set_value(); });
+  while (pods_.sleeping == 0) std::this_thread::yield();
+  front_.Drain(std::chrono::milliseconds(0));  // it goes on: only the waiting has an end
+  EXPECT_EQ(pods_.sleeping, 1);
+  v1::StopContainerRequest stop;
+  v1::StopContainerResponse stopped;
+  stop.set_container_id(request.container_id());
+  EXPECT_EQ(Runtime(&Rt::StopContainer, stop, &stopped).error_code(), StatusCode::UNAVAILABLE);
+  v1::ListContainersResponse list;
+  EXPECT_TRUE(Runtime(&Rt::ListContainers, v1::ListContainersRequest(), &list).ok());
+  context.TryCancel();
+  done.get_future().wait();
+  front_.Drain(std::chrono::hours(1));  // hangs if the call is still counted
+}
+
 TEST(DiskUsage, CountsBlocksAndInodesOnce) {
   std::string pattern = testing::TempDir() + "usage-XXXXXX";
   std::string dir = mkdtemp(pattern.data());

@@ -21,8 +21,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kTick(1'000);
-constexpr milliseconds kReadyWait(150);  // for Recover before READY=1; the socket serves meanwhile
-constexpr milliseconds kShutdownBound(3'000);
+constexpr milliseconds kReadyWait(150);        // for Recover before READY=1; the socket serves meanwhile
+constexpr milliseconds kDrainBound(3'000);     // for calls that run when we are told to stop
+constexpr milliseconds kDisconnectBound(100);  // for clients to close their connections by themselves
 constexpr std::chrono::hours kSweepEvery(1);
 constexpr std::chrono::minutes kSweepBound(10);
 constexpr int kTicksPerTrim = 60;
@@ -128,7 +129,8 @@ std::string Daemon::MetricsPage() const {
 
 Daemon::~Daemon() {
   metrics_page_.reset();
-  if (server_) server_->Shutdown(kShutdownBound);
+  if (front_) front_->Drain(kDrainBound);
+  if (server_) server_->Shutdown(kDisconnectBound);
   if (housekeeper_) housekeeper_->request_stop();
   progressed_.notify_all();
   housekeeper_.reset();

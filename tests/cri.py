@@ -55,11 +55,21 @@ class Client:
         call = make(f"/{service.full_name}/{name}", request_serializer=request_type.SerializeToString,
                     response_deserializer=reply_type.FromString)
 
+        has_timeout = "timeout" in request_type.DESCRIPTOR.fields_by_name
+
+        def request_and_deadline(timeout, fields):
+            # `timeout` is the request's own where it has one (StopContainer, ExecSync), else the call's.
+            if has_timeout and timeout is not None:
+                return request_type(timeout=timeout, **fields), self.default_timeout + timeout
+            return request_type(**fields), timeout or self.default_timeout
+
         def invoke(timeout=None, wait_for_ready=True, **fields):
-            return call(request_type(**fields), timeout=timeout or self.default_timeout, wait_for_ready=wait_for_ready)
+            request, deadline = request_and_deadline(timeout, fields)
+            return call(request, timeout=deadline, wait_for_ready=wait_for_ready)
 
         def start(timeout=None, **fields):  # without waiting: a grpc future
-            return call.future(request_type(**fields), timeout=timeout or self.default_timeout, wait_for_ready=True)
+            request, deadline = request_and_deadline(timeout, fields)
+            return call.future(request, timeout=deadline, wait_for_ready=True)
 
         invoke.start = start
         setattr(self, name, invoke)

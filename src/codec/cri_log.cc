@@ -31,6 +31,7 @@ class RecordWriter {
 
  private:
   void Append(std::string_view piece) {
+    if (piece.empty()) return;  // memcpy wants no null pointer, not even for nothing
     std::memcpy(out_ + filled_, piece.data(), piece.size());
     filled_ += piece.size();
   }

@@ -58,7 +58,11 @@ HandlerAbilities OciHandler::Probe(const Ctx& ctx) const {
   options.timeout = std::chrono::seconds(5);
   // "features" came with runc 1.1 and crun 1.9. A runtime without it prints an error: the defaults hold then.
   Result<sys::RunResult> features = sys::Run(ctx, ToCommand({config_.binary, "features"}), options);
-  if (features && features->status.code == 0) abilities.features = ParseFeatures(features->out);
+  if (features && features->status.code == 0) {
+    abilities.features = ParseFeatures(features->out);
+  } else if (Result<sys::RunResult> version = sys::Run(ctx, ToCommand({config_.binary, "--version"}), options)) {
+    abilities.features = FeaturesOfVersion(version->out);
+  }
   Result<sys::RunResult> help = sys::Run(ctx, ToCommand({config_.binary, "exec", "--help"}), options);
   if (help) {
     std::string text = help->out + help->err;
@@ -82,6 +86,14 @@ HandlerFeatures ParseFeatures(std::string_view text) {
     features.user_namespaces = contains(JsonGet<std::vector<std::string>>(*linux_features, "namespaces"), "user");
   }
   return features;
+}
+
+HandlerFeatures FeaturesOfVersion(std::string_view version) {
+  std::vector<std::string_view> words = SplitWords(version.substr(0, version.find('\n')));
+  if (words.size() < 3 || words[0] != "crun" || words[1] != "version") return {};
+  std::vector<std::string_view> numbers = Split(words[2], '.');
+  if (numbers.size() < 2 || numbers[0] != "1" || ParseInt<int>(numbers[1]).value_or(0) < 8) return {};
+  return {.recursive_read_only_mounts = true, .user_namespaces = true};
 }
 
 std::string LastErrorOfLog(std::string_view log) {

@@ -52,6 +52,9 @@ sys::Command ToCommand(std::vector<std::string> argv);
 
 // From the JSON of `<runtime> features`.
 HandlerFeatures ParseFeatures(std::string_view json);
+// For a runtime without `features`, from what it prints for --version: crun 1.8 (Debian 12's) can mount recursively read-only
+// and use user namespaces, which was tried. Everything else: no features. May go when Debian 12 does.
+HandlerFeatures FeaturesOfVersion(std::string_view version);
 // The last message of level error in a runtime's `--log-format json` log; "" when there is none.
 std::string LastErrorOfLog(std::string_view log);
 // A runtime's delete or kill that failed because the container is not there (any more).

@@ -217,10 +217,14 @@ void RuntimeImpl::EndByForce(const ShimLink& link) {
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::Dial(const PodId& pod, const std::string& run_dir) {
   sys::UniqueFd socket = TRY(shimapi::Connect(run_dir + "/shim.sock", shimapi::SocketType::kSeqPacket));
   shimapi::PeerCredentials peer = TRY(shimapi::Peer(socket));
-  // The peer holds the socket open, so its pid cannot have gone to somebody else unless it ended in between; then the
-  // connection is closed, and Hello finds that out.
+  // SO_PEERCRED names who called listen(2): a crispd that was killed before its shim did it again, if bad luck has it. So
+  // whom we might have to kill later must look like this pod's shim.
   Result<sys::UniqueFd> pidfd = sys::PidfdOpen(peer.pid);
   if (!pidfd) return std::move(pidfd).error().As(Code::kNotFound);
+  Result<std::string> line = sys::ReadFile(StrCat("/proc/", peer.pid, "/cmdline"));
+  if (!line || !line->ends_with(StrCat('\0', pod.str(), '\0', run_dir, '\0'))) {
+    return Error(Code::kNotFound, StrCat("process ", peer.pid, " is not the shim of pod ", pod.Short()));
+  }
   return std::make_shared<ShimLink>(pod, run_dir, std::move(socket), peer.pid, *std::move(pidfd), ExitCallback());
 }
 

@@ -52,6 +52,13 @@ TEST(OciHandler, Features) {
   }
 }
 
+TEST(OciHandler, FeaturesOfVersion) {
+  EXPECT_TRUE(FeaturesOfVersion("crun version 1.8.1\ncommit: x\n").recursive_read_only_mounts);
+  for (const char* other : {"", "crun", "crun version 0.17", "crun version 1.x", "runc version 1.0.0", "crun version 1"}) {
+    EXPECT_FALSE(FeaturesOfVersion(other).recursive_read_only_mounts) << other;
+  }
+}
+
 sys::MountInfo Mount(std::string at, std::string fstype, std::vector<std::string> super_options, std::string root = "/") {
   sys::MountInfo mount;
   mount.root = std::move(root);

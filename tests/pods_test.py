@@ -2,10 +2,10 @@
 """Pods from a real registry image, end to end: runc and crun, the built-in network and Debian's CNI plugins, logs,
 exit codes, exec, resources, and nothing left afterwards."""
 import harness
+import http.client
 import json
 import os
 import re
-import subprocess
 
 from harness import Skip, check, check_equal, check_error, eventually
 
@@ -49,6 +49,18 @@ class World:
         self.daemon.remove_all(self.client)
         self.daemon.check_clean()
         check_equal(self.daemon.stop(), 0, "exit code of crispd")
+
+
+def fetch(address):
+    """What a web server answers to the host; nothing while nobody listens."""
+    connection = http.client.HTTPConnection(address, timeout=5)
+    try:
+        connection.request("GET", "/")
+        return connection.getresponse().read()
+    except OSError:
+        return b""
+    finally:
+        connection.close()
 
 
 def life(node, handler):
@@ -128,7 +140,11 @@ def test_log_partial_lines_and_rotation(node):
     while w.status(writer).state == w.pb.CONTAINER_RUNNING:
         rotated.append(f"{log}.{len(rotated)}")
         os.rename(log, rotated[-1])
-        w.client.ReopenContainerLog(container_id=writer)
+        try:
+            w.client.ReopenContainerLog(container_id=writer)
+        except Exception as error:  # it ended between our question and this: a kubelet takes its rotation back then
+            check_equal(error.code().name, "FAILED_PRECONDITION", "reopening an ended container's log")
+            os.rename(rotated.pop(), log)
     w.wait_exit(writer)
     numbers = [line.split(" ", 3)[3] for name in [*rotated, log] for line in open(name).read().splitlines()]
     check_equal(numbers, [str(i) for i in range(1, 20001)], f"lines over {len(rotated)} rotations")
@@ -175,8 +191,7 @@ def test_pods_reach_each_other_and_host_ports(node):
     container = w.container(pod, other)
     eventually(lambda: w.sh(container, f"wget -q -O - http://{ip}:8080/").stdout == b"served\n", "the other pod answers")
     for address in (ip + ":8080", "127.0.0.1:18080"):
-        got = subprocess.run(["/bin/busybox", "wget", "-q", "-T", "5", "-O", "-", f"http://{address}/"], capture_output=True)
-        check_equal(got.stdout, b"served\n", f"answer from {address}: {got.stderr!r}")
+        check_equal(fetch(address), b"served\n", f"answer from {address}")
     w.finish()
 
 
@@ -201,10 +216,7 @@ def test_debian_cni_plugins(node):
         status = w.client.PodSandboxStatus(pod_sandbox_id=pod).status
         check(status.network.ip.startswith("10.99." if builtin == "true" else "10.98."), status.network.ip)
         w.container(pod, config, "web", ["/bin/sh", "-c", "mkdir /w; echo served > /w/index.html; httpd -f -p 8080 -h /w"])
-        def answered():
-            return subprocess.run(["/bin/busybox", "wget", "-q", "-T", "5", "-O", "-", f"http://{status.network.ip}:8080/"],
-                                  capture_output=True).stdout == b"served\n"
-        eventually(answered, "the pod answers")
+        eventually(lambda: fetch(f"{status.network.ip}:8080") == b"served\n", "the pod answers")
         w.finish()
 
 

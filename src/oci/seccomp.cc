@@ -70,9 +70,11 @@ Json DefaultSeccomp(const SeccompSubject& subject) {
     rule["args"] = Json::array({Argument(0, persona, "SCMP_CMP_EQ")});
     rules.push_back(std::move(rule));
   }
-  Json socket = Rule({"socket"});
-  socket["args"] = Json::array({Argument(0, table::kAfVsock, "SCMP_CMP_NE")});
-  rules.push_back(std::move(socket));
+  for (const auto& family : table::kSocketFamilies) {
+    Json socket = Rule({"socket"});
+    socket["args"] = Json::array({Argument(0, family.mask, "SCMP_CMP_MASKED_EQ", family.value)});
+    rules.push_back(std::move(socket));
+  }
 
   if (!(subject.capabilities & CapabilityBit(*CapabilityNumber("CAP_SYS_ADMIN")))) {
     Json clone = Rule({"clone"});

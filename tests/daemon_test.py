@@ -38,6 +38,18 @@ def test_config_verbs(node):
     check_equal(crispd("--no-such-option").returncode, 2, "a bad command line")
 
 
+def check_s50_modes(daemon):
+    """Row S50: nobody but root finds anything in the directories; 0711 leads to mount points only."""
+    state = f"{daemon.dir}/state"
+    check_equal(stat.S_IMODE(os.stat(state).st_mode), 0o711, "mode of the state directory")
+    for directory in (f"{state}/pods", f"{state}/containers", f"{daemon.dir}/root/containers"):
+        check_equal(stat.S_IMODE(os.stat(directory).st_mode), 0o700, f"mode of {directory}")
+    for name in os.listdir(state):
+        path = f"{state}/{name}"
+        if os.path.isfile(path):
+            check_equal(stat.S_IMODE(os.stat(path).st_mode) & 0o077, 0, f"mode of {path}")
+
+
 def test_version_status_and_a_clean_end(node):
     daemon = node.crispd()
     client = daemon.client()
@@ -52,6 +64,7 @@ def test_version_status_and_a_clean_end(node):
         check(filesystem.HasField("used_bytes") and filesystem.timestamp > 0, str(filesystem))
     check_equal(stat.S_IMODE(os.stat(daemon.socket).st_mode), 0o600, "mode of the socket")
     check_equal(stat.S_IMODE(os.stat(f"{daemon.dir}/root").st_mode), 0o700, "mode of the root directory")
+    check_s50_modes(daemon)
     check_error(lambda: client.Exec(container_id="x"), "UNIMPLEMENTED", "Exec")
     check_equal(daemon.stop(), 0, "exit code after SIGTERM")
     check(not os.path.exists(daemon.socket), "the socket is still there")

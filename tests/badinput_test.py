@@ -96,7 +96,7 @@ def test_missing_and_hostile_fields(node):
     for call in (lambda: c.RemoveContainer(container_id=HEX), lambda: c.RemovePodSandbox(pod_sandbox_id=HEX),
                  lambda: c.StopPodSandbox(pod_sandbox_id=HEX)):
         call()  # already as asked
-    for image in ("", "UPPER/case", "a b", "x@sha256:../../etc", "busybox:" + "t" * 200, "http://x/y"):
+    for image in ("", "busyBox", "a b", "x@sha256:../../etc", "busybox:" + "t" * 200, "http://x/y"):
         check_error(lambda: c.PullImage(image=pb.ImageSpec(image=image)), invalid)
     w.still_works(node)
 

@@ -332,7 +332,7 @@ class Crispd:
         """What is left after everything was removed, as lines; empty when nothing is. crispd may be running or not."""
         found = []
         for line in open("/proc/self/mountinfo"):
-            if self.dir in line.split()[4]:
+            if self.dir in line.split()[4] and line.split()[4] not in (f"{self.dir}/root", f"{self.dir}/state"):
                 found.append("mount " + line.split()[4])
         for link in json.loads(run("ip", "-j", "link")):
             if link["ifname"] not in self.node.links_allowed:

@@ -28,8 +28,8 @@ using testing::Sandbox;
 class ManagerTest : public ::testing::Test {
  protected:
   void SetUp() override {
-    char name[] = "/tmp/pod-test-XXXXXX";
-    dir_ = mkdtemp(name);
+    std::string name = sys::Exists("/dev/shm") ? "/dev/shm/pod-test-XXXXXX" : "/tmp/pod-test-XXXXXX";
+    dir_ = mkdtemp(name.data());
     daemon_ = std::make_unique<Daemon>(dir_);
   }
   void TearDown() override {

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "base/check.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "pod/config_json.h"
@@ -101,11 +102,10 @@ Result<PodClaim> Store::ClaimPod(const SandboxConfig& config) {
                                                 ", is taken by pod ", name.id.str()));
     if (name.config_hash != hash) return conflict;
     if (name.flight != nullptr) return PodClaim{PodClaim::Kind::kJoin, nullptr, name.flight};
-    const auto& slot = index->pods[name.id.str()];
-    if (slot.shown == nullptr || slot.shown->state != SandboxState::kReady) {
-      return Error(Code::kAlreadyExists, conflict.message() + ", which is not ready: remove it first");
-    }
-    return PodClaim{PodClaim::Kind::kThere, slot.entry, nullptr};
+    auto slot = index->pods.find(name.id.str());
+    bool ready = slot != index->pods.end() && slot->second.shown != nullptr && slot->second.shown->state == SandboxState::kReady;
+    if (!ready) return Error(Code::kAlreadyExists, conflict.message() + ", which is not ready: remove it first");
+    return PodClaim{PodClaim::Kind::kThere, slot->second.entry, nullptr};
   }
   PodRecord record;
   record.id = PodId::Random();
@@ -128,7 +128,9 @@ Result<ContainerClaim> Store::ClaimContainer(const PodId& pod, const ContainerCo
                                                 ", in pod ", pod.str(), " is taken by container ", name.id.str()));
     }
     if (name.flight != nullptr) return ContainerClaim{ContainerClaim::Kind::kJoin, nullptr, name.flight};
-    return ContainerClaim{ContainerClaim::Kind::kThere, index->containers[name.id.str()].entry, nullptr};
+    auto slot = index->containers.find(name.id.str());
+    CHECK(slot != index->containers.end());  // names go with their entries
+    return ContainerClaim{ContainerClaim::Kind::kThere, slot->second.entry, nullptr};
   }
   ContainerRecord record;
   record.id = ContainerId::Random();
@@ -142,11 +144,17 @@ Result<ContainerClaim> Store::ClaimContainer(const PodId& pod, const ContainerCo
   return ContainerClaim{ContainerClaim::Kind::kNew, entry, flight};
 }
 
+// What failed before its intent was recorded is forgotten; what could not be undone is kept for the sweep.
 void Store::Land(const PodClaim& claim, Result<PodId> result) {
   {
+    auto record = claim.entry->record.Lock();
     auto index = index_.Lock();
     auto slot = index->pods.find(claim.entry->id.str());
     bool there = slot != index->pods.end() && slot->second.shown != nullptr;
+    if (slot != index->pods.end() && record->phase == PodPhase::kMaking) {
+      claim.entry->gone = true;
+      index->pods.erase(slot);
+    }
     auto name = std::find_if(index->pod_names.begin(), index->pod_names.end(),
                              [&](const auto& each) { return each.second.flight == claim.flight; });
     if (name != index->pod_names.end()) {
@@ -162,9 +170,15 @@ void Store::Land(const PodClaim& claim, Result<PodId> result) {
 
 void Store::Land(const ContainerClaim& claim, Result<ContainerId> result) {
   {
+    auto record = claim.entry->record.Lock();
     auto index = index_.Lock();
     auto slot = index->containers.find(claim.entry->id.str());
     bool there = slot != index->containers.end() && slot->second.shown != nullptr;
+    if (slot != index->containers.end() && !record->made && !record->removing) {
+      claim.entry->gone = true;
+      index->containers.erase(slot);
+      if (auto of_pod = index->of_pod.find(record->pod); of_pod != index->of_pod.end()) of_pod->second.erase(record->id);
+    }
     auto name = std::find_if(index->container_names.begin(), index->container_names.end(),
                              [&](const auto& each) { return each.second.flight == claim.flight; });
     if (name != index->container_names.end()) {
@@ -400,7 +414,9 @@ std::vector<CtrRef> Store::ContainersOf(const PodId& pod) const {
   auto index = index_.Lock();
   auto ids = index->of_pod.find(pod);
   if (ids == index->of_pod.end()) return out;
-  for (const ContainerId& id : ids->second) out.push_back(index->containers[id.str()].entry);
+  for (const ContainerId& id : ids->second) {
+    if (auto slot = index->containers.find(id.str()); slot != index->containers.end()) out.push_back(slot->second.entry);
+  }
   return out;
 }
 

@@ -443,7 +443,8 @@ Daemon::Daemon(const std::string& dir, bool recover) : world(dir) {
       MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay}, MakeHost(world));
   Must(made);
   manager = std::move(*made);
-  if (recover) Must(manager->Recover(Ctx()));
+  // Again after an injected failure, as the next sweep would.
+  if (recover && !manager->Recover(Ctx())) Must(manager->Recover(Ctx()));
 }
 
 Daemon::~Daemon() { manager.reset(); }

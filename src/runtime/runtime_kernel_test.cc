@@ -411,6 +411,35 @@ TEST_P(RuntimeKernelTest, OrphansInASharedPidNamespaceAreReaped) {
   EXPECT_TRUE(testing::ChildrenOf(init).empty());
 }
 
+// Rows S24, S31: whoever may trace processes (kubectl debug's default) reaches PID 1 of the pod. It must lead nowhere.
+TEST_P(RuntimeKernelTest, S31_InitOfASharedPidNamespaceIsNoWayToTheNode) {
+  PodId pod = StartPod([](PodSpec& spec) {
+    spec.shared_pid = true;
+    spec.own_ipc = true;
+  });
+  std::string proc = StrCat("/proc/", Split(namespaces_.pid, '/')[2]);
+  EXPECT_EQ(std::filesystem::read_symlink(proc + "/ns/ipc"), std::filesystem::read_symlink(namespaces_.ipc));
+  ContainerSpec spec = Spec({"sh", "-c", "ls /proc/1/root/ && ls -d /proc/1/root/../tmp; ls /proc/1/cwd/ /proc/1/fd && echo reached; cat /proc/1/status"},
+                            [this](Json& config) {
+                              config["linux"]["namespaces"] = {{{"type", "mount"}}, {{"type", "pid"}, {"path", namespaces_.pid}}};
+                              for (const char* set : {"bounding", "effective", "permitted"}) {
+                                config["process"]["capabilities"][set].push_back("CAP_SYS_PTRACE");
+                                config["process"]["capabilities"][set].push_back("CAP_DAC_OVERRIDE");
+                              }
+                            });
+  Result<Started> started = Start(pod, spec);
+  ASSERT_TRUE(started) << started.error().message();
+  ASSERT_TRUE(recorder_.WaitExit(spec.id));
+  std::string out = Log(spec.id);
+  EXPECT_TRUE(out.starts_with("/proc/1/cwd/:\n\n/proc/1/fd:\nreached\n")) << out;
+  EXPECT_NE(out.find("Uid:\t65535\t65535\t65535\t65535\n"), std::string::npos) << out;
+  for (const char* set : {"CapInh", "CapPrm", "CapEff", "CapAmb"}) {
+    EXPECT_NE(out.find(StrCat(set, ":\t0000000000000000\n")), std::string::npos) << out;
+  }
+  EXPECT_NE(out.find("NoNewPrivs:\t1\n"), std::string::npos) << out;
+  EXPECT_NE(out.find("Seccomp:\t2\n"), std::string::npos) << out;
+}
+
 TEST_P(RuntimeKernelTest, ForeignSysctlIsRefusedAndNothingStays) {
   for (const char* name : {"kernel.hostname", "net.ipv4/../../kernel/hostname", "vm.swappiness", "net..x"}) {
     PodSpec spec;

@@ -1,17 +1,14 @@
 #include "shim/namespaces.h"
 
-#include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
-#include <sys/prctl.h>
-#include <sys/syscall.h>
-#include <sys/wait.h>
 #include <unistd.h>
 
 #include <cerrno>
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "shim/pod_init.h"
 #include "sys/file.h"
 
 namespace crisp::shim {
@@ -37,32 +34,6 @@ Result<std::string> SysctlFile(const std::string& name, bool own_net, bool own_i
 
 namespace {
 
-// PID 1 of a shared PID namespace. Runs in a copy of the shim (no exec: there is no file it could come from inside) and
-// makes plain system calls only. From inside no signal reaches it, since it handles none; SIGKILL from outside does.
-// `alive` gives one byte once the shim knows of us, or end of file if the shim died before PDEATHSIG was set.
-[[noreturn]] void RunInit(int alive) {
-  prctl(PR_SET_NAME, "crisp-init");
-  prctl(PR_SET_PDEATHSIG, SIGKILL);  // without its shim nobody could end it
-  sigset_t all;
-  sigfillset(&all);
-  sigprocmask(SIG_SETMASK, &all, nullptr);
-  if (alive > 0) syscall(SYS_close_range, 0u, static_cast<unsigned>(alive) - 1, 0u);
-  syscall(SYS_close_range, static_cast<unsigned>(alive) + 1, ~0u, 0u);
-  char byte;
-  if (read(alive, &byte, 1) != 1) _exit(1);
-  close(alive);
-  while (true) {
-    siginfo_t info;
-    // Children are reaped as they come; without any, SIGCHLD (blocked, so pending) tells of the first orphan.
-    if (waitid(P_ALL, 0, &info, WEXITED) == 0 || errno == EINTR) continue;
-    sigset_t child;
-    sigemptyset(&child);
-    sigaddset(&child, SIGCHLD);
-    int number;
-    sigwait(&child, &number);
-  }
-}
-
 Result<sys::UniqueFd> OwnNamespace(const char* kind) { return sys::Open(StrCat("/proc/self/ns/", kind), O_RDONLY); }
 
 Result<> Enter(sys::BorrowedFd ns, int type, const char* kind) {
@@ -72,7 +43,7 @@ Result<> Enter(sys::BorrowedFd ns, int type, const char* kind) {
 
 }  // namespace
 
-Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, sys::BorrowedFd netns) {
+Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children) {
   bool own_net = netns.get() >= 0;
   if (own_net) TRY(Enter(netns, CLONE_NEWNET, "net"));
   int flags = (request.own_ipc ? CLONE_NEWIPC : 0) | (request.own_uts ? CLONE_NEWUTS : 0);
@@ -87,18 +58,17 @@ Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, sys::BorrowedF
     std::string file = TRY(SysctlFile(sysctl.name, own_net, request.own_ipc));
     TRY(sys::WriteExisting("/proc/sys/" + file, sysctl.value), "sysctl " + sysctl.name);
   }
-  return {};
+  return request.shared_pid ? StartInit(children) : Result<>();
 }
 
 Result<> Namespaces::SetUp(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children) {
   if (set_up_) return Error(Code::kFailedPrecondition, "the pod is set up already");
   sys::UniqueFd node_net = TRY(OwnNamespace("net")), node_ipc = TRY(OwnNamespace("ipc")), node_uts = TRY(OwnNamespace("uts"));
-  Result<> made = MakeInside(request, netns);
+  Result<> made = MakeInside(request, netns, children);
   // A shim that cannot get back would start runtimes in the wrong namespaces: the caller ends it on this error.
   TRY(Enter(node_net, CLONE_NEWNET, "net"));
   TRY(Enter(node_ipc, CLONE_NEWIPC, "ipc"));
   TRY(Enter(node_uts, CLONE_NEWUTS, "uts"));
-  if (made && request.shared_pid) made = StartInit(children);
   if (!made) {
     ipc_.Reset();
     uts_.Reset();
@@ -110,16 +80,7 @@ Result<> Namespaces::SetUp(const shimapi::SetupPod& request, sys::BorrowedFd net
 }
 
 Result<> Namespaces::StartInit(Children& children) {
-  sys::Pipe alive = TRY(sys::MakePipe());
-  clone_args args{};
-  args.flags = CLONE_NEWPID;
-  args.exit_signal = SIGCHLD;
-  long pid = syscall(SYS_clone3, &args, sizeof args);
-  if (pid == 0) RunInit(alive.read.get());
-  if (pid < 0) return Errno(errno, "clone the pod's init");
-  init_pid_ = static_cast<pid_t>(pid);
-  // A pipe of ours with a reader: one byte always fits.
-  TRY(sys::WriteAll(alive.write, "+"));
+  init_pid_ = TRY(StartPodInit());
   children.Add(init_pid_, [this](sys::ExitStatus status) {
     LogInfo("the pod's init has ended", {{"code", status.code}});
     init_pid_ = 0;

@@ -21,7 +21,7 @@ class Namespaces {
   bool init_runs() const { return init_pid_ > 0; }
 
  private:
-  Result<> MakeInside(const shimapi::SetupPod& request, sys::BorrowedFd netns);
+  Result<> MakeInside(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children);
   Result<> StartInit(Children& children);
   bool set_up_ = false;
   sys::UniqueFd ipc_, uts_;

@@ -311,9 +311,10 @@ Result<std::vector<CniIp>> AllocateAll(const Ctx& ctx, Store& store, const HostL
   return ips;
 }
 
-Result<CniDns> ReadResolvConf(const std::string& path) {
+}  // namespace
+
+CniDns ParseResolvConf(std::string_view text) {
   CniDns dns;
-  const std::string text = TRY(sys::ReadFile(path, 64 << 10), "host-local");
   for (std::string_view line : Split(text, '\n')) {
     std::vector<std::string_view> words = SplitWords(line);
     if (words.size() < 2 || words[0].starts_with('#') || words[0].starts_with(';')) continue;
@@ -325,11 +326,11 @@ Result<CniDns> ReadResolvConf(const std::string& path) {
   return dns;
 }
 
-}  // namespace
-
 Result<CniResult> HostLocalAdd(const Ctx& ctx, const HostLocalConf& conf, const Attachment& attachment, bool fresh_id) {
   CniResult result;
-  if (!conf.resolv_conf.empty()) result.dns = TRY(ReadResolvConf(conf.resolv_conf));
+  if (!conf.resolv_conf.empty()) {
+    result.dns = ParseResolvConf(TRY(sys::ReadFile(conf.resolv_conf, 64 << 10), "host-local"));
+  }
   const std::string holder = Holder(attachment);
   Store store = TRY(Store::Lock(ctx, conf.dir));
   if (!fresh_id) {

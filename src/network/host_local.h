@@ -33,6 +33,7 @@ struct HostLocalConf {
 
 // From a plugin's stdin and CNI_ARGS (IP=…). Pure.
 Result<HostLocalConf> ParseHostLocalConf(const Json& conf, std::string_view cni_args);
+CniDns ParseResolvConf(std::string_view text);  // resolv.conf(5); pure
 bool HostLocalSupports(const Json& ipam);  // no key that we do not know
 
 Result<CniResult> HostLocalAdd(const Ctx& ctx, const HostLocalConf& conf, const Attachment& attachment, bool fresh_id);

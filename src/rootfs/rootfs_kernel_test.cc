@@ -324,6 +324,26 @@ TEST_F(VolumeTest, S20_NothingOutsideIsRead) {
   EXPECT_TRUE(S_ISLNK(info.st_mode));
 }
 
+// Else an image of a kilobyte fills the node's disk each time a container is made.
+TEST_F(VolumeTest, S07_HolesStayHoles) {
+  sys::UniqueFd sparse = sys::Open(data_ + "/sparse", O_WRONLY | O_CREAT, 0644).value();
+  constexpr off_t kMiddle = off_t{3} << 30, kSize = off_t{8} << 30;
+  ASSERT_EQ(ftruncate(sparse.get(), kSize), 0);
+  ASSERT_EQ(pwrite(sparse.get(), "data", 4, kMiddle), 4);
+  ASSERT_EQ(pwrite(sparse.get(), "first", 5, 0), 5);
+  ASSERT_TRUE(CopyUpVolume({}, image_, "/data", target_));
+  sys::UniqueFd copy = sys::Open(target_ + "/sparse", O_RDONLY).value();
+  struct stat info;
+  ASSERT_EQ(fstat(copy.get(), &info), 0);
+  EXPECT_EQ(info.st_size, kSize);
+  EXPECT_LT(info.st_blocks * 512, 1 << 20);
+  char bytes[6] = {};
+  ASSERT_EQ(pread(copy.get(), bytes, 4, kMiddle), 4);
+  EXPECT_STREQ(bytes, "data");
+  ASSERT_EQ(pread(copy.get(), bytes, 5, 0), 5);
+  EXPECT_STREQ(bytes, "first");
+}
+
 TEST_F(VolumeTest, MissingOrNoDirectoryLeavesItEmpty) {
   Write(root_ + "/image/file", "x");
   EXPECT_TRUE(CopyUpVolume({}, image_, "/missing/deep", target_));

@@ -27,15 +27,30 @@ using sys::UniqueFd;
 
 std::string FdName(BorrowedFd fd) { return StrCat("/proc/self/fd/", fd.get()); }
 
-Result<> CopyBytes(const Ctx& ctx, BorrowedFd from, BorrowedFd to, off_t bytes) {
-  while (bytes > 0) {
+Result<> CopyRun(const Ctx& ctx, BorrowedFd from, BorrowedFd to, off_t begin, off_t end) {
+  if (lseek(to.get(), begin, SEEK_SET) < 0) return Errno(errno, "seek in the volume");
+  while (begin < end) {
     TRY(ctx.Check());
-    size_t chunk = static_cast<size_t>(std::min<off_t>(bytes, 16 << 20));
-    ssize_t n = sendfile(to.get(), from.get(), nullptr, chunk);
+    size_t chunk = static_cast<size_t>(std::min<off_t>(end - begin, 16 << 20));
+    ssize_t n = sendfile(to.get(), from.get(), &begin, chunk);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Errno(errno, "copy into the volume");
     if (n == 0) return {};
-    bytes -= n;
+  }
+  return {};
+}
+
+// Holes stay holes: an image of a few bytes can hold a sparse file of terabytes.
+Result<> CopyBytes(const Ctx& ctx, BorrowedFd from, BorrowedFd to, off_t bytes) {
+  if (ftruncate(to.get(), bytes) != 0) return Errno(errno, "make a file in the volume");
+  for (off_t at = 0; at < bytes;) {
+    off_t begin = lseek(from.get(), at, SEEK_DATA);
+    if (begin < 0 && errno == ENXIO) return {};  // only a hole is left
+    if (begin < 0) begin = at;                   // a file system that does not tell
+    off_t end = lseek(from.get(), begin, SEEK_HOLE);
+    if (end <= begin) end = bytes;
+    TRY(CopyRun(ctx, from, to, begin, std::min(end, bytes)));
+    at = end;
   }
   return {};
 }

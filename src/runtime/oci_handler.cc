@@ -1,6 +1,7 @@
 #include "runtime/oci_handler.h"
 
 #include <algorithm>
+#include <cstdlib>
 
 #include "base/json.h"
 #include "base/strings.h"
@@ -44,10 +45,16 @@ std::vector<std::string> OciHandler::UpdateArgv(const ContainerId& id) const {
   return argv;
 }
 
+std::vector<std::string> RuntimeEnvironment() {
+  const char* path = getenv("PATH");
+  return {StrCat("PATH=", path != nullptr ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")};
+}
+
 sys::Command ToCommand(std::vector<std::string> argv) {
   sys::Command command;
   command.program = std::move(argv.front());
   command.args.assign(std::make_move_iterator(argv.begin() + 1), std::make_move_iterator(argv.end()));
+  command.env = RuntimeEnvironment();
   command.working_dir = "/";
   return command;
 }

@@ -47,6 +47,8 @@ class OciHandler {
   HandlerConfig config_;
 };
 
+// What OCI runtimes, their hooks and the shim get of our environment: PATH. Neither NOTIFY_SOCKET nor a proxy's password.
+std::vector<std::string> RuntimeEnvironment();
 // argv as a command for sys::Run.
 sys::Command ToCommand(std::vector<std::string> argv);
 

@@ -26,12 +26,6 @@ constexpr milliseconds kDeleteTime{30'000};
 
 std::string Temporary(const std::string& run_dir, std::string_view name) { return StrCat(run_dir, "/tmp/", name); }
 
-std::vector<std::string> ShimEnvironment() {
-  // The shim hands its environment on to the OCI runtimes: nothing of crispd's (NOTIFY_SOCKET, credentials) goes there.
-  const char* path = getenv("PATH");
-  return {StrCat("PATH=", path != nullptr ? path : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin")};
-}
-
 Result<> WaitForEnd(const Ctx& ctx, sys::BorrowedFd pidfd) {
   while (true) {
     pollfd event{pidfd.get(), POLLIN, 0};
@@ -134,7 +128,7 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   sys::Command command;
   command.program = options_.shim_binary;
   command.args = {spec.pod.str(), spec.run_dir};
-  command.env = ShimEnvironment();
+  command.env = RuntimeEnvironment();  // which it hands on to the OCI runtimes
   command.working_dir = "/";
   command.fds.emplace(2, log.borrow());
   command.fds.emplace(3, listener.borrow());

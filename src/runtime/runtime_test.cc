@@ -30,6 +30,15 @@ TEST(OciHandler, CommandLines) {
                    "--detach", "--process", "/j", "--pid-file", "/p", "--cgroup", "freezer:e", kId}));
 }
 
+// Row S58: hooks and runtimes get nothing of crispd's, such as a proxy's password.
+TEST(OciHandler, S58_RuntimesGetAnEnvironmentOfTheirOwn) {
+  setenv("HTTPS_PROXY", "http://user:secret@proxy", 1);
+  sys::RunResult run = sys::Run(Ctx(), ToCommand({"/usr/bin/env"})).value();
+  unsetenv("HTTPS_PROXY");
+  EXPECT_EQ(run.out.find("secret"), std::string::npos) << run.out;
+  EXPECT_TRUE(run.out.starts_with("PATH=")) << run.out;
+}
+
 TEST(OciHandler, LastErrorOfLog) {
   EXPECT_EQ(LastErrorOfLog(""), "");
   EXPECT_EQ(LastErrorOfLog(R"({"level":"warning","msg":"w"})"), "");

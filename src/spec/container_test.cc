@@ -316,6 +316,18 @@ TEST_F(PlanTest, VolumesOfTheImage) {
   EXPECT_FALSE(MountAt("/"));
 }
 
+// Images of systemd do have the third.
+TEST_F(PlanTest, S34_VolumesOfTheImageNeverHideTheKernelsFiles) {
+  for (const char* path : {"/proc", "/sys", "/sys/fs/cgroup", "/dev", "/proc/sys/../self", "/dev/shm", "/sys/firmware"}) {
+    in_.volumes = {{.container_path = path, .host_dir = "/v1"}};
+    for (const Json& mount : Planned()["mounts"]) EXPECT_NE(mount["source"], "/v1") << path;
+    EXPECT_EQ((*MountAt("/proc"))["type"], "proc") << path;
+    EXPECT_THAT((*MountAt("/sys/fs/cgroup"))["options"].get<Words>(), Contains("ro")) << path;
+  }
+  in_.volumes = {{.container_path = "/process", .host_dir = "/v1"}};
+  EXPECT_EQ((*MountAt("/process"))["source"], "/v1");
+}
+
 TEST_F(PlanTest, WhatIsNotThereYetSaysSo) {
   AddMount("/srv", "/data").uid_mappings = {{.host_id = 1, .container_id = 0, .length = 1}};
   Refused(Code::kUnimplemented);
@@ -540,9 +552,16 @@ TEST_F(PlanTest, S40_MaskedAndReadonlyPaths) {
               ElementsAre("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"));
   node_.masked_paths = {"/sys/devices/system/cpu/cpu0/thermal_throttle"};
   EXPECT_THAT(paths("maskedPaths"), Contains(node_.masked_paths[0]));
-  in_.config.security.masked_paths = {"/bin/ls"};
-  EXPECT_THAT(paths("maskedPaths"), ElementsAre("/bin/ls"));
-  EXPECT_EQ(paths("readonlyPaths").size(), 5u);
+  // A kubelet's list, older than ours, takes nothing away.
+  in_.config.security.masked_paths = {"/bin/ls", "/proc/kcore"};
+  EXPECT_THAT(paths("maskedPaths"), Contains("/bin/ls"));
+  EXPECT_THAT(paths("maskedPaths"), Contains("/sys/devices/virtual/powercap"));
+  EXPECT_THAT(paths("maskedPaths"), Contains(node_.masked_paths[0]));
+  EXPECT_EQ(paths("maskedPaths").size(), 14u);
+  in_.config.security.readonly_paths = {"/bin"};
+  EXPECT_THAT(paths("readonlyPaths"), Contains("/proc/sysrq-trigger"));
+  EXPECT_EQ(paths("readonlyPaths").size(), 6u);
+  in_.config.security.readonly_paths.clear();
   policy_.ignore_proc_mount = true;
   EXPECT_EQ(paths("maskedPaths").size(), 13u);
   policy_.ignore_proc_mount = false;

@@ -139,10 +139,21 @@ bool Hidden(const std::vector<Json>& requested, const std::string& destination) 
                      [&](const Json& m) { return IsWithin(destination, Destination(m)); });
 }
 
+// A VOLUME is the image's word. In the place of the kernel's file systems it would take away what shields them: that
+// /sys and its cgroups are read-only, and the real /proc, which OCI runtimes write labels and limits to.
+bool OnKernelFiles(const std::string& destination) {
+  constexpr std::array<std::string_view, 3> kDirs = {"/proc", "/sys", "/dev"};
+  return std::any_of(kDirs.begin(), kDirs.end(), [&](std::string_view dir) { return IsWithin(destination, dir); });
+}
+
 Result<> AddVolumes(const Planning& p, std::vector<Json>& requested) {
   for (const VolumeMount& volume : p.in.volumes) {
     std::string destination = TRY(CleanPath(volume.container_path, "image volume"));
     if (destination == "/" || Covered(requested, destination)) continue;
+    if (OnKernelFiles(destination)) {
+      p.Warn(StrCat("the image's volume ", Quote(destination), " would hide the kernel's files, ignoring"));
+      continue;
+    }
     requested.push_back(OciMount(destination, "bind", volume.host_dir, {"rbind", "rprivate", "rw"}));
   }
   return {};

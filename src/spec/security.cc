@@ -94,14 +94,20 @@ Result<SelinuxLabels> PlanSelinux(const Planning& p) {
 }
 
 // The kubelet sends both lists always, empty for procMount: Unmasked, which Kubernetes allows with user namespaces
-// only. So an empty list elsewhere comes from a client that did not think of it (crictl) and means the defaults.
+// only. So an empty list elsewhere comes from a client that did not think of it (crictl) and means the defaults. One
+// that is not empty adds to the defaults: the kubelet's is as old as the kubelet, and knows nothing of this node's paths.
 Result<ProcPaths> PlanProcPaths(const Planning& p) {
   ProcPaths paths;
   if (p.privileged()) return paths;
   bool unmasked_allowed = p.in.config.security.namespaces.userns_pod;
   auto choose = [&](const std::vector<std::string>& asked, const std::vector<std::string>& fallback) {
-    if (p.policy.ignore_proc_mount) return fallback;
-    return asked.empty() && !unmasked_allowed ? fallback : asked;
+    if (asked.empty() && unmasked_allowed && !p.policy.ignore_proc_mount) return asked;
+    std::vector<std::string> all = fallback;
+    if (p.policy.ignore_proc_mount) return all;
+    for (const std::string& path : asked) {
+      if (std::find(all.begin(), all.end(), path) == all.end()) all.push_back(path);
+    }
+    return all;
   };
   std::vector<std::string> masked = oci::DefaultMaskedPaths();
   masked.insert(masked.end(), p.node.masked_paths.begin(), p.node.masked_paths.end());

@@ -299,12 +299,13 @@ Result<> LayerWriter::ApplyHardlink(const Place& place) {
   sys::UniqueFd opened;
   int dir = parent.empty() ? root_.get() : place.dir;
   if (!parent.empty() && parent != place.parent) {
-    opened = TRY(sys::OpenInRoot(root_, parent, O_PATH | O_DIRECTORY), StrCat("hard link ", Quote(entry_.path)));
+    Result<sys::UniqueFd> found = sys::OpenInRoot(root_, parent, O_PATH | O_DIRECTORY);
+    if (found) opened = *std::move(found);
     dir = opened.get();
   }
   // The last component is not followed: a link to a symlink is a second name of the symlink.
   struct stat from, to;
-  if (name.empty() || fstatat(dir, name.c_str(), &from, AT_SYMLINK_NOFOLLOW) != 0) {
+  if (dir < 0 || name.empty() || fstatat(dir, name.c_str(), &from, AT_SYMLINK_NOFOLLOW) != 0) {
     return Refused(entry_.path, StrCat("its hard link's target ", Quote(entry_.link_target), " is not in the layer"));
   }
   if (S_ISDIR(from.st_mode) || (S_ISCHR(from.st_mode) && from.st_rdev == makedev(0, 0))) {

@@ -123,9 +123,7 @@ Error Unpacker::Explain(Error error) {
 
 Result<> Unpacker::Consume() {
   Splitter splitter(writer_, *skeleton_);
-  codec::TarLimits tar_limits;
-  tar_limits.size_max = std::min(tar_limits.size_max, limits_.bytes_max);
-  codec::TarReader reader(splitter, tar_limits);
+  codec::TarReader reader(splitter);
   while (true) {
     std::span<const char> block = queue_.Next();
     if (block.empty()) break;

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "cgroup/usage.h"
 
 namespace crisp::cgroup {
 
@@ -54,6 +55,8 @@ class Cgroups {
   virtual Result<> Kill(const Ctx& ctx, const std::string& kernel_path) = 0;
   virtual Result<std::vector<pid_t>> Processes(const std::string& kernel_path) const = 0;
 
+  // What the processes in it have used. kNotFound when it is gone.
+  virtual Result<Usage> Read(const std::string& kernel_path) const = 0;
   // Files whose `oom_kill N` line tells whether the kernel killed inside: memory.oom_control (v1), memory.events (v2).
   virtual std::vector<std::string> OomEventFiles(const std::string& kernel_path) const = 0;
   // hugetlb page sizes this machine limits ("2MB", "1GB"); empty: no hugetlb controller.

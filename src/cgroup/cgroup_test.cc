@@ -175,5 +175,44 @@ TEST(Fixture, CreatesInEveryHierarchyAndRemovesAll) {
   EXPECT_TRUE(cgroups->Remove(Ctx(), path)) << "missing is success";
 }
 
+TEST(Usage, OfV1) {
+  Machine m;
+  MakeV1(m);
+  m.File("tree/cpu,cpuacct/a/cpuacct.usage", "123456789\n")
+      .File("tree/memory/a/memory.usage_in_bytes", "1000\n")
+      .File("tree/memory/a/memory.memsw.usage_in_bytes", "1300\n")
+      .File("tree/memory/a/memory.stat",
+            "inactive_file 1\nhierarchical_memory_limit 5000\nhierarchical_memsw_limit 9223372036854771712\n"
+            "total_rss 70\ntotal_pgfault 8\ntotal_pgmajfault 9\ntotal_inactive_file 400\n");
+  Usage usage = m.Detect()->Read("/a").value();
+  EXPECT_EQ(usage.cpu_nanos, 123456789u);
+  EXPECT_EQ(usage.memory_bytes, 1000u);
+  EXPECT_EQ(usage.working_set_bytes, 600u);
+  EXPECT_EQ(usage.available_bytes, 4400u);
+  EXPECT_EQ(usage.rss_bytes, 70u);
+  EXPECT_EQ(usage.page_faults, 8u);
+  EXPECT_EQ(usage.major_page_faults, 9u);
+  EXPECT_EQ(usage.swap_bytes, 300u);
+  EXPECT_EQ(usage.swap_available_bytes, std::nullopt) << "there is no limit";
+  EXPECT_EQ(usage.processes, std::nullopt) << "no such controller";
+  EXPECT_EQ(m.Detect()->Read("/gone").error().code(), Code::kNotFound);
+}
+
+TEST(Usage, OfV2) {
+  Machine m;
+  m.Mount("/sys/fs/cgroup", "cgroup2", "nsdelegate").File("tree/cgroup.controllers", "memory pids\n");
+  m.File("tree/a/cpu.stat", "usage_usec 1500\nuser_usec 1000\n")
+      .File("tree/a/memory.current", "300\n")
+      .File("tree/a/memory.max", "max\n")
+      .File("tree/a/memory.stat", "anon 100\nfile 200\ninactive_file 400\n")
+      .File("tree/a/pids.current", "3\n");
+  Usage usage = m.Detect()->Read("/a").value();
+  EXPECT_EQ(usage.cpu_nanos, 1'500'000u);
+  EXPECT_EQ(usage.working_set_bytes, 0u) << "the two files are read one after the other: never below zero";
+  EXPECT_EQ(usage.available_bytes, std::nullopt);
+  EXPECT_EQ(usage.rss_bytes, 100u);
+  EXPECT_EQ(usage.processes, 3u);
+}
+
 }  // namespace
 }  // namespace crisp::cgroup

@@ -106,6 +106,8 @@ class CgroupsImpl : public Cgroups {
     return PlaceFor(options_.driver, parent, name);
   }
 
+  Result<Usage> Read(const std::string& kernel_path) const override { return ReadUsage(layout_, kernel_path); }
+
   Result<> Create(const std::string& kernel_path) override {
     TRY(CheckOurs(kernel_path));
     for (const Hierarchy& hierarchy : layout_.hierarchies) {

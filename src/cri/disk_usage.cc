@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <set>
 
 #include "base/time.h"
@@ -76,22 +77,55 @@ Result<image::FsUsage> MeasureTree(const Ctx& ctx, const std::string& dir) {
   return std::move(walk.usage);
 }
 
-Result<DiskUsage::Measured> DiskUsage::Get(const Ctx& ctx) {
+Result<DiskUsage::Measured> DiskUsage::MeasurePart(const Ctx& ctx, const std::string& name) const {
+  Measured part{.usage = TRY(MeasureTree(ctx, dir_ + "/" + name)), .at_unix_nanos = UnixNanosNow()};
+  part.usage.mountpoint = dir_;
+  return part;
+}
+
+Result<> DiskUsage::MeasureAll(const Ctx& ctx) {
+  Clock::time_point began = Clock::now();
+  std::map<std::string, Measured> parts;
+  Measured total{.usage = {.mountpoint = dir_}, .at_unix_nanos = UnixNanosNow()};
+  std::error_code error;
+  for (const auto& entry : std::filesystem::directory_iterator(dir_, error)) {
+    std::string name = entry.path().filename().string();
+    Measured part = TRY(MeasurePart(ctx, name));
+    total.usage.used_bytes += part.usage.used_bytes;
+    total.usage.inodes_used += part.usage.inodes_used + 1;
+    parts.emplace(std::move(name), std::move(part));
+  }
+  constexpr std::chrono::seconds kYoung(5);
+  auto state = state_.Lock();
+  state->again_at = Clock::now() + std::max<Clock::duration>(kYoung, 20 * (Clock::now() - began));
+  state->total = std::move(total);
+  state->parts = std::move(parts);
+  return {};
+}
+
+Result<DiskUsage::Measured> DiskUsage::Total(const Ctx& ctx) {
   {
     auto state = state_.Lock();
-    bool have = state->last.at_unix_nanos != 0;
-    if (have && (state->measuring || Clock::now() < state->again_at)) return state->last;
+    bool have = state->total.at_unix_nanos != 0;
+    if (have && (state->measuring || Clock::now() < state->again_at)) return state->total;
     state->measuring = true;
   }
-  Clock::time_point began = Clock::now();
-  Result<image::FsUsage> usage = MeasureTree(ctx, dir_);
+  Result<> done = MeasureAll(ctx);
   auto state = state_.Lock();
   state->measuring = false;
-  if (!usage) return std::move(usage).error();
-  constexpr std::chrono::seconds kYoung(5);
-  state->again_at = Clock::now() + std::max<Clock::duration>(kYoung, 20 * (Clock::now() - began));
-  state->last = {.usage = *std::move(usage), .at_unix_nanos = UnixNanosNow()};
-  return state->last;
+  if (!done) return std::move(done).error();
+  return state->total;
+}
+
+Result<DiskUsage::Measured> DiskUsage::Of(const Ctx& ctx, const std::string& name) {
+  TRY(Total(ctx));
+  {
+    auto state = state_.Lock();
+    if (auto found = state->parts.find(name); found != state->parts.end()) return found->second;
+  }
+  Measured part = TRY(MeasurePart(ctx, name));
+  state_.Lock()->parts.emplace(name, part);
+  return part;
 }
 
 }  // namespace crisp::cri

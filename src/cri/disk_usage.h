@@ -2,6 +2,7 @@
 // many containers takes long to walk. Threading: any thread.
 #pragma once
 
+#include <map>
 #include <string>
 
 #include "base/context.h"
@@ -16,7 +17,8 @@ Result<image::FsUsage> MeasureTree(const Ctx& ctx, const std::string& dir);
 
 class DiskUsage {
  public:
-  // `dir` is also the mount point that is reported: the kubelet looks up its file system.
+  // `dir` has one directory for each container. It is also the mount point that is reported: the kubelet looks up its
+  // file system.
   explicit DiskUsage(std::string dir) : dir_(std::move(dir)) {}
 
   struct Measured {
@@ -26,14 +28,20 @@ class DiskUsage {
   // The last measurement if it is young enough, else a new one. "Young" grows with what measuring costs, so that no
   // more than about a twentieth of a thread's time goes there. A caller that comes while another measures gets the last
   // value.
-  Result<Measured> Get(const Ctx& ctx);
+  Result<Measured> Total(const Ctx& ctx);
+  // The same of the directory `name` in it. One that came after the last measurement is measured by itself.
+  Result<Measured> Of(const Ctx& ctx, const std::string& name);
 
  private:
   struct State {
-    Measured last;
+    Measured total;
+    std::map<std::string, Measured> parts;
     Clock::time_point again_at = Clock::time_point::min();
     bool measuring = false;
   };
+  Result<Measured> MeasurePart(const Ctx& ctx, const std::string& name) const;
+  Result<> MeasureAll(const Ctx& ctx);
+
   const std::string dir_;
   Synchronized<State> state_;
 };

@@ -43,10 +43,10 @@ Result<v1::ImageStatusResponse> ImageService::StatusOf(const v1::ImageStatusRequ
   return out;
 }
 
-Result<v1::ImageFsInfoResponse> ImageService::FsInfo(const Ctx& ctx) {
+Result<v1::ImageFsInfoResponse> ImageService::FsInfo(const Ctx& ctx) const {
   v1::ImageFsInfoResponse out;
   *out.add_image_filesystems() = UsageToCri(TRY(deps_.images.Usage()), UnixNanosNow());
-  DiskUsage::Measured containers = TRY(containers_.Get(ctx));
+  DiskUsage::Measured containers = TRY(deps_.layers.Total(ctx));
   *out.add_container_filesystems() = UsageToCri(containers.usage, containers.at_unix_nanos);
   return out;
 }

@@ -16,9 +16,9 @@ class ImageService final : public v1::ImageService::CallbackService {
   struct Deps {
     Front& front;
     image::Service& images;
+    DiskUsage& layers;  // of the containers' writable layers: ImageFsInfo's container_filesystems
   };
-  // `containers_dir` holds the containers' writable layers: ImageFsInfo's container_filesystems.
-  ImageService(Deps deps, std::string containers_dir) : deps_(deps), containers_(std::move(containers_dir)) {}
+  explicit ImageService(Deps deps) : deps_(deps) {}
 
   grpc::ServerUnaryReactor* ListImages(grpc::CallbackServerContext* context, const v1::ListImagesRequest* request,
                                        v1::ListImagesResponse* response) override;
@@ -34,10 +34,9 @@ class ImageService final : public v1::ImageService::CallbackService {
  private:
   Result<v1::ListImagesResponse> List(const v1::ListImagesRequest& request) const;
   Result<v1::ImageStatusResponse> StatusOf(const v1::ImageStatusRequest& request) const;
-  Result<v1::ImageFsInfoResponse> FsInfo(const Ctx& ctx);
+  Result<v1::ImageFsInfoResponse> FsInfo(const Ctx& ctx) const;
 
   const Deps deps_;
-  DiskUsage containers_;
 };
 
 }  // namespace crisp::cri

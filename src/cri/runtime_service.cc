@@ -30,10 +30,15 @@ constexpr Method kContainerStatus{"ContainerStatus", Work::kMemory, true};
 constexpr Method kContainerStatusVerbose{"ContainerStatus", Work::kQuick, true};
 constexpr Method kUpdateContainerResources{"UpdateContainerResources", Work::kVerb, false};
 constexpr Method kReopenContainerLog{"ReopenContainerLog", Work::kQuick, false};
+constexpr Method kContainerStats{"ContainerStats", Work::kQuick, true};
+constexpr Method kListContainerStats{"ListContainerStats", Work::kQuick, true};
 constexpr Method kExecSync{"ExecSync", Work::kExec, true};
 
 constexpr const char* kApiVersion = "v1";
 constexpr const char* kKubeletVersion = "0.1.0";  // the one value that the kubelet accepts
+
+// Plans refuse pods with user namespaces for now, whatever the OCI runtime could do.
+constexpr bool kUserNamespaces = false;
 
 v1::RuntimeCondition Condition(const char* type, bool status, const std::string& reason, const std::string& message) {
   v1::RuntimeCondition condition;
@@ -82,7 +87,7 @@ Result<v1::StatusResponse> RuntimeService::MakeStatus(bool verbose) const {
       v1::RuntimeHandler* handler = out.add_runtime_handlers();
       handler->set_name(shown);
       handler->mutable_features()->set_recursive_read_only_mounts(features.recursive_read_only_mounts);
-      handler->mutable_features()->set_user_namespaces(features.user_namespaces);
+      handler->mutable_features()->set_user_namespaces(features.user_namespaces && kUserNamespaces);
     }
   }
   out.mutable_features()->set_supplemental_groups_policy(true);
@@ -120,6 +125,21 @@ Result<v1::ContainerStatusResponse> RuntimeService::MakeContainerStatus(
   if (request.verbose()) {
     Info info = ContainerInfo(*container);
     out.mutable_info()->insert(info.begin(), info.end());
+  }
+  return out;
+}
+
+Result<v1::ListContainerStatsResponse> RuntimeService::ListStats(const Ctx& ctx,
+                                                                 const v1::ListContainerStatsRequest& request) {
+  pod::ContainerFilter filter{
+      .id = request.filter().id(),
+      .pod = request.filter().pod_sandbox_id(),
+      .state = {},
+      .labels = {request.filter().label_selector().begin(), request.filter().label_selector().end()}};
+  v1::ListContainerStatsResponse out;
+  for (const pod::ContainerRef& container : deps_.pods.ListContainers(filter)) {
+    TRY(ctx.Check());
+    *out.add_stats() = stats_.Make(ctx, *container);
   }
   return out;
 }
@@ -292,6 +312,20 @@ CALL(ExecSync, ExecSyncRequest, ExecSyncResponse) {
   });
 }
 
+CALL(ContainerStats, ContainerStatsRequest, ContainerStatsResponse) {
+  HANDLE(kContainerStats, ContainerStatsRequest, ContainerStatsResponse) {
+    TRY(CheckId("container_id", req.container_id()));
+    pod::ContainerRef container = TRY(deps_.pods.GetContainer(req.container_id()));
+    v1::ContainerStatsResponse out;
+    *out.mutable_stats() = stats_.Make(ctx, *container);
+    return out;
+  });
+}
+
+CALL(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) {
+  HANDLE(kListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) { return ListStats(ctx, req); });
+}
+
 #undef CALL
 #undef HANDLE
 
@@ -303,8 +337,6 @@ CALL(ExecSync, ExecSyncRequest, ExecSyncResponse) {
 CRISP_UNIMPLEMENTED(Exec, ExecRequest, ExecResponse)
 CRISP_UNIMPLEMENTED(Attach, AttachRequest, AttachResponse)
 CRISP_UNIMPLEMENTED(PortForward, PortForwardRequest, PortForwardResponse)
-CRISP_UNIMPLEMENTED(ContainerStats, ContainerStatsRequest, ContainerStatsResponse)
-CRISP_UNIMPLEMENTED(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse)
 CRISP_UNIMPLEMENTED(PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatsResponse)
 CRISP_UNIMPLEMENTED(ListPodSandboxStats, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse)
 CRISP_UNIMPLEMENTED(CheckpointContainer, CheckpointContainerRequest, CheckpointContainerResponse)

@@ -7,6 +7,7 @@
 #include "cgroup/cgroup.h"
 #include "cri/call.h"
 #include "cri/info.h"
+#include "cri/stats.h"
 #include "network/network.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
@@ -23,13 +24,14 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
     network::Network& network;
     runtime::Runtime& runtime;
     cgroup::Cgroups& cgroups;
+    DiskUsage& layers;  // of the containers' writable layers
   };
   struct Facts {
     std::string version;          // of crispd
     std::string default_handler;  // also reported under the name ""
     Info info;                    // for Status with verbose: "config" and whatever else does not change
   };
-  RuntimeService(Deps deps, Facts facts) : deps_(deps), facts_(std::move(facts)) {}
+  RuntimeService(Deps deps, Facts facts) : deps_(deps), facts_(std::move(facts)), stats_(deps.cgroups, deps.layers) {}
 
 // The signature that the generated base class gives each unary call.
 #define CRISP_CRI_CALL(name, Request, Response)                                                    \
@@ -73,10 +75,12 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
  private:
   Result<v1::StatusResponse> MakeStatus(bool verbose) const;
   Result<v1::PodSandboxStatusResponse> MakeSandboxStatus(const v1::PodSandboxStatusRequest& request) const;
+  Result<v1::ListContainerStatsResponse> ListStats(const Ctx& ctx, const v1::ListContainerStatsRequest& request);
   Result<v1::ContainerStatusResponse> MakeContainerStatus(const v1::ContainerStatusRequest& request) const;
 
   const Deps deps_;
   const Facts facts_;
+  StatsMaker stats_;
 };
 
 }  // namespace crisp::cri

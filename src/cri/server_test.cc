@@ -106,10 +106,15 @@ class ServerTest : public testing::Test {
   FakeRuntime runtime_;
   FakeCgroups cgroups_;
   Front front_{{.observer = {}}};
-  RuntimeService runtime_service_{
-      {.front = front_, .pods = pods_, .network = network_, .runtime = runtime_, .cgroups = cgroups_},
-      {.version = "9.9", .default_handler = "runc", .info = {{"config", "{}"}}}};
-  ImageService image_service_{{.front = front_, .images = images_}, ""};
+  DiskUsage layers_{"/nonexistent"};
+  RuntimeService runtime_service_{{.front = front_,
+                                   .pods = pods_,
+                                   .network = network_,
+                                   .runtime = runtime_,
+                                   .cgroups = cgroups_,
+                                   .layers = layers_},
+                                  {.version = "9.9", .default_handler = "runc", .info = {{"config", "{}"}}}};
+  ImageService image_service_{{.front = front_, .images = images_, .layers = layers_}};
   CrispImagesService crisp_service_{{.front = front_, .images = images_}};
   std::unique_ptr<Server> server_;
   std::unique_ptr<v1::RuntimeService::Stub> runtime_stub_;
@@ -561,8 +566,9 @@ TEST_F(ServerTest, ADeadDaemonsSocketIsReplaced) {
     ASSERT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   }
   FakeManager pods;
-  RuntimeService service({.front = front_, .pods = pods, .network = network_, .runtime = runtime_, .cgroups = cgroups_},
-                         {});
+  RuntimeService service(
+      {.front = front_, .pods = pods, .network = network_, .runtime = runtime_, .cgroups = cgroups_, .layers = layers_},
+      {});
   EXPECT_TRUE(Server::Listen({.socket_path = path}, {&service}));
   ASSERT_TRUE(sys::WriteFileAtomic(dir_ + "/file", "precious", 0600, sys::Durability::kNone));
   EXPECT_FALSE(Server::Listen({.socket_path = dir_ + "/file"}, {&service}));
@@ -607,6 +613,36 @@ TEST_F(ServerTest, DrainEndsNewCallsAndWaitsForOldOnes) {
   front_.Drain(std::chrono::hours(1));  // hangs if the call is still counted
 }
 
+TEST_F(ServerTest, StatsOfContainers) {
+  std::string pod = RunPod(), container = Create(pod);
+  v1::ContainerStatsRequest request;
+  v1::ContainerStatsResponse response;
+  request.set_container_id(container);
+  ASSERT_TRUE(Runtime(&Rt::ContainerStats, request, &response).ok());
+  EXPECT_EQ(response.stats().attributes().id(), container);
+  EXPECT_EQ(response.stats().attributes().metadata().name(), "c");
+  EXPECT_FALSE(response.stats().has_cpu()) << "not started: no cgroup";
+  EXPECT_TRUE(response.stats().writable_layer().has_used_bytes());
+
+  v1::StartContainerRequest start;
+  v1::StartContainerResponse started;
+  start.set_container_id(container);
+  ASSERT_TRUE(Runtime(&Rt::StartContainer, start, &started).ok());
+  v1::ListContainerStatsRequest list;
+  v1::ListContainerStatsResponse stats;
+  list.mutable_filter()->set_pod_sandbox_id(pod);
+  ASSERT_TRUE(Runtime(&Rt::ListContainerStats, list, &stats).ok());
+  ASSERT_EQ(stats.stats_size(), 1);
+  EXPECT_EQ(stats.stats(0).cpu().usage_core_nano_seconds().value(), 5'000'000u);
+  EXPECT_EQ(stats.stats(0).memory().working_set_bytes().value(), 4096u);
+  EXPECT_FALSE(stats.stats(0).memory().has_rss_bytes()) << "unknown is not zero";
+  (*list.mutable_filter()->mutable_label_selector())["app"] = "other";
+  ASSERT_TRUE(Runtime(&Rt::ListContainerStats, list, &stats).ok());
+  EXPECT_EQ(stats.stats_size(), 0);
+  request.set_container_id("nobody");
+  EXPECT_EQ(Runtime(&Rt::ContainerStats, request, &response).error_code(), StatusCode::NOT_FOUND);
+}
+
 TEST(DiskUsage, CountsBlocksAndInodesOnce) {
   std::string pattern = testing::TempDir() + "usage-XXXXXX";
   std::string dir = mkdtemp(pattern.data());
@@ -620,6 +656,13 @@ TEST(DiskUsage, CountsBlocksAndInodesOnce) {
   EXPECT_GE(usage->used_bytes, 100'000u);
   EXPECT_LT(usage->used_bytes, 150'000u);
   EXPECT_EQ(MeasureTree(Ctx(), dir + "/missing")->inodes_used, 0u);
+
+  DiskUsage whole(dir);
+  EXPECT_EQ(whole.Total(Ctx())->usage.inodes_used, 4u);
+  EXPECT_EQ(whole.Of(Ctx(), "a")->usage.inodes_used, 3u);
+  ASSERT_TRUE(sys::MakeDirs(dir + "/new/x", 0700));
+  EXPECT_EQ(whole.Of(Ctx(), "new")->usage.inodes_used, 1u) << "came after the measurement";
+  EXPECT_EQ(whole.Of(Ctx(), "a")->usage.mountpoint, dir);
   std::filesystem::remove_all(dir);
 }
 

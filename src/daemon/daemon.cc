@@ -101,14 +101,17 @@ Result<> Daemon::Serve() {
   front_.emplace(cri::Front::Options{
       .observer = [this](const cri::CallRecord& call) { metrics_.Observe(call.method, call.code, call.took); },
       .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
-  runtime_service_.emplace(
-      cri::RuntimeService::Deps{
-          .front = *front_, .pods = *pods_, .network = *network_, .runtime = *runtime_, .cgroups = *cgroups_},
-      cri::RuntimeService::Facts{.version = CRISP_VERSION,
-                                 .default_handler = config_.runtime_default_handler,
-                                 .info = {{"config", ConfigJson(config_)}}});
-  image_service_.emplace(cri::ImageService::Deps{.front = *front_, .images = *images_},
-                         config_.root_dir + "/containers");
+  layers_.emplace(config_.root_dir + "/containers");
+  runtime_service_.emplace(cri::RuntimeService::Deps{.front = *front_,
+                                                     .pods = *pods_,
+                                                     .network = *network_,
+                                                     .runtime = *runtime_,
+                                                     .cgroups = *cgroups_,
+                                                     .layers = *layers_},
+                           cri::RuntimeService::Facts{.version = CRISP_VERSION,
+                                                      .default_handler = config_.runtime_default_handler,
+                                                      .info = {{"config", ConfigJson(config_)}}});
+  image_service_.emplace(cri::ImageService::Deps{.front = *front_, .images = *images_, .layers = *layers_});
   crisp_service_.emplace(cri::CrispImagesService::Deps{.front = *front_, .images = *images_});
   server_ = TRY(
       cri::Server::Listen({.socket_path = config_.socket}, {&*runtime_service_, &*image_service_, &*crisp_service_}));

@@ -67,6 +67,7 @@ class Daemon {
 
   metrics::CallMetrics metrics_;
   std::optional<cri::Front> front_;
+  std::optional<cri::DiskUsage> layers_;
   std::optional<cri::RuntimeService> runtime_service_;
   std::optional<cri::ImageService> image_service_;
   std::optional<cri::CrispImagesService> crisp_service_;

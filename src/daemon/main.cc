@@ -56,8 +56,8 @@ void LogOfGrpc(gpr_log_func_args* args) {
 
 // What must be so before the first thread and the first large allocation.
 void PrepareProcess() {
-  // Passwords of registries pass through our memory: no core file (row S58), and no look inside for processes that share
-  // our user but not all of our capabilities (containers with hostPID).
+  // Passwords of registries pass through our memory: no core file (row S58), and no look inside for processes that
+  // share our user but not all of our capabilities (containers with hostPID).
   prctl(PR_SET_DUMPABLE, 0);
   // Arenas of many threads keep what they once held; two are enough for 2000 calls a second.
   mallopt(M_ARENA_MAX, 2);

@@ -70,7 +70,10 @@ class FakeManager : public pod::Manager {
     return id;
   }
   Result<> StartContainer(const Ctx&, const std::string& id) override {
-    return Change(id, [](pod::ContainerStatus& status) { status.state = pod::ContainerState::kRunning; });
+    return Change(id, [](pod::ContainerStatus& status) {
+      status.state = pod::ContainerState::kRunning;
+      status.cgroup_path = "/busy";
+    });
   }
   Result<> StopContainer(const Ctx&, const std::string& id, std::chrono::seconds) override {
     (void)Change(id, [](pod::ContainerStatus& status) { status.state = pod::ContainerState::kExited; });
@@ -270,6 +273,14 @@ class FakeCgroups : public cgroup::Cgroups {
   Result<> Remove(const Ctx&, const std::string&) override { return {}; }
   Result<> Kill(const Ctx&, const std::string&) override { return {}; }
   Result<std::vector<pid_t>> Processes(const std::string&) const override { return std::vector<pid_t>(); }
+  Result<cgroup::Usage> Read(const std::string& kernel_path) const override {
+    if (kernel_path != "/busy") return Error(Code::kNotFound, "cgroup " + kernel_path + " not found");
+    cgroup::Usage usage;
+    usage.at_unix_nanos = UnixNanosNow();
+    usage.cpu_nanos = 5'000'000;
+    usage.working_set_bytes = 4096;
+    return usage;
+  }
   std::vector<std::string> OomEventFiles(const std::string&) const override { return {}; }
   std::vector<std::string> HugepageSizes() const override { return {}; }
   bool HasController(const std::string&) const override { return false; }

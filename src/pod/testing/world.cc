@@ -326,6 +326,9 @@ class FakeCgroups final : public cgroup::Cgroups {
     return {};
   }
   Result<std::vector<pid_t>> Processes(const std::string&) const override { return std::vector<pid_t>(); }
+  Result<cgroup::Usage> Read(const std::string& kernel_path) const override {
+    return Error(Code::kNotFound, "cgroup " + kernel_path + " not found");
+  }
   std::vector<std::string> OomEventFiles(const std::string& path) const override { return {path + "/memory.events"}; }
   std::vector<std::string> HugepageSizes() const override { return {}; }
   bool HasController(const std::string&) const override { return true; }

@@ -170,6 +170,7 @@ class NetworkImpl : public Network {
   }
   std::string CachePath(const Record& record) const { return StrCat(options_.state_dir, "/cni/", CacheFileName(record)); }
 
+  std::vector<std::string> OpenBridges(const std::map<PodId, Record>& records) const;
   std::optional<Record> Find(const PodId& pod) const;
   Result<Record> Plan(const PodNetworkRequest& request) const;
   Result<> Save(const Record& record, state::Durability durability);
@@ -185,7 +186,7 @@ class NetworkImpl : public Network {
   state::Database& db_;
   const std::string instance_;
   PluginExec exec_;
-  NftRules rules_;
+  mutable NftRules rules_;
   Builtin builtin_;
   mutable Chain chain_;
   ConfDir confs_;
@@ -221,11 +222,31 @@ Result<> NetworkImpl::Load() {
     }
     state->records.emplace(record->pod, *std::move(record));
   }
+  if (PodRules guards{.guarded_links = OpenBridges(state->records)}; !guards.empty()) rules.emplace("guards", std::move(guards));
   if (state->records.empty()) janitor_.BecameIdle();  // an earlier process may have left a bridge
   Result<> rebuilt = rules_.Rebuild(rules);
   // A kernel without nftables does for networks that need no rules.
   if (!rebuilt) LogWarning("cannot set packet rules, host ports and masquerading may not work", {{"error", rebuilt.error()}});
   return {};
+}
+
+// Our bridges with route_localnet on, which an earlier pod's host port may have asked for: they need the guard still.
+std::vector<std::string> NetworkImpl::OpenBridges(const std::map<PodId, Record>& records) const {
+  std::set<std::string> ours;
+  for (const auto& [pod, record] : records) {
+    if (!record.result) continue;
+    for (const CniInterface& interface : record.result->interfaces) ours.insert(interface.name);
+  }
+  std::vector<std::string> open;
+  Result<sys::RouteSocket> host = sys::RouteSocket::Open();
+  Result<std::vector<sys::Link>> links = host ? host->Links() : std::vector<sys::Link>();
+  if (!links) return open;
+  for (const sys::Link& link : *links) {
+    if (link.kind != "bridge" || !(link.alias == Alias() || ours.contains(link.name))) continue;
+    Result<std::string> value = sys::ReadFile(StrCat("/proc/sys/net/ipv4/conf/", link.name, "/route_localnet"), 16);
+    if (value && Trim(*value) == "1") open.push_back(link.name);
+  }
+  return open;
 }
 
 std::optional<Record> NetworkImpl::Find(const PodId& pod) const {
@@ -408,6 +429,10 @@ Result<> NetworkImpl::AfterReboot(const Ctx& ctx) {
 }
 
 NetworkStatus NetworkImpl::Status() const {
+  // Asked for every few seconds: a good time to see whether somebody flushed our packet rules.
+  janitor_.Run([this](const Ctx&) {
+    if (Result<> verified = rules_.Verify(); !verified) LogWarning("cannot restore packet rules", {{"error", verified.error()}});
+  });
   NetworkStatus status{.reason = "NetworkPluginNotReady"};
   auto loaded = confs_.Current();
   if (!loaded->conf) {
@@ -473,7 +498,10 @@ void NetworkImpl::RemoveUnused() {
   std::unique_lock alone(in_use_, std::try_to_lock);
   if (!alone.owns_lock() || !state_.Lock()->records.empty()) return;
   auto remove = [&]() -> Result<> {
-    TRY(rules_.DropIfUnused());
+    TRY(rules_.DropIfUnused([](const std::string& link) {
+      // Missing: the link is gone.
+      [[maybe_unused]] Result<> closed = sys::WriteExisting(StrCat("/proc/sys/net/ipv4/conf/", link, "/route_localnet"), "0");
+    }));
     sys::RouteSocket host = TRY(sys::RouteSocket::Open());
     const std::vector<sys::Link> links = TRY(host.Links());
     sys::NetlinkBatch batch;

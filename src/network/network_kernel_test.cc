@@ -105,9 +105,13 @@ TEST_F(NetworkTest, HostPortsMatchLocalDestinationsOnly) {
       Ok(sys::RunInNetns(netns, [&] { return sys::WriteExisting("/proc/sys/net/ipv4/conf/all/route_localnet", "1"); }));
       EXPECT_EQ(Ask(from, SOCK_DGRAM, "127.0.0.1", 4000, 200), "no answer") << from;
     }
+    // Nor later, when the pod with the host port has gone, nor after a restart.
+    Ok(network_->Teardown({}, request.pod));
+    EXPECT_EQ(Ask(client->netns_path, SOCK_DGRAM, "127.0.0.1", 4000, 200), "no answer");
+    Open();
+    EXPECT_EQ(Ask(client->netns_path, SOCK_DGRAM, "127.0.0.1", 4000, 200), "no answer");
     EXPECT_EQ(Ask("", SOCK_DGRAM, "127.0.0.1", 4000), "127.0.0.1 at secret");
     EXPECT_EQ(secret.received(), 1) << "the host's own only";
-    Ok(network_->Teardown({}, request.pod));
     Ok(network_->Teardown({}, other.pod));
   }
   Ok(sys::UnpinNetns("/run/elsewhere"));
@@ -167,6 +171,10 @@ TEST_F(NetworkTest, RulesComeBackAfterAFlushAndARestart) {
   Output("nft flush ruleset");
   EXPECT_NE(Ask("", SOCK_STREAM, "192.0.2.1", 8080), "192.0.2.1 at pod");
   Ok(network_->Setup({}, other));  // finds its table gone
+  EXPECT_EQ(Ask("", SOCK_STREAM, "192.0.2.1", 8080), "192.0.2.1 at pod");
+  Output("nft flush ruleset");
+  network_->Status();  // in the background
+  Output(R"(i=0; until nft list tables | grep -q crisp; do i=$((i + 1)); [ $i -lt 5000 ] || exit; done)");
   EXPECT_EQ(Ask("", SOCK_STREAM, "192.0.2.1", 8080), "192.0.2.1 at pod");
   Output("nft flush ruleset");
   Ok(network_->KeepOnly({}, [](const PodId&) { return true; }));

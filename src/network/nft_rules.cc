@@ -219,12 +219,13 @@ std::vector<NftRules::Element> NftRules::Elements(const PodRules& rules, std::ve
                         .key = std::string(near.Network().bytes()),
                         .end = std::string(near.Last().Next().bytes())});
   }
-  for (const std::string& link : rules.guarded_links) {
-    std::string name = link.substr(0, IFNAMSIZ - 1);
-    name.resize(IFNAMSIZ, '\0');
-    elements.push_back({.set = "guarded", .key = std::move(name)});
-  }
   return elements;
+}
+
+NftRules::Element NftRules::Guard(const std::string& link) {
+  std::string name = link.substr(0, IFNAMSIZ - 1);
+  name.resize(IFNAMSIZ, '\0');
+  return {.set = "guarded", .key = std::move(name)};
 }
 
 void NftRules::PutTable(NetlinkBatch& batch) const {
@@ -325,6 +326,9 @@ void NftRules::Claims(State& state, const std::string& owner, const PodRules& ru
   for (const Chain& chain : chains) {
     if (state.chains.emplace(chain.name, chain).second) PutChain(batch, chain);
   }
+  for (const std::string& link : rules.guarded_links) {
+    if (state.guarded.insert(link).second) PutElement(batch, Guard(link), true);
+  }
   for (Element& element : elements) {
     std::pair<std::string, std::string> key(element.set, element.key);
     std::vector<Claim>& claims = state.claims[key];
@@ -342,6 +346,7 @@ Result<> NftRules::WriteAll(State& state) const {
   PutEdge(batch, NFNL_MSG_BATCH_BEGIN);
   PutTable(batch);
   for (const auto& [name, chain] : state.chains) PutChain(batch, chain);
+  for (const std::string& link : state.guarded) PutElement(batch, Guard(link), true);
   for (const auto& [key, claims] : state.claims) PutElement(batch, claims.back().element, true);
   Result<> written = Commit(state, batch);
   state.table_exists = written.has_value();
@@ -354,7 +359,7 @@ Result<> NftRules::Set(const std::string& owner, const PodRules& rules) {
   PutEdge(batch, NFNL_MSG_BATCH_BEGIN);
   Unclaim(*state, owner, batch);
   Claims(*state, owner, rules, batch);
-  if (!state->table_exists) return state->claims.empty() ? Result<>() : WriteAll(*state);
+  if (!state->table_exists) return state->claims.empty() && state->guarded.empty() ? Result<>() : WriteAll(*state);
   if (batch.entries().size() == 1) return {};
   // Whatever does not fit (somebody flushed the rule set, an element is missing) is mended from the claims.
   if (!Commit(*state, batch)) return WriteAll(*state);
@@ -368,7 +373,7 @@ Result<> NftRules::Rebuild(const std::map<std::string, PodRules>& all) {
   state->Forget();
   NetlinkBatch unused;
   for (const auto& [owner, rules] : all) Claims(*state, owner, rules, unused);
-  if (!state->claims.empty()) return WriteAll(*state);
+  if (!state->claims.empty() || !state->guarded.empty()) return WriteAll(*state);
   state->table_exists = true;  // perhaps, left by an earlier process
   NetlinkBatch batch;
   PutEdge(batch, NFNL_MSG_BATCH_BEGIN);
@@ -382,7 +387,7 @@ Result<> NftRules::Rebuild(const std::map<std::string, PodRules>& all) {
 
 Result<> NftRules::Verify() {
   auto state = state_.Lock();
-  if (state->claims.empty()) return {};
+  if (state->claims.empty() && state->guarded.empty()) return {};
   if (!state->socket) return WriteAll(*state);
   NetlinkBatch request;
   Begin(request, NFT_MSG_GETTABLE, 0, "look up nftables table").PutString(NFTA_TABLE_NAME, table_);
@@ -390,9 +395,10 @@ Result<> NftRules::Verify() {
   return WriteAll(*state);
 }
 
-Result<> NftRules::DropIfUnused() {
+Result<> NftRules::DropIfUnused(const std::function<void(const std::string& link)>& unguard) {
   auto state = state_.Lock();
   if (!state->claims.empty() || !state->table_exists) return {};
+  for (const std::string& link : state->guarded) unguard(link);
   NetlinkBatch batch;
   PutEdge(batch, NFNL_MSG_BATCH_BEGIN);
   TableWriter writer(batch, table_);

@@ -13,8 +13,10 @@
 // Spoken to by nfnetlink directly (linux/netfilter/nf_tables.h). Threading: any thread; one transaction at a time.
 #pragma once
 
+#include <functional>
 #include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
@@ -54,8 +56,9 @@ class NftRules {
   Result<> Rebuild(const std::map<std::string, PodRules>& all);
   // Makes the table anew from the claims if it is missing in the kernel.
   Result<> Verify();
-  // Removes the table if nothing is claimed.
-  Result<> DropIfUnused();
+  // Removes the table if no owner claims anything. Guards stay until then, whoever asked for them: the link they guard has
+  // route_localnet on. `unguard` is called for each such link before its guard goes.
+  Result<> DropIfUnused(const std::function<void(const std::string& link)>& unguard);
 
  private:
   struct Element {
@@ -79,18 +82,21 @@ class NftRules {
     // of 10-15 ms (nft_rcv_nl_event in the kernel's nf_tables_api.c).
     std::optional<sys::NetlinkSocket> socket;
     bool table_exists = false;
+    std::set<std::string> guarded;                             // links
     std::map<std::string, Chain> chains;                       // in the kernel, by name
     std::map<std::pair<std::string, std::string>, std::vector<Claim>> claims;  // by set and key; the last one counts
     std::map<std::string, std::vector<std::pair<std::string, std::string>>> owned;  // owner → keys
 
     void Forget() {
       table_exists = false;
+      guarded.clear();
       chains.clear();
       claims.clear();
       owned.clear();
     }
   };
 
+  static Element Guard(const std::string& link);
   static std::vector<Element> Elements(const PodRules& rules, std::vector<Chain>& chains);
   static Result<> Commit(State& state, sys::NetlinkBatch& batch);
   Result<> WriteAll(State& state) const;

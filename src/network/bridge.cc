@@ -144,7 +144,7 @@ Result<Link> EnsureBridge(RouteSocket& host, const BridgeConf& conf, const CniRe
   if (!found) {
     NetlinkBatch create;
     AddBridge(create, conf.bridge, BridgeMac(conf, result), conf.mtu);
-    if (!alias.empty()) sys::SetLinkAlias(create, conf.bridge, alias);
+    SetLink(create, conf.bridge, {.alias = alias});
     TRY(host.Send(create));
     // Nothing a pod says may give this host routes (CVE-2020-10749); without an IPv6 address of ours no IPv6 at all.
     const std::string sysctls = StrCat("net/ipv6/conf/", conf.bridge, "/");
@@ -186,22 +186,22 @@ Result<> EnsureGateways(RouteSocket& host, const BridgeConf& conf, const Link& b
   return {};
 }
 
-Result<> CreateVeth(RouteSocket& host, const sys::VethSpec& spec) {
+Result<> CreateVeth(RouteSocket& host, const sys::VethSpec& spec, const std::string& alias) {
   NetlinkBatch batch;
   AddVeth(batch, spec);
-  SetLink(batch, spec.name, {.up = true, .no_link_local_address = true});
+  SetLink(batch, spec.name, {.up = true, .alias = alias, .no_link_local_address = true});
   return host.Send(batch);
 }
 
 // The pair, its host end a port of the bridge.
-Result<> ConnectPod(RouteSocket& host, const BridgeConf& conf, const sys::VethSpec& spec) {
-  Result<> created = CreateVeth(host, spec);
+Result<> ConnectPod(RouteSocket& host, const BridgeConf& conf, const sys::VethSpec& spec, const std::string& alias) {
+  Result<> created = CreateVeth(host, spec, alias);
   if (!created && created.error().code() == Code::kAlreadyExists) {
     // The name is made from the container's id: this is what an earlier, failed attempt left.
     NetlinkBatch remove;
     sys::DeleteLink(remove, spec.name);
     TRY(host.Send(remove));
-    created = CreateVeth(host, spec);
+    created = CreateVeth(host, spec, alias);
   }
   TRY(std::move(created));
   TRY(SetSysctl(StrCat("net/ipv6/conf/", spec.name, "/accept_ra"), "0"));
@@ -258,7 +258,7 @@ Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const Plugin
   CniResult result = CompleteAddresses(TRY(AddressesFor(ctx, call, conf, stdin_conf, exec)), conf);
 
   RouteSocket host = TRY(RouteSocket::Open());
-  Link bridge = TRY(EnsureBridge(host, conf, result, call.bridge_alias));
+  Link bridge = TRY(EnsureBridge(host, conf, result, call.link_alias));
   if (conf.gateway) TRY(EnsureGateways(host, conf, bridge, result));
 
   sys::UniqueFd opened;
@@ -268,7 +268,7 @@ Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const Plugin
                      .master = bridge.index, .peer_name = attachment.ifname, .peer_netns = netns.get(), .mtu = conf.mtu};
   spec.peer_mac = conf.mac ? *conf.mac
                   : result.ips.empty() ? MakeMac(0x5b, Hash32(attachment.container_id)) : MacFor(result.ips[0].address.address);
-  TRY(ConnectPod(host, conf, spec));
+  TRY(ConnectPod(host, conf, spec, call.link_alias));
   if (call.netns != nullptr) {
     TRY(ConfigurePod(call.netns->route, attachment.ifname, result));
   } else {

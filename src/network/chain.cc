@@ -23,7 +23,7 @@ Result<CniResult> Chain::Add(const Ctx& ctx, const Record& record, sys::NewNetns
   std::optional<CniResult> result;
   for (size_t i = 0; i < record.conf.plugins.size(); ++i) {
     PluginCall call{.network = record.conf, .plugin = record.conf.plugins[i], .attachment = &record.attachment,
-                    .previous = result ? &*result : nullptr, .netns = netns, .bridge_alias = bridge_alias_, .fresh_id = true};
+                    .previous = result ? &*result : nullptr, .netns = netns, .link_alias = link_alias_, .fresh_id = true};
     if (record.by_program[i]) {
       result = TRY(exec_.Add(ctx.WithTimeout(timeout_), call));
     } else {
@@ -45,7 +45,11 @@ Result<> Chain::DelOne(const Ctx& ctx, const PluginCall& call, bool by_program) 
     TRY(builtin_.Del(ctx, call, true), PluginText(call) + ": DEL");
     return {};
   }
-  TRY(exec_.Run(ctx, Verb::kDel, call));
+  Result<std::string> ran = exec_.Run(ctx, Verb::kDel, call);
+  // It does not speak this version of the specification: neither did it at ADD, which therefore made nothing. Insisting
+  // would keep the pod for ever.
+  const bool never_added = call.previous == nullptr && !ran && ran.error().code() == Code::kFailedPrecondition;
+  if (!ran && !never_added) return std::move(ran).error();
   return {};
 }
 

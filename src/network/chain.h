@@ -11,9 +11,9 @@ namespace crisp::network {
 class Chain {
  public:
   // `exec` and `builtin` outlive this. `use_builtin`: whether new attachments are made by built-in plugins.
-  Chain(const PluginExec& exec, Builtin& builtin, bool use_builtin, std::string bridge_alias,
+  Chain(const PluginExec& exec, Builtin& builtin, bool use_builtin, std::string link_alias,
         std::chrono::milliseconds timeout)
-      : exec_(exec), builtin_(builtin), use_builtin_(use_builtin), bridge_alias_(std::move(bridge_alias)), timeout_(timeout) {}
+      : exec_(exec), builtin_(builtin), use_builtin_(use_builtin), link_alias_(std::move(link_alias)), timeout_(timeout) {}
 
   // Per plugin: whether ADD will be done by a program.
   std::vector<bool> ByProgram(const NetworkConf& conf) const;
@@ -36,7 +36,7 @@ class Chain {
   const PluginExec& exec_;
   Builtin& builtin_;
   const bool use_builtin_;
-  const std::string bridge_alias_;
+  const std::string link_alias_;
   const std::chrono::milliseconds timeout_;
 };
 

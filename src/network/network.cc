@@ -15,6 +15,7 @@
 #include "network/capability_args.h"
 #include "network/chain.h"
 #include "network/janitor.h"
+#include "network/netns_pool.h"
 #include "state/database.h"
 #include "sys/file.h"
 
@@ -73,7 +74,7 @@ state::Durability DurabilityOf(const Record& record) {
 
 // Defaults for the interfaces of a namespace that the built-in bridge plugin will furnish: no routes by advertisement
 // (CVE-2020-10749), and no IPv6 at all where the network has none.
-std::vector<std::pair<std::string, std::string>> NetnsSysctls(const Record& record) {
+Sysctls NetnsSysctls(const Record& record) {
   std::optional<HostLocalConf> ipam = BuiltinIpam(record, 0);
   if (!ipam) return {};
   bool ipv6 = std::ranges::any_of(ipam->sets, [](const IpRangeSet& set) { return !set[0].subnet.address.v4(); });
@@ -177,7 +178,9 @@ class NetworkImpl : public Network {
   Result<> Attach(const Ctx& ctx, Record& record);
   Result<> Detach(const Ctx& ctx, const Record& record);
   Result<> TeardownRecord(const Ctx& ctx, const PodId& pod);
+  std::vector<PodId> Pods() const;
   Result<> SweepPins();
+  Result<> SweepLinks();
   void CollectGarbage(const Ctx& ctx);
   void RemoveLinks(const std::vector<std::string>& links);
   void RemoveUnused();
@@ -190,6 +193,7 @@ class NetworkImpl : public Network {
   Builtin builtin_;
   mutable Chain chain_;
   ConfDir confs_;
+  NetnsPool spare_;
   // Locked in this order, for moments only: state_, then nothing; plugin_status_, then nothing.
   mutable Synchronized<State> state_;
   mutable Synchronized<PluginStatus> plugin_status_;
@@ -265,6 +269,8 @@ Result<> NetworkImpl::Save(const Record& record, state::Durability durability) {
 Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
   auto loaded = confs_.Current();
   if (!loaded->conf) return Error(Code::kUnavailable, "network is not ready: " + loaded->problem);
+  // A missing program is found before anything is made, so that it needs no undoing by that same program.
+  TRY(chain_.FindPrograms(*loaded->conf));
   Record record{.pod = request.pod, .conf = *loaded->conf};
   record.attachment = {.container_id = request.pod.str(),
                        .netns = NetnsPath(request.pod),
@@ -278,7 +284,7 @@ Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
 Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record) {
   TRY(Save(record, DurabilityOf(record)));
   FAILPOINT("network.after_intent");
-  sys::NewNetns netns = TRY(sys::CreateNetns(NetnsSysctls(record)));
+  sys::NewNetns netns = TRY(spare_.Take(NetnsSysctls(record)));
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");
   {
@@ -300,7 +306,9 @@ Result<PodNetwork> NetworkImpl::Setup(const Ctx& ctx, const PodNetworkRequest& r
   }
   Record record = TRY(Plan(request));
   janitor_.Spare(HostLinkName(record.attachment));
+  auto refill = [this](const Ctx&) { [[maybe_unused]] Result<> filled = spare_.Refill(); };  // else they are made when needed
   Result<> attached = Attach(ctx, record);
+  janitor_.Run(refill);
   if (!attached) {
     Result<> undone = TeardownRecord(ctx, request.pod);
     std::string what = "set up network of pod " + request.pod.str();
@@ -353,22 +361,40 @@ Result<> NetworkImpl::Teardown(const Ctx& ctx, const PodId& pod) {
 // Namespaces of ours that no record names: left by a crash between the record's end and the pin's, or of a row that
 // went into quarantine.
 Result<> NetworkImpl::SweepPins() {
-  std::set<std::string> wanted;
-  {
-    auto state = state_.Lock();
-    for (const auto& [pod, record] : state->records) wanted.insert(record.attachment.netns);
-    for (const PodId& pod : state->busy) wanted.insert(NetnsPath(pod));
-  }
   DIR* stream = opendir(options_.netns_dir.c_str());
   if (stream == nullptr) return Errno(errno, "open directory " + options_.netns_dir);
   std::vector<std::string> strays;
   while (const dirent* entry = readdir(stream)) {
-    std::string path = StrCat(options_.netns_dir, "/", entry->d_name);
-    if (std::string_view(entry->d_name).starts_with(NetnsPrefix()) && !wanted.contains(path)) strays.push_back(std::move(path));
+    if (std::string_view(entry->d_name).starts_with(NetnsPrefix())) strays.push_back(StrCat(options_.netns_dir, "/", entry->d_name));
   }
   closedir(stream);
+  // Only now: whatever was there then has its pod among these, or had it.
+  std::set<std::string> wanted;
+  for (const PodId& pod : Pods()) wanted.insert(NetnsPath(pod));
+  std::erase_if(strays, [&](const std::string& path) { return wanted.contains(path); });
   for (const std::string& path : strays) TRY(sys::UnpinNetns(path));
   return {};
+}
+
+// Links of ours whose pod is gone: as when we died between a teardown and the kernel's taking the link away.
+Result<> NetworkImpl::SweepLinks() {
+  const std::vector<sys::Link> links = TRY(TRY(sys::RouteSocket::Open()).Links());
+  std::set<std::string> wanted;
+  for (const PodId& pod : Pods()) wanted.insert(HostLinkName({.container_id = pod.str(), .ifname = kInterface}));
+  std::vector<std::string> strays;
+  for (const sys::Link& link : links) {
+    if (link.kind == "veth" && link.alias == Alias() && !wanted.contains(link.name)) strays.push_back(link.name);
+  }
+  if (!strays.empty()) RemoveLinks(strays);
+  return {};
+}
+
+// All that have a record or are being worked on.
+std::vector<PodId> NetworkImpl::Pods() const {
+  auto state = state_.Lock();
+  std::vector<PodId> pods(state->busy.begin(), state->busy.end());
+  for (const auto& [pod, record] : state->records) pods.push_back(pod);
+  return pods;
 }
 
 Result<int> NetworkImpl::KeepOnly(const Ctx& ctx, const std::function<bool(const PodId&)>& alive) {
@@ -388,6 +414,7 @@ Result<int> NetworkImpl::KeepOnly(const Ctx& ctx, const std::function<bool(const
     LogWarning("network of a removed pod is still there, will be tried again", {{"pod", pod.str()}, {"error", gone.error()}});
   }
   TRY(SweepPins());
+  TRY(SweepLinks());
   TRY(rules_.Verify());
   if (remaining == 0) CollectGarbage(ctx);
   return remaining;
@@ -497,11 +524,13 @@ void NetworkImpl::RemoveLinks(const std::vector<std::string>& links) {
 void NetworkImpl::RemoveUnused() {
   std::unique_lock alone(in_use_, std::try_to_lock);
   if (!alone.owns_lock() || !state_.Lock()->records.empty()) return;
+  spare_.Drain();
   auto remove = [&]() -> Result<> {
     TRY(rules_.DropIfUnused([](const std::string& link) {
       // Missing: the link is gone.
       [[maybe_unused]] Result<> closed = sys::WriteExisting(StrCat("/proc/sys/net/ipv4/conf/", link, "/route_localnet"), "0");
     }));
+    TRY(SweepLinks());
     sys::RouteSocket host = TRY(sys::RouteSocket::Open());
     const std::vector<sys::Link> links = TRY(host.Links());
     sys::NetlinkBatch batch;

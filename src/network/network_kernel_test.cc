@@ -163,6 +163,36 @@ TEST_F(NetworkTest, UdpFlowsFollowThePort) {
   EXPECT_EQ(Ask("", SOCK_DGRAM, "192.0.2.1", 5353, 2000, "192.0.2.1", 40000), "192.0.2.1 at second");
 }
 
+TEST_F(NetworkTest, SctpPorts) {
+  sys::UniqueFd probe(socket(AF_INET, SOCK_SEQPACKET | SOCK_CLOEXEC, IPPROTO_SCTP));
+  auto request = Request();
+  request.port_mappings = {{.protocol = PortMapping::Protocol::kSctp, .container_port = 5000, .host_port = 5001}};
+  Ok(network_->Setup({}, request));
+  EXPECT_NE(Output("nft list ruleset").find("sctp . 5001 : 10.88.0.2 . 5000"), std::string::npos);
+  if (!probe.ok()) GTEST_SKIP() << "no SCTP in this kernel to send some";
+}
+
+TEST_F(NetworkTest, ManyAtOnce) {
+  std::vector<std::thread> threads;
+  for (int t = 0; t < 6; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 8; ++i) {
+        auto request = Request();
+        request.port_mappings = {{.container_port = 80, .host_port = 9000 + 100 * t + i}};
+        auto pod = network_->Setup({}, request);
+        Ok(pod);
+        Ok(network_->Get(request.pod));
+        EXPECT_TRUE(network_->Status().ready);
+        if (i % 2 == 0) Ok(network_->Teardown({}, request.pod));
+      }
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+  EXPECT_EQ(db_->List("network")->size(), 24u);
+  EXPECT_EQ(Output("ls /run/crisp/ipam/crispbr0 | grep -c ^10"), "24\n");
+  Ok(network_->KeepOnly({}, [](const PodId&) { return false; }));
+}
+
 TEST_F(NetworkTest, RulesComeBackAfterAFlushAndARestart) {
   auto request = Request(), other = Request();
   request.port_mappings = {{.container_port = 80, .host_port = 8080}};
@@ -195,7 +225,8 @@ TEST_F(NetworkTest, RouterAdvertisementsOfPodsAreIgnored) {
   }));
   EXPECT_EQ(inside, "0\n");
   EXPECT_EQ(sys::ReadFile("/proc/sys/net/ipv6/conf/crispbr0/accept_ra").value(), "0\n");
-  for (const sys::Link& link : sys::RouteSocket::Open()->Links().value()) {
+  const std::vector<sys::Link> links = sys::RouteSocket::Open()->Links().value();
+  for (const sys::Link& link : links) {
     if (link.kind != "veth") continue;
     EXPECT_EQ(sys::ReadFile(StrCat("/proc/sys/net/ipv6/conf/", link.name, "/accept_ra")).value(), "0\n");
   }
@@ -290,6 +321,17 @@ TEST_F(NetworkTest, ALinkThatOutlivesItsPodIsRemoved) {
   network_.reset();
   EXPECT_EQ(Leftovers(), "");
   Open();
+}
+
+TEST_F(NetworkTest, ALinkWhosePodIsForgottenIsSwept) {
+  auto request = Request();
+  auto pod = network_->Setup({}, request);
+  auto held = sys::OpenNetns(pod->netns_path);
+  network_.reset();
+  Ok(db_->Delete("network", request.pod.str(), state::Durability::kProcess));  // as when we died right after a teardown
+  Open();
+  Ok(network_->KeepOnly({}, [](const PodId&) { return false; }));
+  Output("rm -f /run/crisp/ipam/crispbr0/10* /run/crisp/ipam/crispbr0/fd* /run/crisp/cni/*");
 }
 
 TEST_F(NetworkTest, TwoInstancesSideBySide) {

@@ -33,8 +33,8 @@ struct PluginCall {
   sys::NewNetns* netns = nullptr;
   // DEL: the namespace goes away right after, so its links need no deleting one by one (10-28 ms each).
   bool netns_dies = false;
-  // ADD: the alias that marks a bridge as made by us, so that it is removed when it is no longer needed; "": none.
-  std::string bridge_alias;
+  // ADD: the alias that marks links as made by us, so that we may remove them when nobody needs them any more; "": none.
+  std::string link_alias;
   // ADD: nothing can be left of an earlier attachment with this id.
   bool fresh_id = false;
 };

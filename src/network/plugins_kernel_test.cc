@@ -4,6 +4,7 @@
 #include <sys/stat.h>
 
 #include "base/json.h"
+#include "network/chain.h"
 #include "network/testing.h"
 
 namespace crisp::network {
@@ -199,6 +200,47 @@ TEST_F(ReferenceTest, AddressesFromAnotherIpamPlugin) {
   EXPECT_EQ(pod->ips, std::vector<std::string>{"10.5.0.77"});
 }
 
+// CHECK is nobody's caller yet: the chain offers it, in both kinds.
+TEST_F(ReferenceTest, CheckSeesWhatIsMissing) {
+  // Without portmap: the CHECK of its version 1.1.1 looks for IPv4 rules in ip6tables.
+  Write(R"({"cniVersion":"1.0.0","name":"test","plugins":[{"type":"bridge","bridge":"test0","isDefaultGateway":true,)" + Ipam(R"("subnet":"10.5.0.0/24")") + "}]}");
+  for (bool builtin : {true, false}) {
+    options_.builtin_plugins = builtin;
+    Open();
+    auto request = Request();
+    auto pod = network_->Setup({}, request);
+    Ok(pod);
+    Record record = DecodeRecord(request.pod.str(), db_->Get("network", request.pod.str()).value()).value();
+    PluginExec exec({options_.bin_dirs});
+    NftRules rules("crisp_check");
+    Builtin plugins(rules, exec);
+    Chain chain(exec, plugins, builtin, "", std::chrono::seconds(10));
+    Ok(chain.Check({}, record));
+    Output(StrCat("nsenter --net=", pod->netns_path, " ip addr flush dev eth0"));
+    EXPECT_FALSE(chain.Check({}, record)) << builtin;
+    Ok(network_->Teardown({}, request.pod));
+    network_.reset();
+    CleanTables();
+  }
+  Open();
+}
+
+TEST_F(ReferenceTest, VersionsAndIncompatibleOnes) {
+  NetworkConf conf = ParseNetworkConf(List(Ipam(R"("subnet":"10.5.0.0/24")"), "1.1.0"), "x").value();
+  PluginExec exec({options_.bin_dirs});
+  auto version = exec.Run({}, Verb::kVersion, {.network = conf, .plugin = conf.plugins[0]});
+  Ok(version);
+  EXPECT_EQ(Json::parse(*version)["supportedVersions"].back(), "1.0.0");
+  Write(conf.text);
+  Ok(network_->Setup({}, Request()));  // ours speak 1.1.0
+  options_.builtin_plugins = false;
+  Open();
+  auto pod = network_->Setup({}, Request());
+  ASSERT_FALSE(pod);
+  EXPECT_NE(pod.error().message().find("incompatible CNI versions"), std::string::npos) << pod.error().message();
+  EXPECT_EQ(pod.error().message().find("undoing"), std::string::npos) << "a plugin that made nothing keeps nothing";
+}
+
 // Plugins that misbehave, behind our bridge.
 class BrokenPluginTest : public NetworkTest {
  protected:
@@ -257,7 +299,8 @@ TEST_F(BrokenPluginTest, EachWayToFailGivesAClearErrorAndFreesEverything) {
     EXPECT_EQ(db_->List("network")->size(), 0u) << body;
   }
   unlink("/mnt/bin/evil");
-  EXPECT_NE(SetupError().find(R"(no program "evil" in /mnt/bin)"), std::string::npos);
+  EXPECT_EQ(SetupError(), R"(network "test": no program "evil" in /mnt/bin)");
+  EXPECT_EQ(db_->List("network")->size(), 0u);
 }
 
 TEST_F(BrokenPluginTest, GetsWhatTheSpecificationSays) {

@@ -173,15 +173,12 @@ void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& cha
     if (*change.promiscuous) header.ifi_flags |= IFF_PROMISC;
   }
   batch.Begin(RTM_NEWLINK, 0, header, StrCat("set up link ", name)).PutString(IFLA_IFNAME, name);
+  if (!change.alias.empty()) batch.Put(IFLA_IFALIAS, change.alias);
   if (change.no_link_local_address) {
     batch.Nest(IFLA_AF_SPEC, [&] {
       batch.Nest(AF_INET6, [&] { batch.PutValue<uint8_t>(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE); });
     });
   }
-}
-
-void SetLinkAlias(NetlinkBatch& batch, const std::string& name, const std::string& alias) {
-  batch.Begin(RTM_NEWLINK, 0, ifinfomsg{}, StrCat("set alias of link ", name)).PutString(IFLA_IFNAME, name).Put(IFLA_IFALIAS, alias);
 }
 
 void SetHairpin(NetlinkBatch& batch, int link) {

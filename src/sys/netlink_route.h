@@ -66,10 +66,10 @@ void AddBridge(NetlinkBatch& batch, const std::string& name, const MacAddress& m
 struct LinkChange {
   std::optional<bool> up;
   std::optional<bool> promiscuous;
+  std::string alias;                   // free text, `ip link` shows it; "": as it is
   bool no_link_local_address = false;  // IN6_ADDR_GEN_MODE_NONE, before the link goes up
 };
 void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& change);
-void SetLinkAlias(NetlinkBatch& batch, const std::string& name, const std::string& alias);  // free text, `ip link` shows it
 void SetHairpin(NetlinkBatch& batch, int link);                      // of a bridge port
 // The port neither takes nor gets a packet from here on, and the bridge forgets who was behind it. Costs microseconds,
 // where taking the link down or away costs an RCU grace period.

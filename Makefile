@@ -5,12 +5,15 @@ SHELL := /bin/bash
 JOBS ?= $(shell nproc)
 PRESET ?= release
 
-.PHONY: help build deps deps-test try test asan tsan bench fuzz format tidy clean
+.PHONY: help build build-all deps deps-test try test asan tsan bench fuzz format tidy clean
 
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
 build: build/build.ninja ## crispd, crisp-shim and crispctl into build/bin
+	@cmake --build build -j $(JOBS) --target crispd crisp-shim crispctl
+
+build-all: build/build.ninja # the programs and all tests
 	@cmake --build build -j $(JOBS)
 
 build/build.ninja: CMakeLists.txt CMakePresets.json
@@ -28,7 +31,7 @@ try: deps ## build, run a pod, show it, remove everything (root)
 	@tools/try
 
 test: deps-test ## all tests (root for those that need namespaces)
-	@$(MAKE) --no-print-directory build
+	@$(MAKE) --no-print-directory build-all
 	@tools/run-tests --build build $(if $(TESTS),--filter $(TESTS))
 
 asan: deps-test ## all tests under AddressSanitizer and UBSan

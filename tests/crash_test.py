@@ -82,13 +82,13 @@ class Churn(threading.Thread):
     def __init__(self, daemon, index, image, stop):
         super().__init__(name=f"churn-{index}", daemon=True)
         self.daemon_under_test, self.index, self.image, self.stopping = daemon, index, image, stop
-        self.client = daemon.client(default_timeout=30)
+        self.client = daemon.client(default_timeout=120)
         self.lives = 0
         self.error = None
         self.random = random.Random(index)
 
     def insist(self, what, call, done=lambda: False):
-        until = time.monotonic() + 60
+        until = time.monotonic() + 180
         while True:
             try:
                 return call()
@@ -184,7 +184,7 @@ def crash(node, handler):
         harness.reap()
     stop.set()
     for churn in churns:
-        churn.join(120)
+        churn.join(240)
         check(not churn.is_alive(), f"{churn.name} hangs")
         if churn.error:
             raise churn.error

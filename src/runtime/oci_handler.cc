@@ -38,6 +38,12 @@ std::vector<std::string> OciHandler::DeleteArgv(const ContainerId& id) const {
   return argv;
 }
 
+std::vector<std::string> OciHandler::StateArgv(const ContainerId& id) const {
+  std::vector<std::string> argv = Global("");
+  argv.insert(argv.end(), {"state", id.str()});
+  return argv;
+}
+
 std::vector<std::string> OciHandler::UpdateArgv(const ContainerId& id) const {
   // runc alone knows "-" for stdin; /dev/stdin works with every runtime.
   std::vector<std::string> argv = Global("");

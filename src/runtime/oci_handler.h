@@ -37,6 +37,9 @@ class OciHandler {
   };
   std::vector<std::string> ExecArgv(const ContainerId& id, const ExecFiles& files) const;
   std::vector<std::string> DeleteArgv(const ContainerId& id) const;
+  std::vector<std::string> StateArgv(const ContainerId& id) const;
+  // Where runc and crun keep what they know of the container.
+  std::string StateDir(const ContainerId& id) const { return config_.root_dir + "/" + id.str(); }
   std::vector<std::string> UpdateArgv(const ContainerId& id) const;  // resources on stdin
 
   // Asks the program what it can do: `features` and `exec --help`. What it does not say gets the defaults.

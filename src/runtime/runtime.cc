@@ -360,7 +360,13 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
   options.timeout = kDeleteTime;
   sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
   if (run.status.code != 0 && !SaysNotThere(run.err + run.out)) {
-    return Error(Code::kInternal, StrCat(name, " delete ", id.Short(), ": ", Quote(Trim(run.err), 1024)));
+    Error failed(Code::kInternal, StrCat(name, " delete ", id.Short(), ": ", Quote(Trim(run.err), 1024)));
+    // A runtime that was killed while it wrote its state can never read it again. What it cannot even tell the state of is
+    // no container any more: its processes and cgroups are the caller's to end by the cgroup, the rest is a directory.
+    sys::RunResult state = TRY(sys::Run(ctx, ToCommand(handler->oci.StateArgv(id)), options));
+    if (state.status.code == 0) return failed;
+    LogWarning("the runtime's state of a container is broken, removing it", {{"container", id.str()}, {"error", failed}});
+    TRY(sys::RemoveTree(handler->oci.StateDir(id)), "broken state of the OCI runtime");
   }
   Result<LinkPtr> link = FindLink(ctx, pod);
   if (!link) return {};  // no shim, nothing to forget

@@ -235,6 +235,22 @@ TEST_P(RuntimeKernelTest, SignalEndsIt) {
   EXPECT_TRUE(testing::ChildrenOf(namespaces_.shim_pid).empty());
 }
 
+// A runtime killed while it writes leaves files that it cannot read itself.
+TEST_P(RuntimeKernelTest, BrokenStateOfTheRuntimeIsRemoved) {
+  PodId pod = StartPod();
+  ContainerId id = MustStart(pod, {"sleep", "1000"});
+  ASSERT_TRUE(runtime_->Signal(Ctx(), pod, id, SIGKILL));
+  ASSERT_TRUE(recorder_.WaitExit(id));
+  std::string state = ground_.dir() + "/state/" + handler() + "/" + id.str();
+  ASSERT_TRUE(sys::Exists(state)) << state;
+  for (const char* file : {"/state.json", "/config.json"}) {
+    if (sys::Exists(state + file)) ASSERT_EQ(truncate((state + file).c_str(), 3), 0);
+  }
+  Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, id, handler());
+  EXPECT_TRUE(deleted) << (deleted ? "" : deleted.error().message());
+  EXPECT_FALSE(sys::Exists(state));
+}
+
 TEST_P(RuntimeKernelTest, StartErrorsCarryTheRuntimesMessage) {
   PodId pod = StartPod();
   ContainerSpec spec = Spec({"/no/such/program"});

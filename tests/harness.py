@@ -422,6 +422,9 @@ class Node:
             with contextlib.suppress(OSError):
                 with open(f"/proc/{entry}/environ", "rb") as f:
                     ours = marker in f.read().split(b"\0")
+                if not ours:  # a shim has a clean environment, but its directory on the command line
+                    with open(f"/proc/{entry}/cmdline", "rb") as f:
+                        ours = f"{self.dir}/".encode() in f.read()
                 if not ours:
                     with open(f"/proc/{entry}/cgroup") as f:
                         ours = f"/crisp-test-{self.id}/" in f.read()

@@ -240,7 +240,10 @@ Result<PodNamespaces> RuntimeImpl::ReconnectPod(const Ctx& ctx, const PodId& pod
     auto links = links_.Lock();
     old = std::exchange((*links)[pod], link);
   }
-  if (old) hub_->Remove(*old);
+  if (old) {
+    hub_->Remove(*old);
+    old->Close();  // nobody reads it any more: whoever still waits for an answer, because two reconnected at once, is told
+  }
   for (const shimapi::ContainerState& state : reply->containers) {
     if (state.phase == shimapi::ContainerState::kExited) ExitCallback()(pod, state);
   }
@@ -338,24 +341,23 @@ Result<> RuntimeImpl::Signal(const Ctx& ctx, const PodId& pod, const ContainerId
   return {};
 }
 
-// Best effort: whatever goes wrong, `delete --force` comes next.
-void RuntimeImpl::KillInit(const Ctx& ctx, ShimLink& link, const ContainerId& id) {
-  pid_t pid = link.ContainerPid(id.str());
-  if (pid == 0) return;
-  Ctx bounded = ctx.WithTimeout(kShutdownTime);
-  // Only waited for by this pidfd; the signal goes through the shim, whose pidfd is the init's for certain.
-  Result<sys::UniqueFd> init = sys::PidfdOpen(pid);
-  shimapi::SignalContainer request;
+// Ends a start that still runs, or the container, and lets the shim forget it. No shim: nothing to do.
+Result<> RuntimeImpl::Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id) {
+  Result<LinkPtr> link = FindLink(ctx, pod);
+  if (!link) return {};
+  shimapi::ForgetContainer request;
   request.id = id.str();
-  request.signal = SIGKILL;
-  if (link.Call<shimapi::Ok>(bounded, request, kShutdownTime) && init) (void)WaitForEnd(bounded, *init).has_value();
+  Result<shimapi::Ok> forgotten = (*link)->Call<shimapi::Ok>(ctx, request, kCallTime);
+  if (!forgotten && forgotten.error().code() != Code::kUnavailable) return std::move(forgotten).error();
+  return {};
 }
 
 Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& name) {
   Handler* handler = TRY(FindHandler(name));
   ctx.Stage("delete in the OCI runtime");
-  // `runc delete --force` sleeps 100 ms for a process that it has to kill itself.
-  if (Result<LinkPtr> link = FindLink(ctx, pod)) KillInit(ctx, **link, id);
+  // The shim first: a runtime that is still starting the container, for a crispd that is no more, would leave behind what
+  // `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms for a process that it has to kill itself.
+  Result<> forgotten = Forget(ctx, pod, id);
   sys::RunOptions options;
   options.timeout = kDeleteTime;
   sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
@@ -368,13 +370,7 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
     LogWarning("the runtime's state of a container is broken, removing it", {{"container", id.str()}, {"error", failed}});
     TRY(sys::RemoveTree(handler->oci.StateDir(id)), "broken state of the OCI runtime");
   }
-  Result<LinkPtr> link = FindLink(ctx, pod);
-  if (!link) return {};  // no shim, nothing to forget
-  shimapi::ForgetContainer request;
-  request.id = id.str();
-  Result<shimapi::Ok> forgotten = (*link)->Call<shimapi::Ok>(ctx, request, kCallTime);
-  if (!forgotten && forgotten.error().code() != Code::kUnavailable) return std::move(forgotten).error();
-  return {};
+  return forgotten;
 }
 
 Result<> RuntimeImpl::UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& name,
@@ -411,7 +407,8 @@ Result<ExecSyncResult> RuntimeImpl::ExecSync(const Ctx& ctx, const PodId& pod, c
   const std::string base = Temporary(link->run_dir(), tag);
   ExecPlace place;
   if (Result<std::string> cgroups = sys::ReadFile(StrCat("/proc/", init, "/cgroup"))) {
-    place = PlaceExec(handler->Abilities().exec_cgroup, TRY(sys::ReadMountInfo()), *cgroups, "crisp-" + tag);
+    std::vector<sys::MountInfo> mounts = TRY(sys::ReadMountInfo());
+    place = PlaceExec(handler->Abilities().exec_cgroup, mounts, *cgroups, "crisp-" + tag);
   }
   OciHandler::ExecFiles files{base + ".json", base + ".pid", base + ".log", place.argument};
   TRY(sys::WriteFileAtomic(files.process_file, spec.process_json, 0600, sys::Durability::kNone));

@@ -51,7 +51,7 @@ class RuntimeImpl final : public Runtime {
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
-  static void KillInit(const Ctx& ctx, ShimLink& link, const ContainerId& id);
+  Result<> Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id);
   void EndByForce(const ShimLink& link);
 
   Options options_;

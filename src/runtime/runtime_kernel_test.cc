@@ -87,7 +87,8 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
     Runtime::Options options;
     options.shim_binary = CRISP_SHIM_BINARY;
     options.handlers = {{.name = "runc", .type = "oci", .binary = "runc", .root_dir = ground_.dir() + "/state/runc"},
-                        {.name = "crun", .type = "oci", .binary = "crun", .root_dir = ground_.dir() + "/state/crun"}};
+                        {.name = "crun", .type = "oci", .binary = "crun", .root_dir = ground_.dir() + "/state/crun"},
+                        {.name = "scripted", .type = "oci", .binary = ground_.dir() + "/runtime", .root_dir = "/nonexistent"}};
     options.events = recorder.Callbacks();
     return Runtime::Make(options).value();
   }
@@ -635,6 +636,35 @@ TEST_P(RuntimeKernelTest, HungRuntimeIsKilledAtTheDeadline) {
     EXPECT_EQ(child.find(" Z"), std::string::npos) << child;
     if (std::optional<pid_t> pid = ParseInt<pid_t>(SplitWords(child)[0])) kill(*pid, SIGKILL);
   }
+}
+
+// A start may go on when the crispd that asked for it is gone; the next one deletes the container before it starts it again.
+TEST_P(RuntimeKernelTest, DeleteEndsAStartFirst) {
+  PodId pod = StartPod();
+  const std::string dir = ground_.dir();
+  // Its `run` makes its state once a `delete` has looked for it.
+  std::ofstream(dir + "/runtime") << "#!/bin/sh\ncd " << dir << R"(
+case "$*" in
+*" run "*)
+  echo $$ > runner.tmp && mv runner.tmp runner
+  until [ -e looked ]; do sleep 0.01; done
+  mkdir state
+  exec sleep 1000 ;;
+*" delete "*)
+  [ -e looked ] && exit 0
+  : > looked
+  while kill -0 "$(cat runner)" 2>/dev/null && [ ! -d state ]; do sleep 0.01; done ;;
+esac
+)";
+  ASSERT_EQ(chmod((dir + "/runtime").c_str(), 0755), 0);
+  ContainerSpec spec = Spec({"true"});
+  spec.handler = "scripted";
+  auto start = std::async(std::launch::async, [&] { return Start(pod, spec); });
+  for (int i = 0; i < 1000 && !sys::Exists(dir + "/runner"); ++i) poll(nullptr, 0, 10);
+  Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, spec.id, "scripted");
+  EXPECT_TRUE(deleted) << deleted.error().message();
+  EXPECT_FALSE(start.get());
+  EXPECT_FALSE(sys::Exists(dir + "/state")) << "the next start would find the id in use";
 }
 
 TEST_P(RuntimeKernelTest, ParallelStarts) {

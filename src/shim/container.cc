@@ -145,7 +145,9 @@ Result<> Container::Start(Asker asker) {
 }
 
 void Container::CancelStart() {
-  if (runtime_) runtime_->Kill();
+  if (!runtime_) return;
+  cancelled_ = true;
+  runtime_->Kill();
 }
 
 bool Container::IsStartOf(const Connection* connection, uint32_t seq) const {
@@ -170,6 +172,11 @@ void Container::OnRuntimeDone(Result<pid_t> pid) {
   shimapi::Started started;
   started.pid = state_.pid;
   asker.Answer(started);
+  if (!cancelled_) return;
+  // The runtime was quicker than our signal.
+  if (Result<> killed = Signal(SIGKILL); !killed) {
+    LogWarning("container of a cancelled start could not be killed", {{"container", request_.id}, {"error", killed.error()}});
+  }
 }
 
 // The container runs: its process and its output are ours from now on.

@@ -59,6 +59,7 @@ class Container {
 
   // Starts the runtime; `asker` is answered when it is done. An error: nothing was started, and nobody was answered.
   Result<> Start(Asker asker);
+  // Kills the runtime, or the container where the runtime is done nevertheless.
   void CancelStart();
   bool IsStartOf(const Connection* connection, uint32_t seq) const;
   Result<> Signal(int signal);
@@ -95,6 +96,7 @@ class Container {
   sys::UniqueFd pidfd_;
   Asker starter_;
   std::unique_ptr<RuntimeRun> runtime_;  // while it works
+  bool cancelled_ = false;
   bool exited_ = false;
   Loop::Id drain_timer_ = 0;
 };

@@ -167,12 +167,17 @@ void Shim::OnContainerExited(Container& container) {
   for (const auto& [key, connection] : connections_) {
     if (connection->subscribed) Asker{connection, 0}.Answer(event);
   }
-  if (forgotten_.erase(container.id()) > 0) DropContainer(container.id());
+  if (forgotten_.contains(container.id())) DropContainer(container.id());
 }
 
 // Not at once: we may stand in a callback of the container itself.
 void Shim::DropContainer(const std::string& id) {
-  loop_.After(milliseconds(0), [this, id] { containers_.erase(id); });
+  loop_.After(milliseconds(0), [this, id] {
+    containers_.erase(id);
+    auto forgotten = forgotten_.extract(id);
+    if (forgotten.empty()) return;
+    for (const Asker& asker : forgotten.mapped()) asker.Answer(shimapi::Ok());
+  });
 }
 
 void Shim::DropExec(const std::pair<uint64_t, uint64_t>& key) {
@@ -207,10 +212,10 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::ForgetContainer& messag
     if (container.alive()) {
       container.CancelStart();
       TRY(container.Signal(SIGKILL));
-      forgotten_[message.id] = true;
-    } else {
-      containers_.erase(found);
+      forgotten_[message.id].push_back(asker);  // answered by DropContainer
+      return {};
     }
+    containers_.erase(found);
   }
   asker.Answer(shimapi::Ok());
   return {};

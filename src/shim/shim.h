@@ -64,7 +64,7 @@ class Shim {
   // Cgroups of execs that left processes behind, with their container: removed once those have ended.
   std::vector<std::pair<std::string, ExecCgroup>> leftovers_;
   uint64_t last_connection_ = 0;
-  std::map<std::string, bool> forgotten_;  // by id: dropped once the process has been reaped
+  std::map<std::string, std::vector<Asker>> forgotten_;  // by id: dropped once it has ended; who is told then
   std::vector<Asker> shutdown_askers_;
   bool shutting_down_ = false;
   bool terminated_ = false;  // SIGTERM came: end when no container is left

@@ -26,6 +26,8 @@ Front::Front(Options options)
     : options_(std::move(options)),
       quick_({.name = "cri-quick", .threads_max = 8}),
       verbs_({.name = "cri-verb", .threads_max = options_.verbs_max}),
+      sandboxes_({.name = "cri-sandbox", .threads_max = options_.sandboxes_max}),
+      stops_({.name = "cri-stop", .threads_max = options_.stops_max}),
       execs_({.name = "cri-exec", .threads_max = options_.execs_max}),
       pulls_({.name = "cri-pull", .threads_max = options_.pulls_max}) {}
 
@@ -36,6 +38,8 @@ Pool* Front::PoolOf(Work work) {
     case Work::kMemory: return nullptr;
     case Work::kQuick: return &quick_;
     case Work::kVerb: return &verbs_;
+    case Work::kSandbox: return &sandboxes_;
+    case Work::kStop: return &stops_;
     case Work::kExec: return &execs_;
     case Work::kPull: return &pulls_;
   }

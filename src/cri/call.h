@@ -21,7 +21,9 @@
 namespace crisp::cri {
 
 // Which threads a call may hold. kMemory answers from memory on gRPC's own thread and must never block.
-enum class Work { kMemory, kQuick, kVerb, kExec, kPull };
+// What waits for somebody else has threads of its own, so that it keeps nothing waiting but its like: sandboxes wait for
+// network plugins, stops for containers to end within their grace.
+enum class Work { kMemory, kQuick, kVerb, kSandbox, kStop, kExec, kPull };
 
 struct Method {
   const char* name;
@@ -44,7 +46,7 @@ class Front {
   struct Options {
     std::function<void(const CallRecord&)> observer;  // called after each reply, on the call's thread
     std::chrono::milliseconds slow_after{5'000};
-    int verbs_max = 64, execs_max = 256, pulls_max = 32;
+    int verbs_max = 64, sandboxes_max = 256, stops_max = 512, execs_max = 256, pulls_max = 32;
   };
   explicit Front(Options options);
   ~Front();
@@ -72,7 +74,7 @@ class Front {
   Synchronized<Running> running_;
   std::condition_variable all_left_;
   std::atomic<uint64_t> last_id_{0};
-  Pool quick_, verbs_, execs_, pulls_;
+  Pool quick_, verbs_, sandboxes_, stops_, execs_, pulls_;
 };
 
 // The bookkeeping of one call, without the reactor that talks to gRPC.

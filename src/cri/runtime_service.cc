@@ -16,14 +16,14 @@ constexpr Method kVersion{"Version", Work::kMemory, true};
 constexpr Method kStatus{"Status", Work::kQuick, true};  // the first asks the OCI runtimes what they can do
 constexpr Method kRuntimeConfig{"RuntimeConfig", Work::kMemory, true};
 constexpr Method kUpdateRuntimeConfig{"UpdateRuntimeConfig", Work::kQuick, false};
-constexpr Method kRunPodSandbox{"RunPodSandbox", Work::kVerb, false};
-constexpr Method kStopPodSandbox{"StopPodSandbox", Work::kVerb, false};
-constexpr Method kRemovePodSandbox{"RemovePodSandbox", Work::kVerb, false};
+constexpr Method kRunPodSandbox{"RunPodSandbox", Work::kSandbox, false};
+constexpr Method kStopPodSandbox{"StopPodSandbox", Work::kSandbox, false};
+constexpr Method kRemovePodSandbox{"RemovePodSandbox", Work::kSandbox, false};
 constexpr Method kPodSandboxStatus{"PodSandboxStatus", Work::kMemory, true};
 constexpr Method kListPodSandbox{"ListPodSandbox", Work::kMemory, true};
 constexpr Method kCreateContainer{"CreateContainer", Work::kVerb, false};
 constexpr Method kStartContainer{"StartContainer", Work::kVerb, false};
-constexpr Method kStopContainer{"StopContainer", Work::kVerb, false};
+constexpr Method kStopContainer{"StopContainer", Work::kStop, false};
 constexpr Method kRemoveContainer{"RemoveContainer", Work::kVerb, false};
 constexpr Method kListContainers{"ListContainers", Work::kMemory, true};
 constexpr Method kContainerStatus{"ContainerStatus", Work::kMemory, true};

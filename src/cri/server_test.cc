@@ -401,6 +401,33 @@ TEST_F(ServerTest, LongExecsDoNotHoldUpOtherCalls) {
   for (std::promise<void>& d : done) d.get_future().wait();
 }
 
+// A node that is drained: each pod takes its grace, and meanwhile a network plugin hangs.
+TEST_F(ServerTest, StopsAndSandboxesThatWaitDoNotHoldUpOtherCalls) {
+  std::string pod = RunPod(), container = Create(pod);
+  v1::StopContainerRequest stop;
+  stop.set_container_id(container);
+  stop.set_timeout(7200);
+  v1::StopPodSandboxRequest stop_pod;
+  stop_pod.set_pod_sandbox_id("hangs");
+  constexpr int kEach = 100;
+  grpc::ClientContext contexts[2 * kEach];
+  v1::StopContainerResponse stopped[kEach];
+  v1::StopPodSandboxResponse pods_stopped[kEach];
+  std::promise<void> done[2 * kEach];
+  for (int i = 0; i < kEach; ++i) {
+    runtime_stub_->async()->StopContainer(&contexts[i], &stop, &stopped[i], [&, i](grpc::Status) { done[i].set_value(); });
+    runtime_stub_->async()->StopPodSandbox(&contexts[kEach + i], &stop_pod, &pods_stopped[i],
+                                           [&, i](grpc::Status) { done[kEach + i].set_value(); });
+  }
+  while (pods_.sleeping < 2 * kEach) std::this_thread::yield();  // hangs if they hold up each other
+  v1::RemoveContainerRequest remove;
+  v1::RemoveContainerResponse removed;
+  remove.set_container_id(Create(pod));
+  EXPECT_TRUE(Runtime(&Rt::RemoveContainer, remove, &removed).ok());
+  for (grpc::ClientContext& context : contexts) context.TryCancel();
+  for (std::promise<void>& d : done) d.get_future().wait();
+}
+
 TEST_F(ServerTest, ImagesComeAndGo) {
   v1::PullImageRequest pull;
   v1::PullImageResponse pulled;

@@ -42,7 +42,8 @@ class FakeManager : public pod::Manager {
     state->sandboxes[id.str()] = status;
     return id;
   }
-  Result<> StopSandbox(const Ctx&, const std::string& id) override {
+  Result<> StopSandbox(const Ctx& ctx, const std::string& id) override {
+    if (id == "hangs") return Sleep(ctx);
     auto state = state_.Lock();
     auto found = state->sandboxes.find(id);
     if (found != state->sandboxes.end()) found->second.state = pod::SandboxState::kNotReady;
@@ -75,7 +76,8 @@ class FakeManager : public pod::Manager {
       status.cgroup_path = "/busy";
     });
   }
-  Result<> StopContainer(const Ctx&, const std::string& id, std::chrono::seconds) override {
+  Result<> StopContainer(const Ctx& ctx, const std::string& id, std::chrono::seconds grace) override {
+    if (grace >= std::chrono::hours(1)) return Sleep(ctx);
     (void)Change(id, [](pod::ContainerStatus& status) { status.state = pod::ContainerState::kExited; });
     return {};
   }
@@ -97,17 +99,7 @@ class FakeManager : public pod::Manager {
     if (cmd[0] == "echo") return pod::ExecOutput{.out = cmd[1] + "\n", .err = {}, .exit_code = 0};
     if (cmd[0] == "false") return pod::ExecOutput{.out = {}, .err = "no\n", .exit_code = 1};
     Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
-    std::mutex mutex;
-    std::condition_variable_any ended;
-    std::unique_lock lock(mutex);
-    ++sleeping;
-    if (bounded.deadline() == Clock::time_point::max()) {
-      ended.wait(lock, bounded.stop(), [] { return false; });
-    } else {
-      ended.wait_until(lock, bounded.stop(), bounded.deadline(), [] { return false; });
-    }
-    --sleeping;
-    return bounded.Check() ? Error(Code::kInternal, "woke up too early") : std::move(bounded.Check()).error();
+    return Sleep(bounded).error();
   }
   Result<pod::SandboxRef> GetSandbox(const std::string& id) const override {
     auto state = state_.Lock();
@@ -148,6 +140,20 @@ class FakeManager : public pod::Manager {
   std::atomic<int> sleeping{0};
 
  private:
+  // Until ctx ends; always an error.
+  Result<> Sleep(const Ctx& ctx) {
+    std::mutex mutex;
+    std::condition_variable_any ended;
+    std::unique_lock lock(mutex);
+    ++sleeping;
+    if (ctx.deadline() == Clock::time_point::max()) {
+      ended.wait(lock, ctx.stop(), [] { return false; });
+    } else {
+      ended.wait_until(lock, ctx.stop(), ctx.deadline(), [] { return false; });
+    }
+    --sleeping;
+    return ctx.Check() ? Error(Code::kInternal, "woke up too early") : std::move(ctx.Check()).error();
+  }
   template <class F>
   Result<> Change(const std::string& id, F change) {
     auto state = state_.Lock();

@@ -46,7 +46,7 @@ class Service {
   virtual Result<ImageRef> Pull(const Ctx& ctx, const std::string& reference, const Credentials& credentials,
                                 const ProgressFn& progress = {}) = 0;
 
-  // By id ("sha256:…" or bare 64 hex), tag reference, or digest reference; names are normalised (busybox →
+  // By id ("sha256:…" or bare hex digits: all 64, or the first 7 or more of no other image's), tag reference, or digest reference; names are normalised (busybox →
   // docker.io/library/busybox:latest). nullptr: not there. kInvalidArgument: not a reference at all.
   virtual Result<ImageRef> Find(const std::string& reference) const = 0;
   virtual std::vector<ImageRef> List() const = 0;

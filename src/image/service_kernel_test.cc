@@ -109,6 +109,10 @@ TEST_F(ServiceTest, PulledImageIsThereAlsoAfterAReopen) {
     ASSERT_TRUE(found) << reference;
     EXPECT_EQ(*found != nullptr, reference.find("@sha") == std::string::npos) << reference;
   }
+  EXPECT_NE(*service_->Find(id.substr(7, 13)), nullptr) << "as lists show it";
+  EXPECT_NE(*service_->Find(id.substr(0, 7 + 13)), nullptr);
+  EXPECT_EQ(*service_->Find(id.substr(7, 6)), nullptr) << "may be a name";
+  EXPECT_EQ(*service_->Find(id.substr(7, 12) + (id[19] == '0' ? "1" : "0")), nullptr);
   EXPECT_FALSE(service_->Find("a//b"));
   EXPECT_THAT(Temporaries(), IsEmpty());
 }

@@ -145,7 +145,23 @@ ImageRef Store::Find(const std::string& reference_or_id) const {
   if (oci::Digest::Parse(id)) return FindById(id);
   Result<oci::Reference> reference = oci::Reference::Parse(reference_or_id);
   if (!reference) return nullptr;
-  return FindByTag(reference->has_digest() ? reference->RepoDigest(reference->digest()) : reference->RepoTag());
+  ImageRef named = FindByTag(reference->has_digest() ? reference->RepoDigest(reference->digest()) : reference->RepoTag());
+  return named != nullptr ? named : FindByShortId(reference_or_id);
+}
+
+// The one image whose id begins so: lists show ids cut to 13 digits. Fewer than 7 are rather a name.
+ImageRef Store::FindByShortId(std::string_view short_id) const {
+  constexpr std::string_view kAlgorithm = "sha256:";
+  constexpr size_t kDigitsMin = 7;
+  if (short_id.starts_with(kAlgorithm)) short_id.remove_prefix(kAlgorithm.size());
+  if (short_id.size() < kDigitsMin || short_id.find_first_not_of("0123456789abcdef") != std::string_view::npos) return nullptr;
+  const std::string beginning = StrCat(kAlgorithm, short_id);
+  auto memory = memory_.Lock();
+  auto found = memory->images.lower_bound(beginning);
+  if (found == memory->images.end() || !found->first.starts_with(beginning)) return nullptr;
+  auto next = std::next(found);
+  const bool is_only = next == memory->images.end() || !next->first.starts_with(beginning);
+  return is_only ? found->second : nullptr;
 }
 
 ImageRef Store::FindById(const std::string& id) const {

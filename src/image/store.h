@@ -54,6 +54,7 @@ class Store {
   ImageRef Find(const std::string& reference_or_id) const;  // as in Service::Find, but nullptr for anything else
   ImageRef FindById(const std::string& id) const;
   ImageRef FindByTag(const std::string& tag) const;
+  ImageRef FindByShortId(std::string_view short_id) const;
   // An image that came from a root (index or manifest) of this digest, in whichever repository.
   ImageRef FindByRootDigest(const oci::Digest& digest) const;
   std::vector<ImageRef> List() const;

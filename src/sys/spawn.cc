@@ -153,6 +153,7 @@ Result<RunResult> Run(const Ctx& outer, const Command& given, const RunOptions& 
   command.fds.insert_or_assign(0, in.read.borrow());
   command.fds.insert_or_assign(1, out.write.borrow());
   command.fds.insert_or_assign(2, err.write.borrow());
+  command.new_session = true;  // and a process group, to be killed with all that the program has started itself
   Process child = TRY(Spawn(command));
   in.read.Reset();
   out.write.Reset();
@@ -205,7 +206,11 @@ Result<RunResult> Run(const Ctx& outer, const Command& given, const RunOptions& 
     return {};
   };
   Result<> pumped = pump();
-  if (!pumped) TRY(child.Signal(SIGKILL));
+  if (!pumped) {
+    // Not reaped yet, so the number is the group's for certain.
+    kill(-child.pid(), SIGKILL);
+    TRY(child.Signal(SIGKILL));
+  }
   result.status = TRY(child.Wait(Ctx().WithTimeout(std::chrono::seconds(10))), given.program);
   if (!pumped) return std::move(pumped).error().Context(given.Text());
   return result;

@@ -60,8 +60,8 @@ struct RunResult {
   std::string out;
   std::string err;
 };
-// Runs to the end and collects the output. The child is killed and reaped when ctx or the timeout ends, and then the
-// result is an error; a non-zero exit is no error here.
+// Runs to the end and collects the output. When ctx or the timeout ends, the child and what it has started in its process
+// group are killed, the child is reaped, and the result is an error; a non-zero exit is no error here.
 Result<RunResult> Run(const Ctx& ctx, const Command& command, const RunOptions& options = {});
 
 Result<UniqueFd> PidfdOpen(pid_t pid);

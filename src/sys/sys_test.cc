@@ -1,4 +1,5 @@
 #include <gtest/gtest.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -82,6 +83,17 @@ TEST(Run, KillsAtTimeoutAndAtTooMuchOutput) {
   EXPECT_EQ(sys::Run(Ctx(), sleeper, {.timeout = milliseconds(50)}).error().code(), Code::kDeadlineExceeded);
   Command talker{.program = "yes", .args = {}};
   EXPECT_EQ(sys::Run(Ctx(), talker, {.output_bytes_max = 1000}).error().code(), Code::kResourceExhausted);
+}
+
+// A network plugin waits for its address plugin, and that one hangs.
+TEST(Run, KillsWhatTheProgramHasStartedToo) {
+  Pipe held = *MakePipe();
+  Command parent{.program = "sh", .args = {"-c", "sleep 1000 & wait"}};
+  parent.fds.emplace(9, held.write.borrow());
+  EXPECT_EQ(sys::Run(Ctx(), parent, {.timeout = milliseconds(200)}).error().code(), Code::kDeadlineExceeded);
+  held.write.Reset();
+  pollfd ended{held.read.get(), POLLIN, 0};
+  EXPECT_EQ(poll(&ended, 1, 10'000), 1) << "somebody still has the other end";
 }
 
 TEST(Run, MissingProgramIsAnError) {

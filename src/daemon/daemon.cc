@@ -135,6 +135,7 @@ Daemon::~Daemon() {
   if (front_) front_->Drain(kDrainBound);
   if (server_) server_->Shutdown(kDisconnectBound);
   if (housekeeper_) housekeeper_->request_stop();
+  { auto between_its_look_and_its_wait = progress_.Lock(); }
   progressed_.notify_all();
   housekeeper_.reset();
   server_.reset();
@@ -144,13 +145,16 @@ Daemon::~Daemon() {
 void Daemon::Housekeep(std::stop_token stop) {
   if (Result<> done = pods_->Recover(Ctx(Clock::time_point::max(), stop, "recover")); !done) {
     LogError("recovery is not complete, the sweep goes on with it", {{"error", done.error()}});
+    pods_->Sweep(Ctx(Clock::now() + kSweepBound, stop, "sweep"));
   }
   progress_.Lock()->recovered = true;
   progressed_.notify_all();
   while (!stop.stop_requested()) {
-    pods_->Sweep(Ctx(Clock::now() + kSweepBound, stop, "sweep"));
-    auto progress = progress_.Lock();
-    progress.WaitUntil(progressed_, Clock::now() + kSweepEvery, [&] { return stop.stop_requested(); });
+    {
+      auto progress = progress_.Lock();
+      progress.WaitUntil(progressed_, Clock::now() + kSweepEvery, [&] { return stop.stop_requested(); });
+    }
+    if (!stop.stop_requested()) pods_->Sweep(Ctx(Clock::now() + kSweepBound, stop, "sweep"));
   }
 }
 

@@ -142,13 +142,14 @@ bool ManagerImpl::Reconnect(const Ctx& ctx, PodEntry& pod) {
 
 void ManagerImpl::ReconnectLate(PodRef pod) {
   if (pod == nullptr) return;
-  for (int i = 0; i < kLateReconnects; ++i) {
+  for (int i = 0; i < kLateReconnects;) {
     Ctx ctx = Ctx(Clock::time_point::max(), stopping_.get_token(), "").WithTimeout(kLateReconnect);
     Result<OpLock::Hold> hold = HoldPod(ctx, *pod, "reconnecting to the shim");
     if (hold && pod->record.Lock()->phase == PodPhase::kReady) {
       Result<runtime::PodNamespaces> found = deps_.runtime.ReconnectPod(ctx, pod->id, paths_.PodDir(pod->id));
       if (found) return;
       if (found.error().code() == Code::kNotFound) break;
+      ++i;  // a pod that was busy until our patience ended says nothing about its shim
       hold->Release();
       PauseUnlessStopped(stopping_.get_token(), kLatePause);
     } else if (hold || hold.error().code() == Code::kNotFound || stopping_.stop_requested()) {

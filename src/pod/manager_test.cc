@@ -331,6 +331,12 @@ TEST_F(ManagerTest, StartErrorIsRecorded) {
   EXPECT_EQ(m().StartContainer(ctx_, id).error().code(), Code::kFailedPrecondition);
 }
 
+TEST_F(ManagerTest, MessagesAreUtf8) {
+  std::string id = Created(Pod(), {"gibberish"});
+  EXPECT_FALSE(m().StartContainer(ctx_, id));
+  EXPECT_EQ(Exited(id)->message, "no \uFFFD good");
+}
+
 TEST_F(ManagerTest, StartsOnlyOnce) {
   std::string pod = Pod();
   std::string id = Running(pod);

@@ -163,6 +163,7 @@ class FakeRuntime final : public runtime::Runtime {
     Json config = TRY(ParseJson(text, "config.json"));
     CHECK(world_.Has("mounts", config["root"]["path"].get<std::string>()));
     std::vector<std::string> args = config["process"]["args"];
+    if (args[0] == "gibberish") return Error(Code::kUnknown, "no \xff good");
     if (args[0] == "missing") return Error(Code::kUnknown, "exec: \"missing\": executable file not found in $PATH");
     CHECK(!world_.Has("processes", spec.id.str()));  // started twice
     std::string cgroup = config["linux"]["cgroupsPath"];

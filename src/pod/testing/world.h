@@ -32,7 +32,8 @@ struct Faults {
 
 // What a container does is said by its command (process.args of config.json):
 //   "run" until a signal; "stubborn" ignores all but SIGKILL; "undead": SIGKILL has no effect that its shim tells of;
-//   "exit N" ends at once; "oom" is killed by the kernel; "missing": there is no such program.
+//   "exit N" ends at once; "oom" is killed by the kernel; "missing": there is no such program;
+//   "gibberish" does not start either, and what tells why is no UTF-8.
 class World {
  public:
   explicit World(std::string dir);

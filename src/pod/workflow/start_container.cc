@@ -1,6 +1,8 @@
 // StartContainer: exactly once per container. While one runs, another one joins it.
 #include "base/failpoint.h"
+#include "base/json.h"
 #include "base/log.h"
+#include "base/strings.h"
 #include "base/time.h"
 #include "pod/manager_impl.h"
 #include "sys/file.h"
@@ -14,6 +16,13 @@ namespace {
 bool TakeUnconfirmed(ContainerEntry& container) {
   auto record = container.record.Lock();
   return record->started_at != 0 && !record->removing && std::exchange(container.start_unconfirmed, false);
+}
+
+// The end of what a container wrote may be in it, and a status that is no UTF-8 is one that the kubelet cannot read.
+std::string Utf8(const std::string& text) {
+  if (IsValidUtf8(text)) return text;
+  Result<Json> mended = ParseJson(DumpJson(Json(text)), "message");
+  return mended ? mended->get<std::string>() : std::string();
 }
 
 }  // namespace
@@ -95,7 +104,7 @@ void ManagerImpl::NoteStartFailed(const Ctx& ctx, ContainerEntry& container, con
   store_.Note(container, [&](ContainerRecord& r) {
     r.exit_code = kExitStartError;
     r.reason = kReasonStartError;
-    r.message = error.message();
+    r.message = Utf8(error.message());
     r.started_at = r.start_asked_at;
     r.finished_at = UnixNanosNow();
   });

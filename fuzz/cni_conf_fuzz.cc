@@ -5,6 +5,7 @@
 #include "network/bridge.h"
 #include "network/builtin.h"
 #include "network/capability_args.h"
+#include "network/portmap.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   using namespace crisp;

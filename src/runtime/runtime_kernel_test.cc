@@ -245,7 +245,9 @@ TEST_P(RuntimeKernelTest, BrokenStateOfTheRuntimeIsRemoved) {
   std::string state = ground_.dir() + "/state/" + handler() + "/" + id.str();
   ASSERT_TRUE(sys::Exists(state)) << state;
   for (const char* file : {"/state.json", "/config.json"}) {
-    if (sys::Exists(state + file)) ASSERT_EQ(truncate((state + file).c_str(), 3), 0);
+    if (sys::Exists(state + file)) {
+      ASSERT_EQ(truncate((state + file).c_str(), 3), 0);
+    }
   }
   Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, id, handler());
   EXPECT_TRUE(deleted) << (deleted ? "" : deleted.error().message());
@@ -643,7 +645,7 @@ TEST_P(RuntimeKernelTest, DeleteEndsAStartFirst) {
   PodId pod = StartPod();
   const std::string dir = ground_.dir();
   // Its `run` makes its state once a `delete` has looked for it.
-  std::ofstream(dir + "/runtime") << "#!/bin/sh\ncd " << dir << R"(
+  std::ofstream(dir + "/runtime") << "#!/bin/sh\ncd " << dir << R"sh(
 case "$*" in
 *" run "*)
   echo $$ > runner.tmp && mv runner.tmp runner
@@ -655,7 +657,7 @@ case "$*" in
   : > looked
   while kill -0 "$(cat runner)" 2>/dev/null && [ ! -d state ]; do sleep 0.01; done ;;
 esac
-)";
+)sh";
   ASSERT_EQ(chmod((dir + "/runtime").c_str(), 0755), 0);
   ContainerSpec spec = Spec({"true"});
   spec.handler = "scripted";

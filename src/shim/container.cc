@@ -1,5 +1,6 @@
 #include "shim/container.h"
 
+#include <signal.h>
 #include <sys/socket.h>
 #include <unistd.h>
 

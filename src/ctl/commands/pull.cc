@@ -56,7 +56,7 @@ Result<std::optional<std::string>> PullWithProgress(Session& session, const std:
     ProgressArea area;
     while (reader->Read(&update)) {
       if (!update.image_id().empty()) id = update.image_id();
-      area.Draw(update);
+      if (update.layers_size() > 0) area.Draw(update);
     }
   }
   grpc::Status status = reader->Finish();

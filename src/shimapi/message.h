@@ -119,7 +119,7 @@ struct ReopenLog {  // Ok
   std::string id;
 };
 
-struct ForgetContainer {  // Ok, also when unknown. A process that still runs is killed first
+struct ForgetContainer {  // Ok, once what runs of it was killed and has ended; also when unknown
   static constexpr Type kType = Type::kForgetContainer;
   std::string id;
 };

@@ -73,6 +73,13 @@ Result<StagedRef> Stager::StageOne(const Ctx& ctx, const WantedLayer& layer, con
     TRY(ctx.Check());
     if (store_.FindLayer(layer.diff_id, layer.chain_id)) return StagedRef();
     std::unique_lock lock(mutex_);
+    if (auto landed = landed_layers_.find(key); landed != landed_layers_.end()) {
+      if (StagedRef staged = landed->second.staged.lock()) {
+        if (staged->unpacked.stats.implicit_dirs.empty() || landed->second.chain_id == chain_id) return staged;
+        key = StrCat(layer.diff_id.str(), "/", chain_id);  // theirs fits on top of their layers only
+        continue;
+      }
+    }
     auto [found, is_mine] = flights_.try_emplace(key);
     if (is_mine) {
       flight = found->second = std::make_shared<Flight>();
@@ -86,13 +93,15 @@ Result<StagedRef> Stager::StageOne(const Ctx& ctx, const WantedLayer& layer, con
     if (!others->done || !others->outcome) continue;
     const StagedRef& staged = *others->outcome;
     if (staged == nullptr || staged->unpacked.stats.implicit_dirs.empty() || others->chain_id == chain_id) return staged;
-    key = StrCat(layer.diff_id.str(), "/", chain_id);  // theirs fits on top of their layers only
+    key = StrCat(layer.diff_id.str(), "/", chain_id);
   }
   Result<StagedRef> outcome = Unpack(ctx, layer, on_bytes);
   std::lock_guard lock(mutex_);
   flight->done = true;
   flight->outcome = outcome;
   flights_.erase(key);
+  std::erase_if(landed_layers_, [](const auto& each) { return each.second.staged.expired(); });
+  if (outcome) landed_layers_[key] = {*outcome, chain_id};
   landed_.notify_all();
   return outcome;
 }

@@ -62,6 +62,10 @@ class Stager {
     Result<StagedRef> outcome = StagedRef();
     std::string chain_id;
   };
+  struct Landed {
+    std::weak_ptr<StagedLayer> staged;
+    std::string chain_id;
+  };
 
   Result<StagedRef> StageOne(const Ctx& ctx, const WantedLayer& layer, const std::function<void(uint64_t)>& on_bytes);
   Result<StagedRef> Unpack(const Ctx& ctx, const WantedLayer& layer, const std::function<void(uint64_t)>& on_bytes);
@@ -74,6 +78,8 @@ class Stager {
   std::mutex mutex_;
   std::condition_variable_any landed_;
   std::map<std::string, std::shared_ptr<Flight>> flights_;  // guarded by mutex_
+  // What has been staged and not been committed yet; guarded by mutex_.
+  std::map<std::string, Landed> landed_layers_;
 };
 
 }  // namespace crisp::image

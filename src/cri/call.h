@@ -16,7 +16,7 @@
 
 #include "base/context.h"
 #include "base/synchronized.h"
-#include "cri/pool.h"
+#include "base/pool.h"
 
 namespace crisp::cri {
 

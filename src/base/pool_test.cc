@@ -1,4 +1,4 @@
-#include "cri/pool.h"
+#include "base/pool.h"
 
 #include <gtest/gtest.h>
 
@@ -6,7 +6,7 @@
 #include <future>
 #include <latch>
 
-namespace crisp::cri {
+namespace crisp {
 namespace {
 
 TEST(Pool, RunsAsManyAtOnceAsAllowedAndNoMore) {
@@ -65,4 +65,4 @@ TEST(Pool, RefusesWhatDoesNotFitTheQueue) {
 }
 
 }  // namespace
-}  // namespace crisp::cri
+}  // namespace crisp

@@ -10,7 +10,7 @@
 
 #include "base/synchronized.h"
 
-namespace crisp::cri {
+namespace crisp {
 
 class Pool {
  public:
@@ -46,4 +46,4 @@ class Pool {
   std::condition_variable work_ready_, thread_ended_;
 };
 
-}  // namespace crisp::cri
+}  // namespace crisp

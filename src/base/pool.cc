@@ -1,11 +1,11 @@
-#include "cri/pool.h"
+#include "base/pool.h"
 
 #include <pthread.h>
 
 #include <system_error>
 #include <thread>
 
-namespace crisp::cri {
+namespace crisp {
 
 Pool::~Pool() {
   auto state = state_.Lock();
@@ -66,4 +66,4 @@ std::function<void()> Pool::Next() {
   return work;
 }
 
-}  // namespace crisp::cri
+}  // namespace crisp

@@ -1,0 +1,48 @@
+// A Link whose channels are the streams of a SPDY/3.1 connection.
+#pragma once
+
+#include <deque>
+
+#include "codec/spdy.h"
+#include "stream/link.h"
+#include "stream/transport.h"
+
+namespace crisp::stream {
+
+class SpdyLink final : public Link, private codec::SpdySession::Events {
+ public:
+  SpdyLink(asio::io_context& io, std::chrono::milliseconds idle_timeout, std::unique_ptr<BytePipe> pipe);
+
+  Task<bool> Send(uint32_t channel, std::string_view bytes) override;
+  void End(uint32_t channel) override;
+  void Reset(uint32_t channel) override;
+  Task<> Farewell() override;
+
+  // Streams that the client has opened, in their order. Accept (with an inbox, if bytes are to come) or Reset each.
+  struct Arrival {
+    uint32_t stream = 0;
+    codec::SpdyHeaders headers;
+  };
+  std::optional<Arrival> NextArrival();
+  void Accept(uint32_t stream);
+
+ private:
+  Task<> ReadLoop() override;
+  Task<> WriteLoop() override;
+  void CloseTransport() override { pipe_->Close(); }
+  bool PeerGone() override { return pipe_->PeerGone(); }
+  void OnConsumed(uint32_t channel, size_t bytes) override;
+
+  void OnStream(uint32_t stream, const codec::SpdyHeaders& headers) override;
+  void OnData(uint32_t stream, std::string_view bytes) override { Deliver(stream, bytes); }
+  void OnEnd(uint32_t stream) override { DeliverEnd(stream); }
+  void OnReset(uint32_t stream) override;
+  void OnGoAway() override { goaway_ = true; }
+
+  std::unique_ptr<BytePipe> pipe_;
+  codec::SpdySession session_;
+  std::deque<Arrival> arrivals_;
+  bool goaway_ = false, writing_ = false;
+};
+
+}  // namespace crisp::stream

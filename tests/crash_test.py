@@ -5,9 +5,11 @@ that ended meanwhile are right, repeated calls succeed, and after all pods are r
 CRISP_CRASHES (default 25 with each of the two runtimes) says how often it is killed, CRISP_SEED repeats a run. Times from start to ready are printed,
 not judged: figures belong to bench/.
 """
+import contextlib
 import harness
 import os
 import random
+import re
 import threading
 import time
 
@@ -53,14 +55,17 @@ class Steady:
         self.expected_code = None
 
     def find_pid(self):
-        """The container's first process, by its cgroup: what the kernel says, not what crispd says."""
+        """The container's init, by its cgroup: what the kernel says, not what crispd says. Not the lowest pid: they
+        wrap around at 32768, and then a child's may be lower."""
         for mount in harness.cgroup_mounts():
             path = f"{mount}{self.daemon.cgroup_parent}/{self.container}/cgroup.procs"
-            if os.path.exists(path):
-                pids = [int(p) for p in open(path).read().split()]
-                if pids:
-                    return min(pids)
-        raise AssertionError(f"no process in the cgroup of {self.name}")
+            if not os.path.exists(path):
+                continue
+            for pid in open(path).read().split():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status") as f:
+                    if re.search(r"^NSpid:.*\t1$", f.read(), re.M):
+                        return int(pid)
+        raise AssertionError(f"no init in the cgroup of {self.name}")
 
     def alive(self):
         try:

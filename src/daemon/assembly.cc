@@ -105,6 +105,10 @@ pod::ManagerOptions PodOptions(const Config& config) {
   options.root_dir = config.root_dir;
   options.state_dir = config.state_dir;
   options.default_handler = config.runtime_default_handler;
+  options.cdi_spec_dirs = config.cdi_spec_dirs;
+  for (const auto& [name, handler] : config.handlers) {
+    options.annotations[name] = {handler.pod_annotations, handler.container_annotations};
+  }
   options.policy.pids_max = config.pod_pids_max;
   options.policy.shm_bytes = config.pod_shm_bytes;
   options.policy.unprivileged_ports = config.pod_unprivileged_ports;

@@ -49,6 +49,18 @@ const Key kKeys[] = {
     {"runtime.default_handler", &Config::runtime_default_handler, "Handler of pods that name none."},
     {"runtime.shim", &Config::runtime_shim, "The program crisp-shim. Empty: beside crispd, else in PATH."},
     {"cgroup.driver", &Config::cgroup_driver, "\"cgroupfs\", \"systemd\", or \"auto\": systemd where it is the init."},
+    {"cdi.spec_dirs", &Config::cdi_spec_dirs,
+     "Directories with CDI device files, in rising priority; looked at at each use."},
+    {"nri.enabled", &Config::nri_enabled, "Let NRI plugins follow and adjust pods and containers."},
+    {"nri.socket", &Config::nri_socket,
+     "Unix socket where plugins register. Empty: /var/run/nri/nri.sock with the default state_dir, else "
+     "STATE_DIR/nri.sock."},
+    {"nri.plugin_dir", &Config::nri_plugin_dir, "Plugins that crispd starts itself: programs named NN-NAME."},
+    {"nri.plugin_config_dir", &Config::nri_plugin_config_dir, "Their configuration: NN-NAME.conf or NAME.conf."},
+    {"nri.registration_timeout_seconds", &Config::nri_registration_timeout_seconds,
+     "How long a plugin may take to register, and to be told what there is."},
+    {"nri.request_timeout_seconds", &Config::nri_request_timeout_seconds,
+     "How long a plugin may take for an event; then it is disconnected."},
     {"pod.pids_max", &Config::pod_pids_max, "Limit of processes of each container; 0: none (the kubelet limits pods)."},
     {"pod.shm_bytes", &Config::pod_shm_bytes, "Size of a pod's /dev/shm."},
     {"pod.unprivileged_ports", &Config::pod_unprivileged_ports, "Any user in a pod may listen on ports below 1024."},
@@ -142,6 +154,10 @@ class TomlReader {
           TRY(FromToml(value, handler.binary, where));
         } else if (key == "options") {
           TRY(FromToml(value, handler.options, where));
+        } else if (key == "pod_annotations") {
+          TRY(FromToml(value, handler.pod_annotations, where));
+        } else if (key == "container_annotations") {
+          TRY(FromToml(value, handler.container_annotations, where));
         } else {
           return Wrong(Line(key.source()), StrCat("unknown key ", Quote(StrCat(path, ".", key.str()))));
         }
@@ -300,6 +316,8 @@ Result<> ApplySetting(Config& config, std::string_view setting) {
     if (field == "type") return FromText(value, handler.type, where);
     if (field == "binary") return FromText(value, handler.binary, where);
     if (field == "options") return FromText(value, handler.options, where);
+    if (field == "pod_annotations") return FromText(value, handler.pod_annotations, where);
+    if (field == "container_annotations") return FromText(value, handler.container_annotations, where);
   }
   return Wrong(StrCat("--set ", Quote(setting.substr(0, equals))), "unknown key");
 }
@@ -326,6 +344,17 @@ Result<> CheckConfig(const Config& config) {
   TRY(CheckRange("images.parallel_layers", config.images_parallel_layers, 1, 64));
   TRY(CheckHandlers(config));
   TRY(CheckWord("cgroup.driver", config.cgroup_driver, {"auto", "cgroupfs", "systemd"}));
+  for (const std::string& dir : config.cdi_spec_dirs) TRY(CheckDir("cdi.spec_dirs", dir));
+  if (!config.nri_socket.empty()) {
+    TRY(CheckDir("nri.socket", config.nri_socket));
+    if (config.nri_socket.size() > kSocketBytesMax) {
+      return Wrong("nri.socket", StrCat("longer than ", kSocketBytesMax, " bytes"));
+    }
+  }
+  TRY(CheckDir("nri.plugin_dir", config.nri_plugin_dir));
+  TRY(CheckDir("nri.plugin_config_dir", config.nri_plugin_config_dir));
+  TRY(CheckRange("nri.registration_timeout_seconds", config.nri_registration_timeout_seconds, 1, 600));
+  TRY(CheckRange("nri.request_timeout_seconds", config.nri_request_timeout_seconds, 1, 600));
   TRY(CheckRange("pod.pids_max", config.pod_pids_max, 0, int64_t{1} << 22));
   TRY(CheckRange("pod.shm_bytes", config.pod_shm_bytes, 1 << 12, int64_t{1} << 50));
   TRY(CheckWord("log.level", config.log_level, {"debug", "info", "warning", "error"}));
@@ -350,11 +379,14 @@ std::string DumpConfig(const Config& config, bool documented) {
     out +=
         "\n# Handlers are what a pod's RuntimeClass names. Type \"oci\" is any OCI command-line runtime; binary is a "
         "path or\n"
-        "# a name in PATH; options stand before the runtime's sub-command.\n";
+        "# a name in PATH; options stand before the runtime's sub-command. The runtime sees those annotations of pods and\n"
+        "# containers whose keys are listed here, exactly as written.\n";
   }
   for (const auto& [name, handler] : config.handlers) {
     out += StrCat(documented ? "" : "\n", "[", kHandlers, ".", ToTomlKey(name), "]\ntype = ", ToToml(handler.type),
-                  "\nbinary = ", ToToml(handler.binary), "\noptions = ", ToToml(handler.options), "\n");
+                  "\nbinary = ", ToToml(handler.binary), "\noptions = ", ToToml(handler.options),
+                  "\npod_annotations = ", ToToml(handler.pod_annotations),
+                  "\ncontainer_annotations = ", ToToml(handler.container_annotations), "\n");
     if (documented) out += "\n";
   }
   while (out.ends_with("\n\n")) out.pop_back();

@@ -17,6 +17,8 @@ struct HandlerEntry {
   std::string type = "oci";
   std::string binary;                // name in PATH or absolute
   std::vector<std::string> options;  // global options of the OCI runtime, before its sub-command
+  // Exact keys of annotations that it gets to see; none by default.
+  std::vector<std::string> pod_annotations, container_annotations;
   bool operator==(const HandlerEntry&) const = default;
 };
 
@@ -47,6 +49,15 @@ struct Config {
   std::map<std::string, HandlerEntry> handlers = {{"runc", {.binary = "runc"}}, {"crun", {.binary = "crun"}}};
 
   std::string cgroup_driver = "auto";
+
+  std::vector<std::string> cdi_spec_dirs = {"/etc/cdi", "/var/run/cdi"};
+
+  bool nri_enabled = true;
+  std::string nri_socket;
+  std::string nri_plugin_dir = "/opt/nri/plugins";
+  std::string nri_plugin_config_dir = "/etc/nri/conf.d";
+  int64_t nri_registration_timeout_seconds = 5;
+  int64_t nri_request_timeout_seconds = 2;
 
   int64_t pod_pids_max = 0;
   int64_t pod_shm_bytes = 64 << 20;

@@ -11,6 +11,7 @@ ManagerImpl::ManagerImpl(ManagerOptions options, Deps deps, std::unique_ptr<Host
       deps_(deps),
       host_(std::move(host)),
       paths_{options_.root_dir, options_.state_dir},
+      cdi_(options_.cdi_spec_dirs),
       store_(deps.db, paths_) {}
 
 ManagerImpl::~ManagerImpl() {

@@ -9,6 +9,7 @@
 #pragma once
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -92,6 +93,11 @@ struct ExecOutput {
   int exit_code = 0;
 };
 
+// What a handler's OCI runtime gets to see of a request's annotations: exact keys, none by default (S56).
+struct PassedAnnotations {
+  std::vector<std::string> pod, container;
+};
+
 struct ManagerOptions {
   std::string root_dir;   // <root>/containers/<id>: upper, work (durable disk)
   std::string state_dir;  // <state>/pods/<id>, <state>/containers/<id>: bundles, rootfs mount points, shm, exits
@@ -99,6 +105,8 @@ struct ManagerOptions {
   bool disable_proc_mount = false;
   std::string seccomp_profile_dir;  // Localhost profiles are absolute paths; "" = anywhere
   std::vector<std::string> privileged_devices_exclude;  // path prefixes
+  std::vector<std::string> cdi_spec_dirs;  // in rising priority
+  std::map<std::string, PassedAnnotations> annotations;  // by handler
   Policy policy;
 };
 

@@ -9,6 +9,7 @@
 #include <thread>
 #include <vector>
 
+#include "cdi/registry.h"
 #include "cgroup/cgroup.h"
 #include "image/service.h"
 #include "network/network.h"
@@ -90,6 +91,8 @@ class ManagerImpl final : public Manager {
   Result<std::vector<MountSource>> MountSources(const Ctx& ctx, const ContainerConfig& config);
   Result<ContainerInputs> GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                        const image::Image& image);
+  // Does what the CDI devices of the request ask for to the planned config.json.
+  Result<> InjectDevices(const std::vector<std::string>& names, std::string& config_json);
   Result<> StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
   Result<> RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
   void NoteStartFailed(const Ctx& ctx, ContainerEntry& container, const Error& error);
@@ -156,6 +159,7 @@ class ManagerImpl final : public Manager {
   Deps deps_;
   const std::shared_ptr<Host> host_;  // shared with threads that a dead path may keep for ever (bounded.h)
   const Paths paths_;
+  cdi::Registry cdi_;
   Store store_;
   std::atomic<std::chrono::milliseconds> host_path_timeout_{20s};
   bool rebooted_ = false;  // set by Load only

@@ -45,17 +45,27 @@ Result<Json> PlanNamespaces(const Planning& p) {
   return namespaces;
 }
 
-// The names that tools around Kubernetes read from bundles; nothing of the request's own annotations goes here, since
-// some OCI runtimes obey annotations (CVE-2024-3154).
+// The names that tools around Kubernetes read from bundles. Of the request's own annotations only those go here that the
+// node's owner has named for this handler, since some OCI runtimes obey annotations (CVE-2024-3154, S56).
 Json Annotations(const Planning& p) {
+  Json out = Json::object();
+  auto pass = [&](const StringMap& from, const std::vector<std::string>& allowed) {
+    for (const std::string& key : allowed) {
+      if (auto found = from.find(key); found != from.end()) out[key] = found->second;
+    }
+  };
+  pass(p.in.sandbox.annotations, p.in.pod_annotations);
+  pass(p.in.config.annotations, p.in.container_annotations);
   const SandboxMetadata& pod = p.in.sandbox.metadata;
-  return {{"io.kubernetes.cri.container-type", "container"},
+  Json ours = {{"io.kubernetes.cri.container-type", "container"},
           {"io.kubernetes.cri.container-name", p.in.config.metadata.name},
           {"io.kubernetes.cri.image-name", p.in.image_name},
           {"io.kubernetes.cri.sandbox-id", p.in.pod_id.str()},
           {"io.kubernetes.cri.sandbox-name", pod.name},
           {"io.kubernetes.cri.sandbox-namespace", pod.pod_namespace},
           {"io.kubernetes.cri.sandbox-uid", pod.uid}};
+  out.update(ours);
+  return out;
 }
 
 Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation) {

@@ -576,6 +576,21 @@ TEST_F(PlanTest, S56_AnnotationsOfTheRequestStayOut) {
     EXPECT_TRUE(key.starts_with("io.kubernetes.cri.")) << key;
 }
 
+TEST_F(PlanTest, S56_ListedAnnotationsPassByExactKey) {
+  in_.pod_annotations = {"run.oci.keep", "io.kubernetes.cri.sandbox-id"};
+  in_.container_annotations = {"run.oci.handler", "not.there"};
+  in_.sandbox.annotations = {{"run.oci.keep", "pod"}, {"run.oci.keep_groups", "1"}, {"Run.oci.keep", "1"},
+                             {"io.kubernetes.cri.sandbox-id", "forged"}, {"run.oci.handler", "of the pod"}};
+  in_.config.annotations = {{"run.oci.handler", "wasm"}, {"run.oci.handler.x", "1"}, {"run.oci.keep", "of the container"}};
+  Json passed = Planned()["annotations"];
+  EXPECT_EQ(passed["run.oci.keep"], "pod");
+  EXPECT_EQ(passed["run.oci.handler"], "wasm");
+  EXPECT_EQ(passed["io.kubernetes.cri.sandbox-id"], in_.pod_id.str());
+  for (const char* key : {"run.oci.keep_groups", "Run.oci.keep", "run.oci.handler.x", "not.there"}) {
+    EXPECT_FALSE(passed.contains(key)) << key;
+  }
+}
+
 TEST_F(PlanTest, StopSignals) {
   Planned();
   EXPECT_EQ(stop_signal_, 15);

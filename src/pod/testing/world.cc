@@ -443,6 +443,8 @@ Daemon::Daemon(const std::string& dir, bool recover) : world(dir) {
   options.root_dir = world.Dir("root");
   options.state_dir = world.Dir("state");
   options.default_handler = "runc";
+  options.cdi_spec_dirs = {world.Dir("cdi")};
+  options.annotations["runc"] = {{"pod.example/passed"}, {"container.example/passed"}};
   Result<std::unique_ptr<ManagerImpl>> made =
       MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay}, MakeHost(world));
   Must(made);

@@ -2,6 +2,7 @@
 #include "base/failpoint.h"
 #include "base/rollback.h"
 #include "base/time.h"
+#include "cdi/inject.h"
 #include "pod/bounded.h"
 #include "pod/manager_impl.h"
 #include "pod/validate.h"
@@ -28,6 +29,13 @@ rootfs::UserRequest UserRequestOf(const ContainerConfig& config, const image::Im
   request.merge_image_groups = security.groups_policy == GroupsPolicy::kMerge;
   request.image_user = image.config.user;
   return request;
+}
+
+// The same device may be named in both ways: older kubelets know the annotations only.
+std::vector<std::string> DevicesOf(const ContainerConfig& config) {
+  std::vector<std::string> names = config.cdi_devices;
+  for (std::string& name : cdi::DevicesOfAnnotations(config.annotations)) names.push_back(std::move(name));
+  return names;
 }
 
 bool HasMountAt(const ContainerConfig& config, const std::string& path) {
@@ -70,6 +78,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_inputs");
   ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
+  TRY(InjectDevices(DevicesOf(inputs.config), plan.config_json));
   TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
   FAILPOINT("create_container.after_config");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
@@ -160,6 +169,13 @@ Result<std::vector<MountSource>> ManagerImpl::MountSources(const Ctx& ctx, const
   return Bounded<std::vector<MountSource>>(ctx.WithTimeout(host_path_timeout_), "open the sources of mounts", work);
 }
 
+Result<> ManagerImpl::InjectDevices(const std::vector<std::string>& names, std::string& config_json) {
+  if (names.empty()) return {};
+  std::vector<cdi::Edits> edits = TRY(cdi_.Resolve(names));
+  config_json = TRY(cdi::Inject(config_json, edits));
+  return {};
+}
+
 Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                                   const image::Image& image) {
   ContainerRecord record = *container.record.Lock();
@@ -191,6 +207,10 @@ Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecor
   in.seccomp_profile = TRY(SeccompProfile(record.config));
   for (const auto& [name, features] : deps_.runtime.Handlers()) {
     if (name == record.handler) in.handler_recursive_readonly = features.recursive_read_only_mounts;
+  }
+  if (auto passed = options_.annotations.find(record.handler); passed != options_.annotations.end()) {
+    in.pod_annotations = passed->second.pod;
+    in.container_annotations = passed->second.container;
   }
   return in;
 }

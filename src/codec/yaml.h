@@ -11,7 +11,7 @@
 
 #include "base/result.h"
 
-namespace crisp::ctl {
+namespace crisp::codec {
 
 // kInvalidArgument names `what` and the line.
 Result<nlohmann::json> ParseYaml(std::string_view text, std::string_view what);
@@ -19,4 +19,4 @@ Result<nlohmann::json> ParseYaml(std::string_view text, std::string_view what);
 // Block style, two blanks a level, strings quoted where a reader would take them for something else.
 std::string RenderYaml(const nlohmann::json& value);
 
-}  // namespace crisp::ctl
+}  // namespace crisp::codec

@@ -62,6 +62,14 @@ Result<OpLock::Hold> ManagerImpl::HoldContainer(const Ctx& ctx, ContainerEntry& 
   return hold;
 }
 
+// A pod that is gone still has its id.
+SandboxStatus ManagerImpl::PodStatusOf(const PodId& id) {
+  if (PodRef pod = store_.Pod(id)) return StatusOf(*pod->record.Lock());
+  SandboxStatus status;
+  status.id = id;
+  return status;
+}
+
 Result<> ManagerImpl::RemoveDir(const std::string& path) {
   Result<> removed = sys::RemoveTree(path);
   if (removed || removed.error().code() != Code::kFailedPrecondition) return removed;

@@ -38,6 +38,7 @@ class Cgroups;
 namespace crisp::pod {
 
 class EventRelay;  // pod/events.h
+class Hooks;       // pod/hooks.h
 
 using namespace crisp::spec;  // what is asked for and how it is planned (src/spec/)
 
@@ -119,6 +120,7 @@ class Manager {
     runtime::Runtime& runtime;
     cgroup::Cgroups& cgroups;
     EventRelay& events;  // whose Callbacks() the runtime was made with
+    Hooks* hooks = nullptr;  // nobody follows
   };
   // Loads the records (quarantining what does not parse) and returns at once, ready to serve lists. Recover() then
   // brings them into line with what is really there, in parallel, and takes up unfinished removals. Until it has come
@@ -139,6 +141,8 @@ class Manager {
   virtual Result<> RemoveContainer(const Ctx& ctx, const std::string& id) = 0;  // unknown id: success; kills first
   virtual Result<> UpdateResources(const Ctx& ctx, const std::string& id, const Resources& resources,
                                    const StringMap& annotations) = 0;
+  // What a plugin wants for a container: `resources_json` (OCI linux.resources) is set as it stands, no hook is called.
+  virtual Result<> AdjustResources(const Ctx& ctx, const std::string& id, const std::string& resources_json) = 0;
   virtual Result<> ReopenLog(const Ctx& ctx, const std::string& id) = 0;
   virtual Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                                       std::chrono::seconds timeout) = 0;

@@ -14,6 +14,7 @@
 #include "image/service.h"
 #include "network/network.h"
 #include "pod/events.h"
+#include "pod/hooks.h"
 #include "pod/host.h"
 #include "pod/manager.h"
 #include "pod/paths.h"
@@ -60,6 +61,7 @@ class ManagerImpl final : public Manager {
   Result<> RemoveContainer(const Ctx& ctx, const std::string& id) override;
   Result<> UpdateResources(const Ctx& ctx, const std::string& id, const Resources& resources,
                            const StringMap& annotations) override;
+  Result<> AdjustResources(const Ctx& ctx, const std::string& id, const std::string& resources_json) override;
   Result<> ReopenLog(const Ctx& ctx, const std::string& id) override;
   Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                               std::chrono::seconds timeout) override;
@@ -91,6 +93,10 @@ class ManagerImpl final : public Manager {
   Result<std::vector<MountSource>> MountSources(const Ctx& ctx, const ContainerConfig& config);
   Result<ContainerInputs> GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                        const image::Image& image);
+  Result<> SetResources(const Ctx& ctx, ContainerEntry& container, const ContainerRecord& record,
+                        const std::string& resources_json);
+  // Lets the hooks adjust the planned config.json.
+  Result<> AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, std::string& config_json);
   // Does what the CDI devices of the request ask for to the planned config.json.
   Result<> InjectDevices(const std::vector<std::string>& names, std::string& config_json);
   Result<> StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
@@ -113,6 +119,8 @@ class ManagerImpl final : public Manager {
   Result<> FreeContainer(const Ctx& ctx, ContainerEntry& container);
   // Stops it if need be, records the intent, discards it. Held.
   Result<> RemoveHeld(const Ctx& ctx, ContainerEntry& container);
+  void TellStopped(const Ctx& ctx, ContainerEntry& container);
+  Hooks::Pass TellRemoved(const Ctx& ctx, ContainerEntry& container);
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
   Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
   // A stop that waits for the end of its grace waits no longer.
@@ -153,10 +161,14 @@ class ManagerImpl final : public Manager {
   Result<OpLock::Hold> SharePod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb);
   Result<> RemoveDir(const std::string& path);
+  Hooks& hooks() { return deps_.hooks != nullptr ? *deps_.hooks : no_hooks_; }
+  SandboxStatus PodStatusOf(const PodId& id);
+  ContainerStatus StatusNow(ContainerEntry& container) { return StatusOf(*container.record.Lock(), paths_); }
   NodeFacts FreshFacts() const { return host_->Facts(); }
 
   const ManagerOptions options_;
   Deps deps_;
+  NoHooks no_hooks_;
   const std::shared_ptr<Host> host_;  // shared with threads that a dead path may keep for ever (bounded.h)
   const Paths paths_;
   cdi::Registry cdi_;

@@ -10,23 +10,7 @@
 
 namespace crisp::pod {
 
-namespace {
-
-// Length before each part: no choice of names makes two keys equal.
-std::string KeyOf(const SandboxMetadata& m) {
-  return StrCat(m.name.size(), ":", m.name, m.pod_namespace.size(), ":", m.pod_namespace, m.uid.size(), ":", m.uid, m.attempt);
-}
-std::string KeyOf(const PodId& pod, const ContainerMetadata& m) {
-  return StrCat(pod.str(), m.name.size(), ":", m.name, m.attempt);
-}
-
-template <class Config>
-size_t HashOf(const Config& config) {
-  return std::hash<std::string>()(CanonicalText(config));
-}
-
-SandboxRef SnapshotOf(const PodRecord& r) {
-  if (!IsListed(r)) return nullptr;
+SandboxStatus StatusOf(const PodRecord& r) {
   SandboxStatus s;
   s.id = r.id;
   s.config = r.config;
@@ -36,11 +20,10 @@ SandboxRef SnapshotOf(const PodRecord& r) {
   s.netns_path = r.netns_path;
   s.network_result = r.network_result;
   s.shim_pid = r.namespaces.shim_pid;
-  return std::make_shared<const SandboxStatus>(std::move(s));
+  return s;
 }
 
-ContainerRef SnapshotOf(const ContainerRecord& r, const Paths& paths) {
-  if (!IsListed(r)) return nullptr;
+ContainerStatus StatusOf(const ContainerRecord& r, const Paths& paths) {
   ContainerStatus s;
   s.id = r.id;
   s.pod = r.pod;
@@ -62,7 +45,30 @@ ContainerRef SnapshotOf(const ContainerRecord& r, const Paths& paths) {
   s.cgroup_path = r.cgroup_path;
   s.bundle_dir = paths.Bundle(r.id);
   s.rootfs_dir = paths.Rootfs(r.id);
-  return std::make_shared<const ContainerStatus>(std::move(s));
+  return s;
+}
+
+namespace {
+
+// Length before each part: no choice of names makes two keys equal.
+std::string KeyOf(const SandboxMetadata& m) {
+  return StrCat(m.name.size(), ":", m.name, m.pod_namespace.size(), ":", m.pod_namespace, m.uid.size(), ":", m.uid, m.attempt);
+}
+std::string KeyOf(const PodId& pod, const ContainerMetadata& m) {
+  return StrCat(pod.str(), m.name.size(), ":", m.name, m.attempt);
+}
+
+template <class Config>
+size_t HashOf(const Config& config) {
+  return std::hash<std::string>()(CanonicalText(config));
+}
+
+SandboxRef SnapshotOf(const PodRecord& r) {
+  return IsListed(r) ? std::make_shared<const SandboxStatus>(StatusOf(r)) : nullptr;
+}
+
+ContainerRef SnapshotOf(const ContainerRecord& r, const Paths& paths) {
+  return IsListed(r) ? std::make_shared<const ContainerStatus>(StatusOf(r, paths)) : nullptr;
 }
 
 bool HasLabels(const StringMap& labels, const StringMap& wanted) {

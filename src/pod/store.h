@@ -26,6 +26,8 @@ struct PodEntry {
   OpLock op;
   Synchronized<PodRecord> record;  // changed only through Store
   bool gone = false;               // erased; guarded by the lock of `record`
+  bool hooked = false;             // the hooks have been told that it runs; under `op`
+  bool hooked_stop = false;        // and that it has stopped; under `op`
 };
 
 struct ContainerEntry {
@@ -44,6 +46,8 @@ struct ContainerEntry {
   Stop stop;
   std::shared_ptr<Flight<bool>> start;   // a StartContainer that runs
   bool start_undone = false;             // an earlier start was undone: reports older than the next one are about it
+  bool hooked = false;                   // the hooks have been told that it is being made; under `op`
+  bool hooked_stop = false;              // and that it has ended; under `op`
   bool start_unconfirmed = false;        // started before we were restarted, see start_container.cc
 };
 
@@ -59,6 +63,10 @@ struct Claim {
 };
 using PodClaim = Claim<PodEntry, PodId>;
 using ContainerClaim = Claim<ContainerEntry, ContainerId>;
+
+// What is shown of a record, also of one that is not listed yet.
+SandboxStatus StatusOf(const PodRecord& record);
+ContainerStatus StatusOf(const ContainerRecord& record, const Paths& paths);
 
 class Store {
  public:

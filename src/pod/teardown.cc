@@ -97,6 +97,7 @@ Result<> ManagerImpl::Escalate(const Ctx& ctx, ContainerEntry& container) {
 Result<> ManagerImpl::CleanRuntimeState(const Ctx& ctx, ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   if (record.start_asked_at == 0 || record.runtime_clean) return {};
+  TellStopped(ctx, container);
   ctx.Stage("delete the container's runtime state");
   if (deps_.runtime.HasHandler(record.handler)) {
     TRY(deps_.runtime.DeleteContainer(ctx, record.pod, record.id, record.handler), StrCat("container ", record.id.str()));
@@ -111,6 +112,22 @@ Result<> ManagerImpl::CleanRuntimeState(const Ctx& ctx, ContainerEntry& containe
   return {};
 }
 
+// Where every ended container comes by, however it ended, before anybody can remove it.
+void ManagerImpl::TellStopped(const Ctx& ctx, ContainerEntry& container) {
+  ContainerRecord record = *container.record.Lock();
+  if (!record.made) return;
+  if (std::exchange(container.hooked_stop, true)) return;
+  ctx.Stage("tell the plugins of the stop");
+  hooks().StopContainer(ctx, PodStatusOf(record.pod), StatusOf(record, paths_));
+}
+
+Hooks::Pass ManagerImpl::TellRemoved(const Ctx& ctx, ContainerEntry& container) {
+  ContainerRecord record = *container.record.Lock();
+  if (!record.made && !container.hooked) return {};
+  ctx.Stage("tell the plugins of the removal");
+  return hooks().RemoveContainer(ctx, PodStatusOf(record.pod), StatusOf(record, paths_));
+}
+
 Result<> ManagerImpl::RemoveHeld(const Ctx& ctx, ContainerEntry& container) {
   TRY(StopHeld(ctx, container, Clock::now()));
   FAILPOINT("remove_container.after_stop");
@@ -122,6 +139,7 @@ Result<> ManagerImpl::RemoveHeld(const Ctx& ctx, ContainerEntry& container) {
 Result<> ManagerImpl::DiscardContainer(const Ctx& ctx, ContainerEntry& container) {
   Result<> freed = FreeContainer(ctx, container);
   if (freed) {
+    Hooks::Pass pass = TellRemoved(ctx, container);
     FAILPOINT("discard_container.before_erase");
     TRY(store_.Erase(container));
     FAILPOINT("discard_container.after_erase");

@@ -172,6 +172,9 @@ struct ResourcesPlan {
 // UpdateContainerResources: only members that the request sets are in it.
 Result<ResourcesPlan> PlanResourcesUpdate(const Resources& resources, const NodeFacts& node);
 
+// What of OCI linux.resources CRI can show; the way back of the plans. kInvalidArgument: members of other types.
+Result<Resources> ParseResources(const std::string& resources_json);
+
 // What a container's Resources are after an update: members that `update` sets replace those of `current`.
 Resources MergeResources(const Resources& current, const Resources& update);
 

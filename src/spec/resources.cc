@@ -121,6 +121,32 @@ Result<ResourcesPlan> PlanResourcesUpdate(const Resources& resources, const Node
   return plan;
 }
 
+Result<Resources> ParseResources(const std::string& resources_json) {
+  Json in = TRY(ParseJson(resources_json, "resources"));
+  if (!in.is_object()) return Invalid("resources: an object is wanted");
+  Resources out;
+  if (in.contains("cpu")) {
+    const Json& cpu = in["cpu"];
+    out.cpu_shares = TRY(JsonGet<int64_t>(cpu, "shares"));
+    out.cpu_quota = TRY(JsonGet<int64_t>(cpu, "quota"));
+    out.cpu_period = TRY(JsonGet<int64_t>(cpu, "period"));
+    out.cpuset_cpus = TRY(JsonGet<std::string>(cpu, "cpus"));
+    out.cpuset_mems = TRY(JsonGet<std::string>(cpu, "mems"));
+  }
+  if (in.contains("memory")) {
+    out.memory_limit_bytes = TRY(JsonGet<int64_t>(in["memory"], "limit"));
+    out.memory_swap_limit_bytes = TRY(JsonGet<int64_t>(in["memory"], "swap"));
+  }
+  if (in.contains("hugepageLimits")) {
+    for (const Json& each : in["hugepageLimits"]) {
+      std::string size = TRY(JsonGet<std::string>(each, "pageSize"));
+      out.hugepages.push_back({size, TRY(JsonGet<uint64_t>(each, "limit"))});
+    }
+  }
+  out.unified = TRY((JsonGet<std::map<std::string, std::string>>(in, "unified")));
+  return out;
+}
+
 Resources MergeResources(const Resources& current, const Resources& update) {
   Resources merged = current;
   auto take = [](auto& into, const auto& from) {

@@ -89,6 +89,9 @@ class FakeManager : public pod::Manager {
                            const spec::StringMap&) override {
     return Change(id, [&](pod::ContainerStatus& status) { status.resources = resources; });
   }
+  Result<> AdjustResources(const Ctx&, const std::string& id, const std::string&) override {
+    return Change(id, [](pod::ContainerStatus&) {});
+  }
   Result<> ReopenLog(const Ctx&, const std::string& id) override {
     return Change(id, [](pod::ContainerStatus&) {});
   }

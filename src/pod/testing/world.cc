@@ -429,7 +429,7 @@ std::unique_ptr<image::Service> MakeImages(World& world) { return std::make_uniq
 std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_unique<FakeCgroups>(world); }
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
-Daemon::Daemon(const std::string& dir, bool recover) : world(dir) {
+Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks) : world(dir) {
   for (const char* kind : {"signals", "updates", "reopened"}) Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));
   Must(opened);
@@ -446,7 +446,7 @@ Daemon::Daemon(const std::string& dir, bool recover) : world(dir) {
   options.cdi_spec_dirs = {world.Dir("cdi")};
   options.annotations["runc"] = {{"pod.example/passed"}, {"container.example/passed"}};
   Result<std::unique_ptr<ManagerImpl>> made =
-      MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay}, MakeHost(world));
+      MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay, hooks}, MakeHost(world));
   Must(made);
   manager = std::move(*made);
   // Again after an injected failure, as the next sweep would.

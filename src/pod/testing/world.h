@@ -73,7 +73,7 @@ std::unique_ptr<Host> MakeHost(World& world);
 // All of it, with a manager: one life of crispd. Several may follow each other on one directory.
 class Daemon {
  public:
-  explicit Daemon(const std::string& dir, bool recover = true);
+  explicit Daemon(const std::string& dir, bool recover = true, Hooks* hooks = nullptr);
   ~Daemon();
 
   Manager& operator*() { return *manager; }

@@ -1,5 +1,6 @@
 // CreateContainer: record the intent, then lease, directories, root file system, plan, config.json.
 #include "base/failpoint.h"
+#include "base/json.h"
 #include "base/rollback.h"
 #include "base/time.h"
 #include "cdi/inject.h"
@@ -79,6 +80,10 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
   TRY(InjectDevices(DevicesOf(inputs.config), plan.config_json));
+  ctx.Stage("let the plugins adjust the container");
+  Hooks::Pass pass = TRY(hooks().Enter(ctx));
+  TRY(AdjustContainer(ctx, sandbox, container, plan.config_json));
+  FAILPOINT("create_container.after_hooks");
   TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
   FAILPOINT("create_container.after_config");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
@@ -90,6 +95,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   }));
   undo.Dismiss();
   FAILPOINT("create_container.after_created");
+  hooks().PostCreateContainer(ctx, StatusOf(sandbox), StatusNow(container));
   return {};
 }
 
@@ -167,6 +173,30 @@ Result<std::vector<MountSource>> ManagerImpl::MountSources(const Ctx& ctx, const
   if (config.mounts.empty()) return std::vector<MountSource>();
   auto work = [host = host_, mounts = config.mounts] { return host->MountSources(mounts); };
   return Bounded<std::vector<MountSource>>(ctx.WithTimeout(host_path_timeout_), "open the sources of mounts", work);
+}
+
+Result<> ManagerImpl::AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
+                                      std::string& config_json) {
+  Hooks::Adjusted adjusted =
+      TRY(hooks().CreateContainer(ctx, StatusOf(sandbox), StatusNow(container), config_json), "plugins");
+  container.hooked = true;
+  if (adjusted.config_json != config_json) {
+    Json config = TRY(ParseJson(adjusted.config_json, "config.json"));
+    std::string place = TRY(JsonGet<std::string>(config["linux"], "cgroupsPath"));
+    std::string planned = container.record.Lock()->cgroup_oci_path;
+    if (place != planned) {
+      // By the systemd driver a path is a unit's name, whose directory we would have to guess. And a container's cgroup is
+      // killed and removed as a whole, so it must not be one that holds others.
+      bool holds_others = place == "/" || StrCat(planned, "/").starts_with(StrCat(place, "/"));
+      bool leads_out = !place.starts_with("/") || StrCat(place, "/").find("/../") != std::string::npos;
+      if (deps_.cgroups.driver() != cgroup::Driver::kCgroupfs || leads_out || holds_others) {
+        return Error(Code::kUnimplemented, StrCat("a plugin wants the cgroup ", Quote(place), ", which cannot be used"));
+      }
+      TRY(store_.Change(container, [&](ContainerRecord& r) { r.cgroup_oci_path = r.cgroup_path = place; }));
+    }
+    config_json = std::move(adjusted.config_json);
+  }
+  return InjectDevices(adjusted.cdi_devices, config_json);
 }
 
 Result<> ManagerImpl::InjectDevices(const std::vector<std::string>& names, std::string& config_json) {

@@ -32,6 +32,9 @@ static void Keep(Result<>& first, Result<> next) {
 Result<> ManagerImpl::DiscardPod(const Ctx& ctx, PodEntry& pod) {
   Result<> freed = FreePod(ctx, pod);
   if (freed) {
+    PodRecord record = *pod.record.Lock();
+    Hooks::Pass pass;
+    if (record.made || pod.hooked) pass = hooks().RemoveSandbox(ctx, StatusOf(record));
     FAILPOINT("discard_pod.before_erase");
     TRY(store_.Erase(pod));
     FAILPOINT("discard_pod.after_erase");

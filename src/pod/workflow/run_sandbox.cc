@@ -79,6 +79,11 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   ctx.Stage("start the pod's shim");
   TRY(StartShim(ctx, pod, plan));
   FAILPOINT("run_sandbox.after_shim");
+  ctx.Stage("tell the plugins of the pod");
+  Hooks::Pass pass = TRY(hooks().Enter(ctx));
+  TRY(hooks().RunSandbox(ctx, StatusOf(*pod.record.Lock())), "plugins");
+  pod.hooked = true;
+  FAILPOINT("run_sandbox.after_hooks");
   TRY(store_.Change(pod, [](PodRecord& r) {
     r.phase = PodPhase::kReady;
     r.made = true;

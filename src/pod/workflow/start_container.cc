@@ -65,8 +65,17 @@ Result<> ManagerImpl::StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   }
   FAILPOINT("start_container.before_record");
   TRY(store_.Change(container, [](ContainerRecord& r) { r.start_asked_at = UnixNanosNow(); }));
-  Result<> started = RunInShim(ctx, pod, container);
-  if (!started) NoteStartFailed(ctx, container, started.error());
+  ctx.Stage("tell the plugins of the start");
+  Hooks::Pass pass = TRY(hooks().Enter(ctx));
+  SandboxStatus sandbox = StatusOf(*pod.record.Lock());
+  Result<> started = hooks().StartContainer(ctx, sandbox, StatusNow(container));
+  if (started) started = RunInShim(ctx, pod, container);
+  if (started) {
+    hooks().PostStartContainer(ctx, sandbox, StatusNow(container));
+  } else {
+    pass.reset();
+    NoteStartFailed(ctx, container, started.error());
+  }
   return started;
 }
 

@@ -37,6 +37,11 @@ Result<> ManagerImpl::StopSandboxHeld(const Ctx& ctx, PodEntry& pod) {
   };
   TRY(ForEachContainer(ctx, pod, "StopPodSandbox", stop));
   FAILPOINT("stop_sandbox.after_containers");
+  if (record.made && !pod.hooked_stop) {
+    ctx.Stage("tell the plugins of the pod");
+    hooks().StopSandbox(ctx, StatusOf(record));
+    pod.hooked_stop = true;  // not again when what follows has to be tried again
+  }
   ctx.Stage("end the pod's shim");
   TRY(deps_.runtime.StopPod(ctx, pod.id, paths_.PodDir(pod.id)), "pod shim");
   FAILPOINT("stop_sandbox.after_shim");

@@ -33,20 +33,40 @@ Result<> ManagerImpl::UpdateResources(const Ctx& caller, const std::string& id, 
   TRY(CheckAllowed(Verb::kUpdate, record));
   ResourcesPlan plan = TRY(PlanResourcesUpdate(resources, FreshFacts()));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", record.id.str()}});
+  ctx.Stage("let the plugins adjust the update");
+  Hooks::Pass pass = TRY(hooks().Enter(ctx));
+  SandboxStatus pod = PodStatusOf(record.pod);
+  std::string adjusted = TRY(hooks().UpdateContainer(ctx, pod, StatusOf(record, paths_), plan.resources_json), "plugins");
+  TRY(SetResources(ctx, *container, record, adjusted));
+  Resources shown = adjusted == plan.resources_json ? resources : MergeResources(resources, TRY(ParseResources(adjusted)));
+  TRY(store_.Change(*container, [&](ContainerRecord& r) { r.resources = MergeResources(r.resources, shown); }));
+  FAILPOINT("update_resources.after_record");
+  hooks().PostUpdateContainer(ctx, pod, StatusNow(*container));
+  return {};
+}
+
+Result<> ManagerImpl::AdjustResources(const Ctx& ctx, const std::string& id, const std::string& resources_json) {
+  CtrRef container = TRY(store_.FindContainer(id));
+  OpLock::Hold hold = TRY(HoldContainer(ctx, *container, "update by a plugin"));
+  ContainerRecord record = *container->record.Lock();
+  TRY(CheckAllowed(Verb::kUpdate, record));
+  Resources resources = TRY(ParseResources(resources_json));
+  TRY(SetResources(ctx, *container, record, resources_json));
+  return store_.Change(*container, [&](ContainerRecord& r) { r.resources = MergeResources(r.resources, resources); });
+}
+
+Result<> ManagerImpl::SetResources(const Ctx& ctx, ContainerEntry& container, const ContainerRecord& record,
+                                   const std::string& resources_json) {
   FAILPOINT("update_resources.before_apply");
   if (LifeOf(record) == Life::kRunning) {
     ctx.Stage("update the container's cgroup");
-    TRY(deps_.runtime.UpdateContainer(ctx, record.id, record.handler, plan.resources_json));
+    TRY(deps_.runtime.UpdateContainer(ctx, record.id, record.handler, resources_json));
   } else {
-    std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-    std::string updated = TRY(WithResources(config_json, plan.resources_json));
-    TRY(sys::WriteFileAtomic(paths_.ConfigJson(record.id), updated, 0600, sys::Durability::kNone));
+    std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(container.id)));
+    std::string updated = TRY(WithResources(config_json, resources_json));
+    TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), updated, 0600, sys::Durability::kNone));
   }
   FAILPOINT("update_resources.after_apply");
-  TRY(store_.Change(*container, [&](ContainerRecord& r) {
-    r.resources = MergeResources(r.resources, resources);
-  }));
-  FAILPOINT("update_resources.after_record");
   return {};
 }
 

@@ -26,9 +26,10 @@ std::string Read(const std::string& path) {
   return text.str();
 }
 
-std::string Minimal(const std::string& edits, const std::string& kind = "vendor.com/gpu", const std::string& name = "0") {
-  return StrCat(R"({"cdiVersion":"0.8.0","kind":")", kind, R"(","devices":[{"name":")", name, R"(","containerEdits":)", edits,
-                "}]}");
+std::string Minimal(const std::string& edits, const std::string& kind = "vendor.com/gpu",
+                    const std::string& name = "0") {
+  return StrCat(R"({"cdiVersion":"0.8.0","kind":")", kind, R"(","devices":[{"name":")", name, R"(","containerEdits":)",
+                edits, "}]}");
 }
 
 TEST(CdiSpec, Refuses) {
@@ -72,9 +73,10 @@ TEST(CdiSpec, Refuses) {
 }
 
 TEST(CdiSpec, YamlAndJsonAreTheSame) {
-  Result<Spec> spec = ParseSpec("cdiVersion: 0.8.0\nkind: vendor.com/gpu\ndevices:\n- name: gpu0\n  containerEdits:\n"
-                                "    env: [A=1]\n    deviceNodes:\n    - {path: /dev/a, hostPath: /dev/b, uid: 7}\n",
-                                Syntax::kYaml, "f");
+  Result<Spec> spec = ParseSpec(
+      "cdiVersion: 0.8.0\nkind: vendor.com/gpu\ndevices:\n- name: gpu0\n  containerEdits:\n"
+      "    env: [A=1]\n    deviceNodes:\n    - {path: /dev/a, hostPath: /dev/b, uid: 7}\n",
+      Syntax::kYaml, "f");
   ASSERT_TRUE(spec) << spec.error().message();
   const Edits& edits = spec->devices.at("gpu0");
   EXPECT_THAT(edits.env, ElementsAre("A=1"));
@@ -88,7 +90,8 @@ TEST(CdiNames, OfDevices) {
   EXPECT_TRUE(ParseDeviceName("vendor.com/class=gpu0"));
   EXPECT_TRUE(ParseDeviceName("v/c=0"));
   EXPECT_TRUE(ParseDeviceName("nvidia.com/gpu=GPU-1:2.3"));
-  for (const char* bad : {"", "gpu0", "v=0", "v/c", "v/c=", "/c=0", "v/=0", "v./c=0", "v/c=a/b", "v/c=../x", "1v/c=0", "v/c=a=b"}) {
+  for (const char* bad :
+       {"", "gpu0", "v=0", "v/c", "v/c=", "/c=0", "v/=0", "v./c=0", "v/c=a/b", "v/c=../x", "1v/c=0", "v/c=a=b"}) {
     Result<DeviceName> name = ParseDeviceName(bad);
     ASSERT_FALSE(name) << bad;
     EXPECT_EQ(name.error().code(), Code::kInvalidArgument);

@@ -19,8 +19,8 @@ namespace {
 constexpr size_t kFilesMax = 1024;  // of one directory
 
 std::string StampOf(const struct stat& info) {
-  return StrCat(info.st_dev, ":", info.st_ino, ":", info.st_size, ":", info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec, ":",
-                info.st_ctim.tv_sec, ".", info.st_ctim.tv_nsec);
+  return StrCat(info.st_dev, ":", info.st_ino, ":", info.st_size, ":", info.st_mtim.tv_sec, ".", info.st_mtim.tv_nsec,
+                ":", info.st_ctim.tv_sec, ".", info.st_ctim.tv_nsec);
 }
 
 // Paths of the specification files of `dir`, sorted; a directory that is not there has none.
@@ -55,7 +55,8 @@ Result<> LookAt(DeviceNode& node) {
   struct stat info;
   if (stat(node.host_path.c_str(), &info) != 0) {
     if (!node.type.empty() && numbered) return {};  // the file knows all that matters
-    return Error(Code::kFailedPrecondition, StrCat("device node ", node.host_path, ": ", Errno(errno, "stat").message()));
+    return Error(Code::kFailedPrecondition,
+                 StrCat("device node ", node.host_path, ": ", Errno(errno, "stat").message()));
   }
   std::string type = S_ISBLK(info.st_mode) ? "b" : S_ISCHR(info.st_mode) ? "c" : S_ISFIFO(info.st_mode) ? "p" : "";
   if (type.empty()) return Error(Code::kFailedPrecondition, StrCat(node.host_path, " is no device"));

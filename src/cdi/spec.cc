@@ -47,7 +47,8 @@ Result<> CheckKind(std::string_view kind) {
 Result<> CheckKeys(const Json& object, std::initializer_list<std::string_view> known, std::string_view what) {
   if (!object.is_object()) return Wrong(what, "an object is wanted");
   for (const auto& [key, value] : object.items()) {
-    if (std::find(known.begin(), known.end(), key) == known.end()) return Wrong(what, StrCat("unknown key ", Quote(key)));
+    if (std::find(known.begin(), known.end(), key) == known.end())
+      return Wrong(what, StrCat("unknown key ", Quote(key)));
   }
   return {};
 }
@@ -141,8 +142,8 @@ Result<Hook> ParseHook(const Json& in, std::string_view what) {
 }
 
 Result<std::string> ParseIntelRdt(const Json& in, std::string_view what) {
-  TRY(CheckKeys(in, {"closID", "l3CacheSchema", "memBwSchema", "schemata", "enableCMT", "enableMBM", "enableMonitoring"},
-                what));
+  TRY(CheckKeys(
+      in, {"closID", "l3CacheSchema", "memBwSchema", "schemata", "enableCMT", "enableMBM", "enableMonitoring"}, what));
   std::string clos = TRY(JsonGet<std::string>(in, "closID"), what);
   // It becomes a directory of /sys/fs/resctrl.
   if (clos.size() >= 4096 || clos == "." || clos == ".." || clos.find_first_of("/\n") != clos.npos) {
@@ -212,7 +213,8 @@ Result<Spec> ParseSpec(std::string_view text, Syntax syntax, std::string_view wh
     std::string name = TRY(JsonGet<std::string>(*each, "name"), what);
     if (!IsDevice(name)) return Wrong(what, StrCat(Quote(name), " is no name of a device"));
     Edits edits = TRY(EditsOf(*each, StrCat(what, ": device ", name)));
-    if (!spec.devices.emplace(name, std::move(edits)).second) return Wrong(what, StrCat("device ", name, " a second time"));
+    if (!spec.devices.emplace(name, std::move(edits)).second)
+      return Wrong(what, StrCat("device ", name, " a second time"));
   }
   return spec;
 }
@@ -220,7 +222,8 @@ Result<Spec> ParseSpec(std::string_view text, Syntax syntax, std::string_view wh
 Result<DeviceName> ParseDeviceName(std::string_view qualified) {
   size_t equals = qualified.find('=');
   if (equals == qualified.npos || !CheckKind(qualified.substr(0, equals)) || !IsDevice(qualified.substr(equals + 1))) {
-    return Error(Code::kInvalidArgument, StrCat("CDI device ", Quote(qualified), " is not of the form vendor/class=name"));
+    return Error(Code::kInvalidArgument,
+                 StrCat("CDI device ", Quote(qualified), " is not of the form vendor/class=name"));
   }
   return DeviceName{std::string(qualified.substr(0, equals)), std::string(qualified.substr(equals + 1))};
 }

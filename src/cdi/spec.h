@@ -1,7 +1,7 @@
 // CDI specifications (container device interface, github.com/cncf-tags/container-device-interface, SPEC.md 0.3.0 to
 // 1.1.0): what a vendor says has to be done to a container that gets one of its devices.
-// Pure: no I/O. Values; any thread. A file is the node owner's or a device plugin's, which run as root: it is trusted in
-// what it asks for, not in its form. An unknown key makes a file invalid: half of a device is worse than none.
+// Pure: no I/O. Values; any thread. A file is the node owner's or a device plugin's, which run as root: it is trusted
+// in what it asks for, not in its form. An unknown key makes a file invalid: half of a device is worse than none.
 #pragma once
 
 #include <cstdint>

@@ -22,9 +22,9 @@ struct NriMuxFrame {
   bool operator==(const NriMuxFrame&) const = default;
 };
 
-// `message` is one whole ttRPC frame, at most kNriMuxPayloadBytesMax. It is cut where Go's plugins need it: their reader
-// takes one payload per read, first into a buffer of 4096 bytes and then straight into the rest of the message, and a
-// payload that does not fit is the end of the connection. More than 256 payloads in a row would be, too.
+// `message` is one whole ttRPC frame, at most kNriMuxPayloadBytesMax. It is cut where Go's plugins need it: their
+// reader takes one payload per read, first into a buffer of 4096 bytes and then straight into the rest of the message,
+// and a payload that does not fit is the end of the connection. More than 256 payloads in a row would be, too.
 std::string EncodeNriMux(uint32_t connection, std::string_view message);
 
 class NriMuxReader {

@@ -7,8 +7,8 @@ namespace crisp::codec {
 
 Result<std::string> EncodeTtrpc(const TtrpcFrame& frame) {
   if (frame.body.size() > kTtrpcBodyBytesMax) {
-    return Error(Code::kResourceExhausted,
-                 StrCat("ttRPC message of ", frame.body.size(), " bytes, at most ", kTtrpcBodyBytesMax, " are allowed"));
+    return Error(Code::kResourceExhausted, StrCat("ttRPC message of ", frame.body.size(), " bytes, at most ",
+                                                  kTtrpcBodyBytesMax, " are allowed"));
   }
   std::string out;
   out.reserve(kTtrpcHeaderBytes + frame.body.size());

@@ -32,8 +32,8 @@ Result<std::string> EncodeTtrpc(const TtrpcFrame& frame);
 // Puts frames together from bytes in pieces of any size.
 class TtrpcReader {
  public:
-  // Appends the frames that `bytes` complete. kDataLoss: no ttRPC, or a body over the limit; the connection is of no use
-  // any more, and every later call gives the same error.
+  // Appends the frames that `bytes` complete. kDataLoss: no ttRPC, or a body over the limit; the connection is of no
+  // use any more, and every later call gives the same error.
   Result<> Push(std::string_view bytes, std::vector<TtrpcFrame>& frames);
 
  private:

@@ -9,9 +9,15 @@ namespace crisp::codec {
 namespace {
 
 TEST(Ttrpc, BytesOnTheWire) {
-  Result<std::string> bytes = EncodeTtrpc({.stream = 0x01020304, .type = TtrpcType::kResponse, .flags = 4, .body = "ab"});
+  Result<std::string> bytes =
+      EncodeTtrpc({.stream = 0x01020304, .type = TtrpcType::kResponse, .flags = 4, .body = "ab"});
   ASSERT_TRUE(bytes);
-  EXPECT_EQ(HexEncode(*bytes), "00000002" "01020304" "02" "04" "6162");
+  EXPECT_EQ(HexEncode(*bytes),
+            "00000002"
+            "01020304"
+            "02"
+            "04"
+            "6162");
 }
 
 TEST(Ttrpc, FramesInPiecesOfAnySize) {
@@ -64,12 +70,16 @@ TEST(NriMux, IsCutAsGoPluginsReadIt) {
 }
 
 TEST(NriMux, BytesAndLimits) {
-  EXPECT_EQ(HexEncode(EncodeNriMux(1, "ab")), "00000001" "00000002" "6162");
+  EXPECT_EQ(HexEncode(EncodeNriMux(1, "ab")),
+            "00000001"
+            "00000002"
+            "6162");
   std::vector<NriMuxFrame> frames;
   NriMuxReader reader;
   for (char c : EncodeNriMux(1, "ab") + EncodeNriMux(7, "")) ASSERT_TRUE(reader.Push(std::string_view(&c, 1), frames));
   EXPECT_EQ(frames, (std::vector<NriMuxFrame>{{1, "ab"}, {7, ""}}));
-  EXPECT_EQ(reader.Push(std::string_view("\x00\x00\x00\x01\x00\x40\x00\x0b", 8), frames).error().code(), Code::kDataLoss);
+  EXPECT_EQ(reader.Push(std::string_view("\x00\x00\x00\x01\x00\x40\x00\x0b", 8), frames).error().code(),
+            Code::kDataLoss);
 }
 
 }  // namespace

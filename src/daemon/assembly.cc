@@ -100,6 +100,21 @@ runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgro
   return options;
 }
 
+nri::Options NriOptions(const Config& config) {
+  nri::Options options;
+  options.socket = config.nri_socket;
+  if (options.socket.empty()) {
+    // Plugins look for the first; a crispd beside another one must not take it.
+    bool is_default = config.state_dir == Config().state_dir;
+    options.socket = is_default ? "/var/run/nri/nri.sock" : config.state_dir + "/nri.sock";
+  }
+  options.plugin_dir = config.nri_plugin_dir;
+  options.plugin_config_dir = config.nri_plugin_config_dir;
+  options.timeouts.registration = std::chrono::seconds(config.nri_registration_timeout_seconds);
+  options.timeouts.request = std::chrono::seconds(config.nri_request_timeout_seconds);
+  return options;
+}
+
 pod::ManagerOptions PodOptions(const Config& config) {
   pod::ManagerOptions options;
   options.root_dir = config.root_dir;

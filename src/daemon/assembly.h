@@ -7,6 +7,7 @@
 #include "daemon/config.h"
 #include "image/service.h"
 #include "network/network.h"
+#include "nri/nri.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
 
@@ -16,6 +17,7 @@ image::ServiceOptions ImageOptions(const Config& config);
 network::NetworkOptions NetworkOptions(const Config& config);
 cgroup::Driver CgroupDriver(const Config& config);
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events);
+nri::Options NriOptions(const Config& config);
 pod::ManagerOptions PodOptions(const Config& config);
 
 // For Status with verbose, under the key "config": what users of crictl and critest look for (stateDir), and the text.

@@ -87,13 +87,16 @@ Result<> Daemon::OpenMeans() {
   cgroups_ = TRY(cgroup::Cgroups::Detect({.driver = CgroupDriver(config_)}), "cgroups");
   bool systemd = cgroups_->driver() == cgroup::Driver::kSystemd;
   runtime_ = TRY(runtime::Runtime::Make(RuntimeOptions(config_, systemd, events_.Callbacks())), "runtime");
+  if (config_.nri_enabled) nri_ = std::make_unique<nri::Nri>(NriOptions(config_));
   pods_ = TRY(pod::Manager::Open(PodOptions(config_), {.db = *db_,
                                                        .images = *images_,
                                                        .network = *network_,
                                                        .runtime = *runtime_,
                                                        .cgroups = *cgroups_,
-                                                       .events = events_}),
+                                                       .events = events_,
+                                                       .hooks = nri_.get()}),
               "pods");
+  if (nri_) nri_->Start(*pods_);
   return {};
 }
 
@@ -140,6 +143,7 @@ Daemon::~Daemon() {
   housekeeper_.reset();
   server_.reset();
   front_.reset();  // waits for calls that still run
+  if (nri_) nri_->Stop();
 }
 
 void Daemon::Housekeep(std::stop_token stop) {

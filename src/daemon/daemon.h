@@ -20,6 +20,7 @@
 #include "metrics/call_metrics.h"
 #include "metrics/page_server.h"
 #include "network/network.h"
+#include "nri/nri.h"
 #include "pod/events.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
@@ -56,6 +57,7 @@ class Daemon {
   std::unique_ptr<cgroup::Cgroups> cgroups_;
   pod::EventRelay events_;
   std::unique_ptr<runtime::Runtime> runtime_;
+  std::unique_ptr<nri::Nri> nri_;  // null: switched off
   std::unique_ptr<pod::Manager> pods_;
 
   struct Progress {

@@ -312,4 +312,5 @@ def test_two_instances_side_by_side(node):
     two.daemon.check_clean()
 
 
-harness.main()
+if __name__ == "__main__":  # its World is used elsewhere, too
+    harness.main()

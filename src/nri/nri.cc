@@ -25,7 +25,7 @@ namespace {
 constexpr size_t kPluginsMax = 64;
 constexpr int kBacklog = 16;
 constexpr int kChildSocket = 3;
-constexpr std::chrono::seconds kVerbsTimeout(60);  // for verbs under way to end before a plugin is brought up to date
+constexpr std::chrono::seconds kVerbsTimeout(10);  // for verbs under way to end; new ones wait meanwhile
 constexpr std::chrono::seconds kUpdateTimeout(30);
 
 sockaddr_un AddressOf(const std::string& path) {

@@ -63,10 +63,10 @@ Result<> ManagerImpl::StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   if (pod.record.Lock()->phase != PodPhase::kReady) {
     return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod.id.str(), " is not ready"));
   }
+  Hooks::Pass pass = TRY(hooks().Enter(ctx));
   FAILPOINT("start_container.before_record");
   TRY(store_.Change(container, [](ContainerRecord& r) { r.start_asked_at = UnixNanosNow(); }));
   ctx.Stage("tell the plugins of the start");
-  Hooks::Pass pass = TRY(hooks().Enter(ctx));
   SandboxStatus sandbox = StatusOf(*pod.record.Lock());
   Result<> started = hooks().StartContainer(ctx, sandbox, StatusNow(container));
   if (started) started = RunInShim(ctx, pod, container);

@@ -196,7 +196,7 @@ def test_a_late_plugin_misses_nothing(node):
 
 
 def test_silent_and_dying_plugins(node):
-    w = make_world(node, **{"nri.request_timeout_seconds": "1", "nri.registration_timeout_seconds": "2"})
+    w = make_world(node, **{"nri.request_timeout_seconds": "5", "nri.registration_timeout_seconds": "10"})
     hang = threading.Event()
     mute = nri.Plugin(w.socket, name=None)  # connects and never registers
     pod, config = w.pod("first")
@@ -204,16 +204,16 @@ def test_silent_and_dying_plugins(node):
             nri.Plugin(w.socket, "20", "follows") as follows:
         hangs.ready(), follows.ready()
         container = w.container(pod, config)
-        check(hangs.closed.wait(10), "a plugin that hangs is disconnected")
+        check(hangs.closed.wait(60), "a plugin that hangs is disconnected")
         check_equal(follows.methods(container), LIFE[:5], "events of the other plugin")
-        check(mute.closed.wait(20), "a plugin that does not register is disconnected")
+        check(mute.closed.wait(60), "a plugin that does not register is disconnected")
     with nri.Plugin(w.socket, "30", "dies", StartContainer=lambda request: dies.close()) as dies:
         dies.ready()
         w.container(pod, config, "second")
     with nri.Plugin(w.socket, "40", "babbles") as babbles:
         babbles.ready()
         babbles.socket.sendall(b"\xff" * 64)
-        check(babbles.closed.wait(10), "a plugin that breaks the protocol is disconnected")
+        check(babbles.closed.wait(60), "a plugin that breaks the protocol is disconnected")
     hang.set()
     w.container(pod, config, "third")
     w.finish()
@@ -261,7 +261,7 @@ def test_restart_tells_a_plugin_of_all_there_is(node):
         check_equal(sorted(c.id for c in plugin.containers), sorted(containers), "containers told")
         check(plugin.sync_messages > 1, "5 MB in one message")
         with nri.Plugin(w.socket, "20", "other", Synchronize=lambda request: nri.pb.SynchronizeResponse()) as other:
-            check(other.closed.wait(20), "a plugin that does not take several messages is disconnected")
+            check(other.closed.wait(60), "a plugin that does not take several messages is disconnected")
     w.finish()
 
 

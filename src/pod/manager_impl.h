@@ -32,6 +32,7 @@ inline constexpr auto kVerbTimeout = 2min;
 inline constexpr auto kUndoTimeout = 60s;
 // StopContainer ends this long after its grace, whatever does not answer (user pain 29).
 inline constexpr auto kStopSlack = 10s;
+inline constexpr auto kDialTimeout = 10s;                 // of both address families together
 inline constexpr size_t kExecOutputBytesMax = 16u << 20;  // of each stream, as the kubelet's own limit (S44)
 
 // The process ended and nobody can tell how: containerd's code and reason, which users look for. 137 would claim that
@@ -62,6 +63,13 @@ class ManagerImpl final : public Manager {
   Result<> ReopenLog(const Ctx& ctx, const std::string& id) override;
   Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                               std::chrono::seconds timeout) override;
+  Result<> CheckExec(const std::string& id, const StreamWants& wants) const override;
+  Result<> CheckAttach(const std::string& id, const StreamWants& wants) const override;
+  Result<> CheckPortForward(const std::string& pod_id) const override;
+  Result<StreamSessionPtr> OpenExec(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
+                                    const StreamWants& wants) override;
+  Result<StreamSessionPtr> OpenAttach(const Ctx& ctx, const std::string& id, const StreamWants& wants) override;
+  Result<sys::UniqueFd> DialPod(const Ctx& ctx, const std::string& pod_id, uint16_t port) override;
   Result<SandboxRef> GetSandbox(const std::string& id) const override { return store_.PodStatus(id); }
   Result<ContainerRef> GetContainer(const std::string& id) const override { return store_.ContainerStatusOf(id); }
   std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }

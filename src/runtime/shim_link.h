@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -25,6 +26,21 @@ struct ExecWait {
   bool over = false;    // ended, or the shim is gone (then `lost`)
   bool lost = false;
   shimapi::ExecExited exit;
+};
+
+// The end of a stream session, told once to whoever asked for it.
+class EndNotice {
+ public:
+  void Tell(Result<int> end);
+  void OnTold(std::function<void(Result<int>)> callback);  // at once if it was told already
+  void Drop();                                             // afterwards the callback is not running and never will
+  bool told() const;
+
+ private:
+  mutable std::mutex lock_;  // held while the callback runs
+  std::optional<Result<int>> end_;
+  std::function<void(Result<int>)> callback_;
+  bool called_ = false;
 };
 
 class ShimLink {
@@ -63,6 +79,15 @@ class ShimLink {
   // Number and waiting place for a new exec; before StartExec is sent, since it may end before the answer is read.
   Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> NewExec();
   void ForgetExec(uint64_t exec);
+  // The same for an exec or an attach that is told of by `notice`: numbers are unique among all of them.
+  Result<uint64_t> NewSession(std::shared_ptr<EndNotice> notice);
+  void ForgetSession(uint64_t number);
+
+  // Sends without waiting for the answer, which nobody hears then: what a destructor has to say.
+  template <class Request>
+  void Post(const Request& request) {
+    if (Result<std::string> bytes = shimapi::Encode(0, request)) PostBytes(*std::move(bytes));
+  }
 
   // Pids of containers' inits, kept by the hub's thread from Started, HelloReply and ContainerExited in their order. Only
   // the shim reaps them.
@@ -109,6 +134,9 @@ class ShimLink {
   Result<std::string> Exchange(const Ctx& ctx, std::string bytes, const std::vector<sys::BorrowedFd>& fds, const Mode& mode);
   Result<> Send(const Ctx& ctx, std::string_view bytes, const std::vector<sys::BorrowedFd>& fds);
   Result<> Await(const Ctx& ctx, Pending& pending);
+  void PostBytes(std::string bytes);
+  uint32_t NextSeq();  // lock_ is held
+  void TellSession(uint64_t number, Result<int> end);
   void OnAnswer(const shimapi::Header& header, std::string_view bytes);
   void OnEvent(shimapi::Type type, std::string_view bytes);
 
@@ -123,6 +151,7 @@ class ShimLink {
   std::condition_variable_any answered_;
   std::map<uint32_t, std::shared_ptr<Pending>> pending_;
   std::map<uint64_t, std::shared_ptr<ExecWait>> execs_;
+  std::map<uint64_t, std::shared_ptr<EndNotice>> sessions_;
   std::map<std::string, pid_t> pids_;
   uint32_t last_seq_ = 0;
   uint64_t last_exec_ = 0;

@@ -101,6 +101,22 @@ class FakeManager : public pod::Manager {
     Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
     return Sleep(bounded).error();
   }
+  Result<> CheckExec(const std::string& id, const pod::StreamWants&) const override { return CheckThere(id); }
+  Result<> CheckAttach(const std::string& id, const pod::StreamWants&) const override { return CheckThere(id); }
+  Result<> CheckPortForward(const std::string& pod_id) const override {
+    TRY(GetSandbox(pod_id));
+    return {};
+  }
+  Result<pod::StreamSessionPtr> OpenExec(const Ctx&, const std::string&, const std::vector<std::string>&,
+                                         const pod::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no exec here");
+  }
+  Result<pod::StreamSessionPtr> OpenAttach(const Ctx&, const std::string&, const pod::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no attach here");
+  }
+  Result<sys::UniqueFd> DialPod(const Ctx&, const std::string&, uint16_t) override {
+    return Error(Code::kUnimplemented, "no network here");
+  }
   Result<pod::SandboxRef> GetSandbox(const std::string& id) const override {
     auto state = state_.Lock();
     auto found = state->sandboxes.find(id);
@@ -112,6 +128,10 @@ class FakeManager : public pod::Manager {
     auto found = state->containers.find(id);
     if (found == state->containers.end()) return Error(Code::kNotFound, "container " + id + " not found");
     return std::make_shared<const pod::ContainerStatus>(found->second);
+  }
+  Result<> CheckThere(const std::string& id) const {
+    TRY(GetContainer(id));
+    return {};
   }
   std::vector<pod::SandboxRef> ListSandboxes(const pod::SandboxFilter& filter) const override {
     auto state = state_.Lock();
@@ -263,6 +283,15 @@ class FakeRuntime : public runtime::Runtime {
   Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId&, const std::string&,
                                            const runtime::ExecSpec&, std::chrono::seconds, size_t) override {
     return Never();
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenExec(const Ctx&, const PodId&, const ContainerId&,
+                                                           const std::string&, const runtime::ExecSpec&,
+                                                           const runtime::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no exec here");
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenAttach(const Ctx&, const PodId&, const ContainerId&,
+                                                             const runtime::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no attach here");
   }
 
  private:

@@ -123,6 +123,23 @@ void World::Reboot() {
 
 namespace {
 
+// A process that sends back what it is told ("cat") or has said all it will.
+class FakeSession final : public runtime::StreamSession {
+ public:
+  FakeSession(const runtime::StreamWants& wants, const std::string& says) {
+    sys::Pipe pipe = *sys::MakePipe();
+    Must(sys::WriteAll(pipe.write, says));
+    if (wants.in) fds_.in = std::move(pipe.write);
+    if (wants.out) fds_.out = std::move(pipe.read);
+  }
+  runtime::StreamFds TakeFds() override { return std::move(fds_); }
+  Result<> Resize(uint16_t, uint16_t) override { return {}; }
+  void OnExit(std::function<void(Result<int>)>) override {}
+
+ private:
+  runtime::StreamFds fds_;
+};
+
 class FakeRuntime final : public runtime::Runtime {
  public:
   explicit FakeRuntime(World& world) : world_(world) {}
@@ -204,6 +221,17 @@ class FakeRuntime final : public runtime::Runtime {
       return Error(Code::kDeadlineExceeded, StrCat("command ", spec.cmd[0], " timed out after ", timeout.count(), " s"));
     }
     return runtime::ExecSyncResult{spec.process_json, "", 3};
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenExec(const Ctx&, const PodId&, const ContainerId& id,
+                                                           const std::string&, const runtime::ExecSpec& spec,
+                                                           const runtime::StreamWants& wants) override {
+    if (!world_.Has("processes", id.str())) return Error(Code::kFailedPrecondition, "not running");
+    return std::make_unique<FakeSession>(wants, spec.process_json);
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenAttach(const Ctx&, const PodId&, const ContainerId& id,
+                                                             const runtime::StreamWants& wants) override {
+    if (!world_.Has("processes", id.str())) return Error(Code::kFailedPrecondition, "not running");
+    return std::make_unique<FakeSession>(wants, "");
   }
 
  private:

@@ -101,6 +101,7 @@ struct ManagerOptions {
   std::string seccomp_profile_dir;  // Localhost profiles are absolute paths; "" = anywhere
   std::vector<std::string> privileged_devices_exclude;  // path prefixes
   Policy policy;
+  std::chrono::milliseconds retry_pause{1000};  // before the undo of a pod that failed is tried again; then doubled
 };
 
 class Manager {

@@ -16,6 +16,7 @@
 #include "pod/host.h"
 #include "pod/manager.h"
 #include "pod/paths.h"
+#include "pod/retries.h"
 #include "pod/state_machine.h"
 #include "pod/store.h"
 #include "pod/workers.h"
@@ -150,6 +151,8 @@ class ManagerImpl final : public Manager {
   void SweepLeases();
   void SweepNetwork(const Ctx& ctx);
   void RetryDiscards(const Ctx& ctx);
+  // A pod that is being removed, once more. False: it is still there.
+  bool RetryDiscard(const PodId& id);
   Result<> FreeUnknownPod(const Ctx& ctx, const PodId& id);
   Result<> FreeUnknownContainer(const Ctx& ctx, const ContainerId& id);
 
@@ -171,7 +174,9 @@ class ManagerImpl final : public Manager {
   Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;
   std::stop_source stopping_;
   Workers exits_{1};       // records exits only: nothing here waits for a verb
-  Workers background_{3};  // cleaning after exits, lost shims, late reconnects
+  Workers background_{3};  // cleaning after exits, late reconnects
+  Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
+  Retries retries_;        // removals and undos of pods that failed
 };
 
 // Makes a manager with another host: tests.

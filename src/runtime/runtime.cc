@@ -66,7 +66,8 @@ Result<std::unique_ptr<Runtime>> RuntimeImpl::Make(Options options) {
     if (config.type != "oci") return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
     runtime->handlers_[config.name] = std::make_unique<Handler>(config);
   }
-  runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); }));
+  runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); },
+                                    [raw = runtime.get()](const LinkPtr& link) { raw->OnClosed(link); }));
   return std::unique_ptr<Runtime>(std::move(runtime));
 }
 
@@ -122,6 +123,16 @@ void RuntimeImpl::OnGone(const LinkPtr& link) {
     if (ours) links->erase(found);
   }
   if (ours && !link->stopping() && options_.events.on_shim_lost) options_.events.on_shim_lost(link->pod());
+}
+
+// A shim that dies closes its connection first: whoever reconnects finds that out.
+void RuntimeImpl::OnClosed(const LinkPtr& link) {
+  {
+    auto links = links_.Lock();
+    auto found = links->find(link->pod());
+    if (found == links->end() || found->second != link) return;
+  }
+  if (!link->stopping() && options_.events.on_connection_lost) options_.events.on_connection_lost(link->pod());
 }
 
 // ---- pods ----

@@ -93,6 +93,8 @@ struct Events {
   std::function<void(const PodId&, const ContainerId&, const ContainerExit&)> on_exit;
   // The shim is gone (crash, kill): whatever it ran is dead or about to be killed by the pod module.
   std::function<void(const PodId&)> on_shim_lost;
+  // The connection to a shim broke though it may live: until somebody reconnects the pod, nothing is heard of it.
+  std::function<void(const PodId&)> on_connection_lost;
 };
 
 class Runtime {

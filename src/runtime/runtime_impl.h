@@ -67,6 +67,7 @@ class RuntimeImpl final : public Runtime {
   Result<LinkPtr> FindLink(const Ctx& ctx, const PodId& pod);
   ShimLink::ContainerExited ExitCallback();
   void OnGone(const LinkPtr& link);
+  void OnClosed(const LinkPtr& link);
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);

@@ -310,7 +310,7 @@ void ShimLink::OnEvent(shimapi::Type type, std::string_view bytes) {
 }
 
 // epoll data: the link's id, doubled; odd for its process. 0 is the wake-up.
-Result<std::unique_ptr<ShimHub>> ShimHub::Make(std::function<void(const std::shared_ptr<ShimLink>&)> on_gone) {
+Result<std::unique_ptr<ShimHub>> ShimHub::Make(Callback on_gone, Callback on_closed) {
   int fd = epoll_create1(EPOLL_CLOEXEC);
   if (fd < 0) return Errno(errno, "epoll_create");
   sys::UniqueFd epoll(fd);
@@ -318,7 +318,7 @@ Result<std::unique_ptr<ShimHub>> ShimHub::Make(std::function<void(const std::sha
   epoll_event event{};
   event.events = EPOLLIN;
   if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) return Errno(errno, "epoll_ctl");
-  std::unique_ptr<ShimHub> hub(new ShimHub(std::move(epoll), std::move(wake), std::move(on_gone)));
+  std::unique_ptr<ShimHub> hub(new ShimHub(std::move(epoll), std::move(wake), std::move(on_gone), std::move(on_closed)));
   hub->thread_ = std::thread([raw = hub.get()] { raw->Loop(); });
   return hub;
 }
@@ -395,9 +395,13 @@ void ShimHub::OnSocket(uint64_t id) {
     result = link->ReadOne(buffer.data(), buffer.size());
   } while (result == ShimLink::ReadResult::kMore);
   if (result != ShimLink::ReadResult::kClosed) return;
+  const bool first = !link->closed();
   link->Close();
-  std::lock_guard lock(lock_);
-  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link->socket().get(), nullptr);
+  {
+    std::lock_guard lock(lock_);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link->socket().get(), nullptr);
+  }
+  if (first) on_closed_(link);
 }
 
 void ShimHub::OnProcessEnd(uint64_t id) {

@@ -161,8 +161,10 @@ class ShimLink {
 
 class ShimHub {
  public:
-  // `on_gone`: the shim's process has ended (and was reaped, if it was our child). On the hub's thread.
-  static Result<std::unique_ptr<ShimHub>> Make(std::function<void(const std::shared_ptr<ShimLink>&)> on_gone);
+  using Callback = std::function<void(const std::shared_ptr<ShimLink>&)>;
+  // `on_gone`: the shim's process has ended (and was reaped, if it was our child); `on_closed`: its connection has, and
+  // perhaps its process. On the hub's thread.
+  static Result<std::unique_ptr<ShimHub>> Make(Callback on_gone, Callback on_closed);
   ~ShimHub();
 
   Result<> Add(std::shared_ptr<ShimLink> link);
@@ -174,14 +176,14 @@ class ShimHub {
     std::shared_ptr<ShimLink> link;
     bool socket_open = true;
   };
-  ShimHub(sys::UniqueFd epoll, sys::UniqueFd wake, std::function<void(const std::shared_ptr<ShimLink>&)> on_gone)
-      : epoll_(std::move(epoll)), wake_(std::move(wake)), on_gone_(std::move(on_gone)) {}
+  ShimHub(sys::UniqueFd epoll, sys::UniqueFd wake, Callback on_gone, Callback on_closed)
+      : epoll_(std::move(epoll)), wake_(std::move(wake)), on_gone_(std::move(on_gone)), on_closed_(std::move(on_closed)) {}
   void Loop();
   void OnSocket(uint64_t id);
   void OnProcessEnd(uint64_t id);
 
   sys::UniqueFd epoll_, wake_;
-  std::function<void(const std::shared_ptr<ShimLink>&)> on_gone_;
+  Callback on_gone_, on_closed_;
   std::mutex lock_;  // guards all below
   std::map<uint64_t, Watched> watched_;
   uint64_t last_id_ = 0;

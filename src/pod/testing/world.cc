@@ -202,6 +202,7 @@ class FakeRuntime final : public runtime::Runtime {
   }
   Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId& id, const std::string&) override {
     world_.End(id, 137, false, true);
+    if (Take(world_.faults.Lock()->deletes_failing)) return Error(Code::kInternal, "runc delete: device busy");
     world_.Remove("oci", id.str());
     return {};
   }
@@ -457,7 +458,7 @@ std::unique_ptr<image::Service> MakeImages(World& world) { return std::make_uniq
 std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_unique<FakeCgroups>(world); }
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
-Daemon::Daemon(const std::string& dir, bool recover) : world(dir) {
+Daemon::Daemon(const std::string& dir, bool recover, std::chrono::milliseconds retry_pause) : world(dir) {
   for (const char* kind : {"signals", "updates", "reopened"}) Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));
   Must(opened);
@@ -471,6 +472,7 @@ Daemon::Daemon(const std::string& dir, bool recover) : world(dir) {
   options.root_dir = world.Dir("root");
   options.state_dir = world.Dir("state");
   options.default_handler = "runc";
+  options.retry_pause = retry_pause;
   Result<std::unique_ptr<ManagerImpl>> made =
       MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay}, MakeHost(world));
   Must(made);

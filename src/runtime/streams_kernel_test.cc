@@ -282,6 +282,7 @@ TEST_P(StreamsKernelTest, ClientsShareAContainersStreams) {
   one.session.reset();
   ASSERT_TRUE(two.Write("third\n"));
   EXPECT_EQ(two.ReadOut("\n"), "third\n");
+  EXPECT_EQ(two.Read(two.fds.err, "third\n"), "second\nthird\n");
   EXPECT_EQ(one.ReadOut(), "") << "detached";
   EXPECT_FALSE(two.ended());
   Kill(id);

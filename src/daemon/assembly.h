@@ -9,6 +9,7 @@
 #include "network/network.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
+#include "stream/server.h"
 
 namespace crisp::daemon {
 
@@ -17,6 +18,7 @@ network::NetworkOptions NetworkOptions(const Config& config);
 cgroup::Driver CgroupDriver(const Config& config);
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events);
 pod::ManagerOptions PodOptions(const Config& config);
+stream::Server::Options StreamingOptions(const Config& config);
 
 // For Status with verbose, under the key "config": what users of crictl and critest look for (stateDir), and the text.
 std::string ConfigJson(const Config& config);

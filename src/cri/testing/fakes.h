@@ -11,6 +11,7 @@
 #include "base/synchronized.h"
 #include "base/time.h"
 #include "cgroup/cgroup.h"
+#include "cri/streams.h"
 #include "image/service.h"
 #include "network/network.h"
 #include "pod/manager.h"
@@ -296,6 +297,20 @@ class FakeRuntime : public runtime::Runtime {
 
  private:
   static Error Never() { return Error(Code::kInternal, "the services do not call this"); }
+};
+
+class FakeStreams : public Streams {
+ public:
+  Result<std::string> ExecUrl(const std::string& container, const std::vector<std::string>& cmd,
+                              const pod::StreamWants& wants) override {
+    return StrCat("exec ", container, " ", Join(cmd, " "), wants.tty ? " tty" : "");
+  }
+  Result<std::string> AttachUrl(const std::string& container, const pod::StreamWants&) override {
+    return "attach " + container;
+  }
+  Result<std::string> PortForwardUrl(const std::string& pod, const std::vector<uint16_t>& ports) override {
+    return StrCat("forward ", pod, " ", ports.size());
+  }
 };
 
 class FakeCgroups : public cgroup::Cgroups {

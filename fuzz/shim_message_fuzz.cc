@@ -37,12 +37,17 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case shimapi::Type::kKillExec: TryOne<shimapi::KillExec>(bytes); break;
     case shimapi::Type::kCancel: TryOne<shimapi::Cancel>(bytes); break;
     case shimapi::Type::kShutdown: TryOne<shimapi::Shutdown>(bytes); break;
+    case shimapi::Type::kAttach: TryOne<shimapi::Attach>(bytes); break;
+    case shimapi::Type::kDetach: TryOne<shimapi::Detach>(bytes); break;
+    case shimapi::Type::kResizeTerminal: TryOne<shimapi::ResizeTerminal>(bytes); break;
     case shimapi::Type::kOk: TryOne<shimapi::Ok>(bytes); break;
     case shimapi::Type::kError: TryOne<shimapi::ErrorReply>(bytes); break;
     case shimapi::Type::kHelloReply: TryOne<shimapi::HelloReply>(bytes); break;
     case shimapi::Type::kStarted: TryOne<shimapi::Started>(bytes); break;
     case shimapi::Type::kContainerExited: TryOne<shimapi::ContainerExited>(bytes); break;
     case shimapi::Type::kExecExited: TryOne<shimapi::ExecExited>(bytes); break;
+    case shimapi::Type::kAttached: TryOne<shimapi::Attached>(bytes); break;
+    case shimapi::Type::kAttachEnded: TryOne<shimapi::AttachEnded>(bytes); break;
   }
   return 0;
 }

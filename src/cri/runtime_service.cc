@@ -33,6 +33,9 @@ constexpr Method kReopenContainerLog{"ReopenContainerLog", Work::kQuick, false};
 constexpr Method kContainerStats{"ContainerStats", Work::kQuick, true};
 constexpr Method kListContainerStats{"ListContainerStats", Work::kQuick, true};
 constexpr Method kExecSync{"ExecSync", Work::kExec, true};
+constexpr Method kExec{"Exec", Work::kMemory, false};
+constexpr Method kAttach{"Attach", Work::kMemory, false};
+constexpr Method kPortForward{"PortForward", Work::kMemory, false};
 
 constexpr const char* kApiVersion = "v1";
 constexpr const char* kKubeletVersion = "0.1.0";  // the one value that the kubelet accepts
@@ -58,6 +61,17 @@ Result<> CheckSandboxConfig(const v1::CreateContainerRequest& request, const pod
   if (told.name() == ours.name && told.namespace_() == ours.pod_namespace && told.uid() == ours.uid) return {};
   return Invalid("sandbox_config.metadata",
                  StrCat("names another pod than ", sandbox.id.str(), " (", ours.pod_namespace, "/", ours.name, ")"));
+}
+
+template <class Request>
+pod::StreamWants ToWants(const Request& request) {
+  return {.tty = request.tty(), .in = request.stdin(), .out = request.stdout(), .err = request.stderr()};
+}
+
+Result<std::vector<std::string>> ToCommand(const google::protobuf::RepeatedPtrField<std::string>& words) {
+  if (words.empty()) return Invalid("cmd", "missing");
+  for (const std::string& word : words) TRY(CheckText("cmd", word));
+  return std::vector<std::string>(words.begin(), words.end());
 }
 
 std::chrono::seconds Seconds(int64_t value) {
@@ -299,15 +313,55 @@ CALL(ReopenContainerLog, ReopenContainerLogRequest, ReopenContainerLogResponse) 
 CALL(ExecSync, ExecSyncRequest, ExecSyncResponse) {
   HANDLE(kExecSync, ExecSyncRequest, ExecSyncResponse) {
     TRY(CheckId("container_id", req.container_id()));
-    if (req.cmd().empty()) return Invalid("cmd", "missing");
-    for (const std::string& word : req.cmd()) TRY(CheckText("cmd", word));
+    std::vector<std::string> cmd = TRY(ToCommand(req.cmd()));
     if (req.timeout() < 0) return Invalid("timeout", "negative");
-    std::vector<std::string> cmd(req.cmd().begin(), req.cmd().end());
     pod::ExecOutput output = TRY(deps_.pods.ExecSync(ctx, req.container_id(), cmd, Seconds(req.timeout())));
     v1::ExecSyncResponse out;
     out.set_stdout(std::move(output.out));
     out.set_stderr(std::move(output.err));
     out.set_exit_code(output.exit_code);
+    return out;
+  });
+}
+
+// Refused here already: what would only fail when the client has dialled.
+CALL(Exec, ExecRequest, ExecResponse) {
+  HANDLE(kExec, ExecRequest, ExecResponse) {
+    TRY(CheckId("container_id", req.container_id()));
+    std::vector<std::string> cmd = TRY(ToCommand(req.cmd()));
+    pod::StreamWants wants = ToWants(req);
+    pod::ContainerRef container = TRY(deps_.pods.GetContainer(req.container_id()));
+    TRY(deps_.pods.CheckExec(container->id.str(), wants));
+    v1::ExecResponse out;
+    out.set_url(TRY(deps_.streams.ExecUrl(container->id.str(), cmd, wants)));
+    return out;
+  });
+}
+
+CALL(Attach, AttachRequest, AttachResponse) {
+  HANDLE(kAttach, AttachRequest, AttachResponse) {
+    TRY(CheckId("container_id", req.container_id()));
+    pod::StreamWants wants = ToWants(req);
+    pod::ContainerRef container = TRY(deps_.pods.GetContainer(req.container_id()));
+    TRY(deps_.pods.CheckAttach(container->id.str(), wants));
+    v1::AttachResponse out;
+    out.set_url(TRY(deps_.streams.AttachUrl(container->id.str(), wants)));
+    return out;
+  });
+}
+
+CALL(PortForward, PortForwardRequest, PortForwardResponse) {
+  HANDLE(kPortForward, PortForwardRequest, PortForwardResponse) {
+    TRY(CheckId("pod_sandbox_id", req.pod_sandbox_id()));
+    std::vector<uint16_t> ports;
+    for (int32_t port : req.port()) {
+      if (port < 1 || port > UINT16_MAX) return Invalid("port", StrCat(port, " is no port"));
+      ports.push_back(static_cast<uint16_t>(port));
+    }
+    pod::SandboxRef sandbox = TRY(deps_.pods.GetSandbox(req.pod_sandbox_id()));
+    TRY(deps_.pods.CheckPortForward(sandbox->id.str()));
+    v1::PortForwardResponse out;
+    out.set_url(TRY(deps_.streams.PortForwardUrl(sandbox->id.str(), ports)));
     return out;
   });
 }
@@ -334,9 +388,6 @@ CALL(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) 
                                                  v1::Response*) {                                          \
     return Unimplemented(context, #name);                                                                  \
   }
-CRISP_UNIMPLEMENTED(Exec, ExecRequest, ExecResponse)
-CRISP_UNIMPLEMENTED(Attach, AttachRequest, AttachResponse)
-CRISP_UNIMPLEMENTED(PortForward, PortForwardRequest, PortForwardResponse)
 CRISP_UNIMPLEMENTED(PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatsResponse)
 CRISP_UNIMPLEMENTED(ListPodSandboxStats, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse)
 CRISP_UNIMPLEMENTED(CheckpointContainer, CheckpointContainerRequest, CheckpointContainerResponse)

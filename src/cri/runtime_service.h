@@ -8,6 +8,7 @@
 #include "cri/call.h"
 #include "cri/info.h"
 #include "cri/stats.h"
+#include "cri/streams.h"
 #include "network/network.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
@@ -25,6 +26,7 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
     runtime::Runtime& runtime;
     cgroup::Cgroups& cgroups;
     DiskUsage& layers;  // of the containers' writable layers
+    Streams& streams;
   };
   struct Facts {
     std::string version;          // of crispd

@@ -105,6 +105,7 @@ class ServerTest : public testing::Test {
   FakeNetwork network_;
   FakeRuntime runtime_;
   FakeCgroups cgroups_;
+  FakeStreams streams_;
   Front front_{{.observer = {}}};
   DiskUsage layers_{"/nonexistent"};
   RuntimeService runtime_service_{{.front = front_,
@@ -112,7 +113,8 @@ class ServerTest : public testing::Test {
                                    .network = network_,
                                    .runtime = runtime_,
                                    .cgroups = cgroups_,
-                                   .layers = layers_},
+                                   .layers = layers_,
+                                   .streams = streams_},
                                   {.version = "9.9", .default_handler = "runc", .info = {{"config", "{}"}}}};
   ImageService image_service_{{.front = front_, .images = images_, .layers = layers_}};
   CrispImagesService crisp_service_{{.front = front_, .images = images_}};
@@ -216,6 +218,38 @@ TEST_F(ServerTest, LifeOfAPod) {
   EXPECT_TRUE(shown.info().contains("info"));
 }
 
+TEST_F(ServerTest, StreamsAreCheckedAndAnsweredByUrls) {
+  v1::ExecRequest exec;
+  v1::ExecResponse exec_reply;
+  auto code = [&] { return Runtime(&Rt::Exec, exec, &exec_reply).error_code(); };
+  exec.set_container_id("nobody");
+  EXPECT_EQ(code(), StatusCode::INVALID_ARGUMENT);  // no command
+  exec.add_cmd("sh");
+  exec.set_stdout(true);
+  EXPECT_EQ(code(), StatusCode::NOT_FOUND);
+  std::string pod = RunPod(), container = Create(pod);
+  exec.set_container_id(container);
+  exec.set_tty(true);
+  ASSERT_EQ(code(), StatusCode::OK);
+  EXPECT_EQ(exec_reply.url(), StrCat("exec ", container, " sh tty"));
+
+  v1::AttachRequest attach;
+  v1::AttachResponse attach_reply;
+  attach.set_container_id(container);
+  attach.set_stdin(true);
+  ASSERT_TRUE(Runtime(&Rt::Attach, attach, &attach_reply).ok());
+  EXPECT_EQ(attach_reply.url(), "attach " + container);
+
+  v1::PortForwardRequest forward;
+  v1::PortForwardResponse forward_reply;
+  forward.set_pod_sandbox_id(pod);
+  forward.add_port(80);
+  ASSERT_TRUE(Runtime(&Rt::PortForward, forward, &forward_reply).ok());
+  EXPECT_EQ(forward_reply.url(), StrCat("forward ", pod, " 1"));
+  forward.add_port(65536);
+  EXPECT_EQ(Runtime(&Rt::PortForward, forward, &forward_reply).error_code(), StatusCode::INVALID_ARGUMENT);
+}
+
 TEST_F(ServerTest, UnknownIdsAreNotFoundOrAlreadyDone) {
   for (const std::string& id : {std::string("nobody"), std::string("../../etc"), std::string(64, 'f')}) {
     v1::PodSandboxStatusRequest pod_status;
@@ -308,11 +342,11 @@ TEST_F(ServerTest, EmptyRequestsAreInvalid) {
 }
 
 TEST_F(ServerTest, WhatIsNotImplementedSaysSoByName) {
-  v1::ExecRequest request;
-  v1::ExecResponse response;
-  grpc::Status status = Runtime(&Rt::Exec, request, &response);
+  v1::CheckpointPodRequest request;
+  v1::CheckpointPodResponse response;
+  grpc::Status status = Runtime(&Rt::CheckpointPod, request, &response);
   EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("Exec"));
+  EXPECT_THAT(status.error_message(), HasSubstr("CheckpointPod"));
   grpc::ClientContext context;
   v1::ContainerEventResponse event;
   auto events = runtime_stub_->GetContainerEvents(&context, v1::GetEventsRequest());
@@ -415,7 +449,8 @@ TEST_F(ServerTest, StopsAndSandboxesThatWaitDoNotHoldUpOtherCalls) {
   v1::StopPodSandboxResponse pods_stopped[kEach];
   std::promise<void> done[2 * kEach];
   for (int i = 0; i < kEach; ++i) {
-    runtime_stub_->async()->StopContainer(&contexts[i], &stop, &stopped[i], [&, i](grpc::Status) { done[i].set_value(); });
+    runtime_stub_->async()->StopContainer(&contexts[i], &stop, &stopped[i],
+                                          [&, i](grpc::Status) { done[i].set_value(); });
     runtime_stub_->async()->StopPodSandbox(&contexts[kEach + i], &stop_pod, &pods_stopped[i],
                                            [&, i](grpc::Status) { done[kEach + i].set_value(); });
   }
@@ -593,9 +628,14 @@ TEST_F(ServerTest, ADeadDaemonsSocketIsReplaced) {
     ASSERT_EQ(bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address), 0);
   }
   FakeManager pods;
-  RuntimeService service(
-      {.front = front_, .pods = pods, .network = network_, .runtime = runtime_, .cgroups = cgroups_, .layers = layers_},
-      {});
+  RuntimeService service({.front = front_,
+                          .pods = pods,
+                          .network = network_,
+                          .runtime = runtime_,
+                          .cgroups = cgroups_,
+                          .layers = layers_,
+                          .streams = streams_},
+                         {});
   EXPECT_TRUE(Server::Listen({.socket_path = path}, {&service}));
   ASSERT_TRUE(sys::WriteFileAtomic(dir_ + "/file", "precious", 0600, sys::Durability::kNone));
   EXPECT_FALSE(Server::Listen({.socket_path = dir_ + "/file"}, {&service}));

@@ -131,6 +131,15 @@ pod::ManagerOptions PodOptions(const Config& config) {
   return options;
 }
 
+stream::Server::Options StreamingOptions(const Config& config) {
+  stream::Server::Options options;
+  options.address = config.streaming_address;
+  options.tls_cert = config.streaming_tls_cert;
+  options.tls_key = config.streaming_tls_key;
+  options.idle_timeout = std::chrono::seconds(config.streaming_idle_seconds);
+  return options;
+}
+
 std::string ConfigJson(const Config& config) {
   return DumpJson({{"rootDir", config.root_dir}, {"stateDir", config.state_dir}, {"toml", DumpConfig(config, false)}});
 }

@@ -10,6 +10,7 @@
 #include "nri/nri.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
+#include "stream/server.h"
 
 namespace crisp::daemon {
 
@@ -19,6 +20,7 @@ cgroup::Driver CgroupDriver(const Config& config);
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events);
 nri::Options NriOptions(const Config& config);
 pod::ManagerOptions PodOptions(const Config& config);
+stream::Server::Options StreamingOptions(const Config& config);
 
 // For Status with verbose, under the key "config": what users of crictl and critest look for (stateDir), and the text.
 std::string ConfigJson(const Config& config);

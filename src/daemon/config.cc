@@ -29,6 +29,11 @@ const Key kKeys[] = {
     {"netns_dir", &Config::netns_dir, "Where pods' network namespaces are pinned. Empty: STATE_DIR/netns."},
     {"streaming.address", &Config::streaming_address,
      "Address and port for exec, attach and port-forward; port 0: any free one."},
+    {"streaming.tls_cert", &Config::streaming_tls_cert,
+     "PEM file with the certificate (and its chain) for https. Read again when it changes. Empty: http."},
+    {"streaming.tls_key", &Config::streaming_tls_key, "PEM file with the certificate's private key."},
+    {"streaming.idle_seconds", &Config::streaming_idle_seconds,
+     "A stream on which nothing was sent for so long, in either direction, is closed."},
     {"cni.conf_dir", &Config::cni_conf_dir, "Directory with the pod network's CNI configuration; watched."},
     {"cni.bin_dirs", &Config::cni_bin_dirs, "Where CNI plugins are looked for, in this order."},
     {"cni.builtin_plugins", &Config::cni_builtin_plugins,
@@ -330,6 +335,9 @@ Result<> CheckConfig(const Config& config) {
   TRY(CheckDir("state_dir", config.state_dir));
   if (!config.netns_dir.empty()) TRY(CheckDir("netns_dir", config.netns_dir));
   TRY(CheckAddress("streaming.address", config.streaming_address));
+  if (!config.streaming_tls_cert.empty()) TRY(CheckDir("streaming.tls_cert", config.streaming_tls_cert));
+  if (!config.streaming_tls_key.empty()) TRY(CheckDir("streaming.tls_key", config.streaming_tls_key));
+  TRY(CheckRange("streaming.idle_seconds", config.streaming_idle_seconds, 1, 365 * 86'400));
   TRY(CheckDir("cni.conf_dir", config.cni_conf_dir));
   for (const std::string& dir : config.cni_bin_dirs) TRY(CheckDir("cni.bin_dirs", dir));
   TRY(CheckRange("cni.timeout_seconds", config.cni_timeout_seconds, 1, 3600));

@@ -29,6 +29,8 @@ struct Config {
   std::string netns_dir;
 
   std::string streaming_address = "127.0.0.1:0";
+  std::string streaming_tls_cert, streaming_tls_key;
+  int64_t streaming_idle_seconds = 4 * 3600;
 
   std::string cni_conf_dir = "/etc/cni/net.d";
   std::vector<std::string> cni_bin_dirs = {"/opt/cni/bin", "/usr/lib/cni"};

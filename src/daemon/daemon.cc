@@ -105,12 +105,14 @@ Result<> Daemon::Serve() {
       .observer = [this](const cri::CallRecord& call) { metrics_.Observe(call.method, call.code, call.took); },
       .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
   layers_.emplace(config_.root_dir + "/containers");
+  streaming_ = TRY(Streaming::Listen(StreamingOptions(config_), *pods_), "streaming");
   runtime_service_.emplace(cri::RuntimeService::Deps{.front = *front_,
                                                      .pods = *pods_,
                                                      .network = *network_,
                                                      .runtime = *runtime_,
                                                      .cgroups = *cgroups_,
-                                                     .layers = *layers_},
+                                                     .layers = *layers_,
+                                                     .streams = *streaming_},
                            cri::RuntimeService::Facts{.version = CRISP_VERSION,
                                                       .default_handler = config_.runtime_default_handler,
                                                       .info = {{"config", ConfigJson(config_)}}});
@@ -138,10 +140,13 @@ Daemon::~Daemon() {
   if (front_) front_->Drain(kDrainBound);
   if (server_) server_->Shutdown(kDisconnectBound);
   if (housekeeper_) housekeeper_->request_stop();
-  { auto between_its_look_and_its_wait = progress_.Lock(); }
+  {
+    auto between_its_look_and_its_wait = progress_.Lock();
+  }
   progressed_.notify_all();
   housekeeper_.reset();
   server_.reset();
+  streaming_.reset();
   front_.reset();  // waits for calls that still run
   if (nri_) nri_->Stop();
 }

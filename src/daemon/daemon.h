@@ -16,6 +16,7 @@
 #include "cri/server.h"
 #include "daemon/config.h"
 #include "daemon/notify.h"
+#include "daemon/streaming.h"
 #include "image/service.h"
 #include "metrics/call_metrics.h"
 #include "metrics/page_server.h"
@@ -70,6 +71,7 @@ class Daemon {
   metrics::CallMetrics metrics_;
   std::optional<cri::Front> front_;
   std::optional<cri::DiskUsage> layers_;
+  std::unique_ptr<Streaming> streaming_;
   std::optional<cri::RuntimeService> runtime_service_;
   std::optional<cri::ImageService> image_service_;
   std::optional<cri::CrispImagesService> crisp_service_;

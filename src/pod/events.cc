@@ -8,6 +8,7 @@ runtime::Events EventRelay::Callbacks() {
     Deliver(ExitEvent{pod, container, exit});
   };
   events.on_shim_lost = [this](const PodId& pod) { Deliver(ShimLostEvent{pod}); };
+  events.on_connection_lost = [this](const PodId& pod) { Deliver(ConnectionLostEvent{pod}); };
   return events;
 }
 

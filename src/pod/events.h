@@ -21,7 +21,10 @@ struct ExitEvent {
 struct ShimLostEvent {
   PodId pod;
 };
-using RuntimeEvent = std::variant<ExitEvent, ShimLostEvent>;
+struct ConnectionLostEvent {
+  PodId pod;
+};
+using RuntimeEvent = std::variant<ExitEvent, ShimLostEvent, ConnectionLostEvent>;
 
 class EventRelay {
  public:

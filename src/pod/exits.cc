@@ -22,7 +22,10 @@ void ManagerImpl::OnEvent(RuntimeEvent event) {
     }
   } else if (auto* lost = std::get_if<ShimLostEvent>(&event)) {
     // Killing what it left behind takes longer than an exit may wait.
-    background_.Post([this, pod = lost->pod] { OnShimLost(pod); });
+    losses_.Post([this, pod = lost->pod] { OnShimLost(pod); });
+  } else if (auto* silent = std::get_if<ConnectionLostEvent>(&event)) {
+    // Exits would not be heard of until the next verb.
+    background_.Post([this, pod = silent->pod] { ReconnectLate(store_.Pod(pod)); });
   }
 }
 

@@ -12,12 +12,15 @@ ManagerImpl::ManagerImpl(ManagerOptions options, Deps deps, std::unique_ptr<Host
       host_(std::move(host)),
       paths_{options_.root_dir, options_.state_dir},
       cdi_(options_.cdi_spec_dirs),
-      store_(deps.db, paths_) {}
+      store_(deps.db, paths_),
+      retries_(options_.retry_pause, [this](const PodId& id) { return RetryDiscard(id); }) {}
 
 ManagerImpl::~ManagerImpl() {
   deps_.events.Listen({});
   stopping_.request_stop();
+  retries_.Stop();
   exits_.Stop();
+  losses_.Stop();
   background_.Stop();
 }
 
@@ -38,6 +41,7 @@ Result<> ManagerImpl::Load() {
 
 void ManagerImpl::DrainBackground() {
   exits_.Drain();
+  losses_.Drain();
   background_.Drain();
 }
 

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "pod/streams.h"
 #include "spec/plan.h"
 #include "spec/types.h"
 
@@ -109,6 +110,7 @@ struct ManagerOptions {
   std::vector<std::string> cdi_spec_dirs;  // in rising priority
   std::map<std::string, PassedAnnotations> annotations;  // by handler
   Policy policy;
+  std::chrono::milliseconds retry_pause{1000};  // before the undo of a pod that failed is tried again; then doubled
 };
 
 class Manager {
@@ -146,6 +148,20 @@ class Manager {
   virtual Result<> ReopenLog(const Ctx& ctx, const std::string& id) = 0;
   virtual Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                                       std::chrono::seconds timeout) = 0;
+
+  // The Check… of a call that will come soon: cheap, from memory. kNotFound; kFailedPrecondition: not running, not
+  // ready; kInvalidArgument: streams that make no sense (StreamWants).
+  virtual Result<> CheckExec(const std::string& id, const StreamWants& wants) const = 0;
+  virtual Result<> CheckAttach(const std::string& id, const StreamWants& wants) const = 0;
+  virtual Result<> CheckPortForward(const std::string& pod_id) const = 0;
+  // On return the process runs (an error carries the OCI runtime's message). As the container's user, in its directory.
+  virtual Result<StreamSessionPtr> OpenExec(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
+                                            const StreamWants& wants) = 0;
+  // Output from now on, none of the past. Whether there is a terminal or a stdin is the container's matter: what it has
+  // not is left out (as with containerd). Several clients may be attached at once.
+  virtual Result<StreamSessionPtr> OpenAttach(const Ctx& ctx, const std::string& id, const StreamWants& wants) = 0;
+  // A TCP connection to localhost in the pod's network, IPv4 before IPv6; non-blocking. kUnavailable: nobody listens.
+  virtual Result<sys::UniqueFd> DialPod(const Ctx& ctx, const std::string& pod_id, uint16_t port) = 0;
 
   // Ids may be unique prefixes of an id; kNotFound names the id, kInvalidArgument an ambiguous prefix.
   virtual Result<SandboxRef> GetSandbox(const std::string& id) const = 0;

@@ -18,6 +18,7 @@
 #include "pod/host.h"
 #include "pod/manager.h"
 #include "pod/paths.h"
+#include "pod/retries.h"
 #include "pod/state_machine.h"
 #include "pod/store.h"
 #include "pod/workers.h"
@@ -34,6 +35,7 @@ inline constexpr auto kVerbTimeout = 2min;
 inline constexpr auto kUndoTimeout = 60s;
 // StopContainer ends this long after its grace, whatever does not answer (user pain 29).
 inline constexpr auto kStopSlack = 10s;
+inline constexpr auto kDialTimeout = 10s;                 // of both address families together
 inline constexpr size_t kExecOutputBytesMax = 16u << 20;  // of each stream, as the kubelet's own limit (S44)
 
 // The process ended and nobody can tell how: containerd's code and reason, which users look for. 137 would claim that
@@ -65,6 +67,13 @@ class ManagerImpl final : public Manager {
   Result<> ReopenLog(const Ctx& ctx, const std::string& id) override;
   Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                               std::chrono::seconds timeout) override;
+  Result<> CheckExec(const std::string& id, const StreamWants& wants) const override;
+  Result<> CheckAttach(const std::string& id, const StreamWants& wants) const override;
+  Result<> CheckPortForward(const std::string& pod_id) const override;
+  Result<StreamSessionPtr> OpenExec(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
+                                    const StreamWants& wants) override;
+  Result<StreamSessionPtr> OpenAttach(const Ctx& ctx, const std::string& id, const StreamWants& wants) override;
+  Result<sys::UniqueFd> DialPod(const Ctx& ctx, const std::string& pod_id, uint16_t port) override;
   Result<SandboxRef> GetSandbox(const std::string& id) const override { return store_.PodStatus(id); }
   Result<ContainerRef> GetContainer(const std::string& id) const override { return store_.ContainerStatusOf(id); }
   std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }
@@ -153,6 +162,8 @@ class ManagerImpl final : public Manager {
   void SweepLeases();
   void SweepNetwork(const Ctx& ctx);
   void RetryDiscards(const Ctx& ctx);
+  // A pod that is being removed, once more. False: it is still there.
+  bool RetryDiscard(const PodId& id);
   Result<> FreeUnknownPod(const Ctx& ctx, const PodId& id);
   Result<> FreeUnknownContainer(const Ctx& ctx, const ContainerId& id);
 
@@ -179,7 +190,9 @@ class ManagerImpl final : public Manager {
   Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;
   std::stop_source stopping_;
   Workers exits_{1};       // records exits only: nothing here waits for a verb
-  Workers background_{3};  // cleaning after exits, lost shims, late reconnects
+  Workers background_{3};  // cleaning after exits, late reconnects
+  Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
+  Retries retries_;        // removals and undos of pods that failed
 };
 
 // Makes a manager with another host: tests.

@@ -197,6 +197,46 @@ TEST_F(ManagerTest, AnotherRequestUnderATakenNameIsRefused) {
   EXPECT_TRUE(m().CreateContainer(ctx_, pod, Container("main", {"other"}, 1)));
 }
 
+// A repeated request may be one whose answer was lost, but not after the container has had its life.
+TEST_F(ManagerTest, AnExitedContainerIsNotGivenAgain) {
+  std::string pod = Pod();
+  std::string id = Created(pod);
+  EXPECT_EQ(m().CreateContainer(ctx_, pod, Container("main"))->str(), id);
+  ASSERT_TRUE(m().StartContainer(ctx_, id));
+  EXPECT_EQ(m().CreateContainer(ctx_, pod, Container("main"))->str(), id) << "still running";
+  ASSERT_TRUE(m().StopContainer(ctx_, id, 0s));
+  Result<ContainerId> again = m().CreateContainer(ctx_, pod, Container("main"));
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code(), Code::kAlreadyExists);
+  EXPECT_THAT(again.error().message(), HasSubstr(id));
+  ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  EXPECT_NE(m().CreateContainer(ctx_, pod, Container("main"))->str(), id);
+}
+
+TEST_F(ManagerTest, AContainerThatCannotBeDeletedDoesNotKeepItsPodUp) {
+  std::string pod = Pod();
+  std::string id = Created(pod);
+  ASSERT_TRUE(m().StartContainer(ctx_, id));
+  world().faults.Lock()->deletes_failing = 1000;
+  EXPECT_TRUE(m().StopSandbox(ctx_, pod));
+  EXPECT_EQ((*m().GetContainer(id))->state, ContainerState::kExited);
+  EXPECT_THAT(world().Names("networks"), IsEmpty());
+  EXPECT_THAT(world().Names("shims"), IsEmpty());
+  EXPECT_FALSE(m().RemoveSandbox(ctx_, pod)) << "nothing is forgotten";
+  world().faults.Lock()->deletes_failing = 0;
+  EXPECT_TRUE(m().RemoveSandbox(ctx_, pod));
+}
+
+TEST_F(ManagerTest, AFailedUndoIsTriedAgainByItself) {
+  daemon_.reset();
+  daemon_ = std::make_unique<Daemon>(dir_, true, nullptr, 1ms);
+  world().faults.Lock()->shim_starts_failing = 1;
+  world().faults.Lock()->teardowns_failing = 4;
+  EXPECT_FALSE(m().RunSandbox(ctx_, Sandbox("web")));
+  for (int i = 0; i < 1000 && !(*daemon_).db->List(kPodTable)->empty(); ++i) std::this_thread::sleep_for(10ms);
+  ExpectNothingLeft();
+}
+
 TEST_F(ManagerTest, StoppedPodKeepsItsNameUntilItIsRemoved) {
   std::string pod = Pod();
   ASSERT_TRUE(m().StopSandbox(ctx_, pod));

@@ -43,7 +43,8 @@ std::string_view VerbName(Verb verb) {
     case Verb::kStart: return "StartContainer";
     case Verb::kStop: return "StopContainer";
     case Verb::kRemove: return "RemoveContainer";
-    case Verb::kExec: return "ExecSync";
+    case Verb::kExec: return "exec";
+    case Verb::kAttach: return "attach";
     case Verb::kUpdate: return "UpdateContainerResources";
     case Verb::kReopenLog: return "ReopenContainerLog";
   }
@@ -55,7 +56,8 @@ static bool Allowed(Verb verb, Life life) {
     case Verb::kStart: return life == Life::kCreated;
     case Verb::kStop:
     case Verb::kRemove: return life != Life::kMaking;
-    case Verb::kExec: return life == Life::kRunning;
+    case Verb::kExec:
+    case Verb::kAttach: return life == Life::kRunning;
     case Verb::kUpdate: return life == Life::kCreated || life == Life::kRunning;
     // Only of a running one: the kubelet takes its rotation back when reopening fails, and an ended container would
     // otherwise lose its log file (nobody writes a new one).

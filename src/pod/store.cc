@@ -129,13 +129,17 @@ Result<ContainerClaim> Store::ClaimContainer(const PodId& pod, const ContainerCo
   auto index = index_.Lock();
   if (auto taken = index->container_names.find(key); taken != index->container_names.end()) {
     const Name<ContainerId>& name = taken->second;
-    if (name.config_hash != hash) {
-      return Error(Code::kAlreadyExists, StrCat("name ", Quote(config.metadata.name), ", attempt ", config.metadata.attempt,
+    Error conflict(Code::kAlreadyExists, StrCat("name ", Quote(config.metadata.name), ", attempt ", config.metadata.attempt,
                                                 ", in pod ", pod.str(), " is taken by container ", name.id.str()));
-    }
+    if (name.config_hash != hash) return conflict;
     if (name.flight != nullptr) return ContainerClaim{ContainerClaim::Kind::kJoin, nullptr, name.flight};
     auto slot = index->containers.find(name.id.str());
     CHECK(slot != index->containers.end());  // names go with their entries
+    // A repeated request is one whose answer was lost; one that comes after the container's end wants a new container, and
+    // would start the old one in vain. Other runtimes say that the name is reserved.
+    if (slot->second.shown != nullptr && slot->second.shown->state == ContainerState::kExited) {
+      return Error(Code::kAlreadyExists, conflict.message() + ", which has exited: remove it first");
+    }
     return ContainerClaim{ContainerClaim::Kind::kThere, slot->second.entry, nullptr};
   }
   ContainerRecord record;

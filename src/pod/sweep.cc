@@ -42,15 +42,21 @@ void ManagerImpl::Sweep(const Ctx& ctx) {
   SweepNetwork(ctx);
 }
 
+bool ManagerImpl::RetryDiscard(const PodId& id) {
+  PodRef pod = store_.Pod(id);
+  if (pod == nullptr || pod->record.Lock()->phase != PodPhase::kRemoving) return true;
+  Ctx ctx = Ctx(Clock::time_point::max(), stopping_.get_token(), "").WithTimeout(kUndoTimeout);
+  Result<OpLock::Hold> hold = HoldPod(ctx, *pod, "a failed removal, again");
+  if (!hold) return hold.error().code() == Code::kNotFound;
+  Result<> done = DiscardPod(ctx, *pod);
+  if (!done) LogWarning("pod could not be removed, will be tried again", {{"pod", id.str()}, {"error", done.error()}});
+  return done.has_value();
+}
+
 // Removals and undos that failed.
 void ManagerImpl::RetryDiscards(const Ctx& ctx) {
   for (const PodRef& pod : store_.Pods()) {
-    if (pod->record.Lock()->phase != PodPhase::kRemoving) continue;
-    Ctx own = ctx.WithTimeout(kUndoTimeout);
-    Result<OpLock::Hold> hold = HoldPod(own, *pod, "sweep");
-    if (!hold || pod->record.Lock()->phase != PodPhase::kRemoving) continue;
-    Result<> done = DiscardPod(own, *pod);
-    if (!done) LogWarning("pod could not be removed, will be tried again", {{"pod", pod->id.str()}, {"error", done.error()}});
+    if (!ctx.Expired()) RetryDiscard(pod->id);
   }
   for (const CtrRef& container : store_.Containers()) {
     if (!container->record.Lock()->removing) continue;

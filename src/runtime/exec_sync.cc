@@ -15,7 +15,7 @@ constexpr milliseconds kKillTime{3000};
 constexpr milliseconds kStartTime{60'000};
 // After the exec's process has ended, everything it wrote is in the pipes. What keeps them open then is a process it left
 // behind; such a one gets this long to write its last words (`sh -c "echo x &"`), and then nobody listens any more.
-constexpr milliseconds kDrainTime{100};
+constexpr milliseconds kDrainTime = kStreamDrainTime;
 
 // One output stream: keeps `bytes_max`, reads and throws away the rest, so that the writer never blocks on us.
 class Collector {
@@ -80,14 +80,9 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
   sys::Pipe out_pipe = TRY(MakeReadablePipe()), err_pipe = TRY(MakeReadablePipe());
   sys::UniqueFd null = TRY(sys::Open("/dev/null", O_RDONLY));
   auto [exec, wait] = TRY(link.NewExec());
-  shimapi::StartExec request;
-  request.exec = exec;
-  request.container = container.str();
-  request.argv = plan.argv;
-  request.pid_file = plan.pid_file;
-  request.cgroup_dirs = plan.cgroup_dirs;
   Result<shimapi::Started> started =
-      link.Start(ctx, request, kStartTime, {null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}, failure, "");
+      link.Start(ctx, plan.Request(exec, container), kStartTime,
+                 {null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}, failure, "");
   out_pipe.write.Reset();
   err_pipe.write.Reset();
   Collector out(std::move(out_pipe.read), output_bytes_max), err(std::move(err_pipe.read), output_bytes_max);

@@ -28,6 +28,7 @@ std::vector<std::string> OciHandler::ExecArgv(const ContainerId& id, const ExecF
   std::vector<std::string> argv = Global(files.log_file);
   argv.insert(argv.end(), {"exec", "--detach", "--process", files.process_file, "--pid-file", files.pid_file});
   if (!files.cgroup.empty()) argv.insert(argv.end(), {"--cgroup", files.cgroup});
+  if (!files.console_socket.empty()) argv.insert(argv.end(), {"--console-socket", files.console_socket});
   argv.push_back(id.str());
   return argv;
 }

@@ -34,6 +34,7 @@ class OciHandler {
   std::vector<std::string> RunArgv(const ContainerId& id, const RunFiles& files) const;
   struct ExecFiles {
     std::string process_file, pid_file, log_file, cgroup;  // cgroup: argument of --cgroup, "" = without
+    std::string console_socket;                            // "" = without a terminal
   };
   std::vector<std::string> ExecArgv(const ContainerId& id, const ExecFiles& files) const;
   std::vector<std::string> DeleteArgv(const ContainerId& id) const;

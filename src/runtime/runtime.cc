@@ -26,6 +26,11 @@ constexpr milliseconds kDeleteTime{30'000};
 
 std::string Temporary(const std::string& run_dir, std::string_view name) { return StrCat(run_dir, "/tmp/", name); }
 
+// Short enough for a socket address, wherever the run directory is.
+std::string ConsoleSocket(const ShimLink& link, std::string_view name) {
+  return StrCat("/proc/", link.pid(), "/fd/", shimapi::kShimTmpDescriptor, "/", name);
+}
+
 Result<> WaitForEnd(const Ctx& ctx, sys::BorrowedFd pidfd) {
   while (true) {
     pollfd event{pidfd.get(), POLLIN, 0};
@@ -61,7 +66,8 @@ Result<std::unique_ptr<Runtime>> RuntimeImpl::Make(Options options) {
     if (config.type != "oci") return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
     runtime->handlers_[config.name] = std::make_unique<Handler>(config);
   }
-  runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); }));
+  runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); },
+                                    [raw = runtime.get()](const LinkPtr& link) { raw->OnClosed(link); }));
   return std::unique_ptr<Runtime>(std::move(runtime));
 }
 
@@ -117,6 +123,16 @@ void RuntimeImpl::OnGone(const LinkPtr& link) {
     if (ours) links->erase(found);
   }
   if (ours && !link->stopping() && options_.events.on_shim_lost) options_.events.on_shim_lost(link->pod());
+}
+
+// A shim that dies closes its connection first: whoever reconnects finds that out.
+void RuntimeImpl::OnClosed(const LinkPtr& link) {
+  {
+    auto links = links_.Lock();
+    auto found = links->find(link->pod());
+    if (found == links->end() || found->second != link) return;
+  }
+  if (!link->stopping() && options_.events.on_connection_lost) options_.events.on_connection_lost(link->pod());
 }
 
 // ---- pods ----
@@ -299,7 +315,7 @@ Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, co
   OciHandler::RunFiles files{spec.bundle_dir, request.pid_file, spec.bundle_dir + "/runtime.log", ""};
   if (spec.terminal) {
     request.console_socket = StrCat(spec.id.Short(), ".tty");
-    files.console_socket = StrCat("/proc/", link->pid(), "/fd/", shimapi::kShimTmpDescriptor, "/", request.console_socket);
+    files.console_socket = ConsoleSocket(*link, request.console_socket);
   }
   request.argv = handler->oci.RunArgv(spec.id, files);
   TRY(sys::RemoveFile(files.log_file));
@@ -397,32 +413,83 @@ Result<> RuntimeImpl::ReopenLog(const Ctx& ctx, const PodId& pod, const Containe
 Result<ExecSyncResult> RuntimeImpl::ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id,
                                              const std::string& name, const ExecSpec& spec, seconds timeout,
                                              size_t output_bytes_max) {
-  Handler* handler = TRY(FindHandler(name));
+  TRY(FindHandler(name));
   LinkPtr link = TRY(FindLink(ctx, pod));
-  pid_t init = link->ContainerPid(id.str());
-  if (init == 0) return Error(Code::kFailedPrecondition, StrCat("container ", id.Short(), " is not running"));
   Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
+  ExecPlan plan = TRY(PlanExec(*link, id, name, spec));
+  ctx.Stage("exec");
+  shimapi::ErrorReply failure;
+  Result<ExecSyncResult> result = RunExecSync(bounded, *link, id, plan, output_bytes_max, &failure);
+  if (!result) return plan.Explain(std::move(result).error(), failure);
+  return result;
+}
 
+Result<ExecPlan> RuntimeImpl::PlanExec(const ShimLink& link, const ContainerId& id, const std::string& name,
+                                       const ExecSpec& spec) {
+  Handler* handler = TRY(FindHandler(name));
+  pid_t init = link.ContainerPid(id.str());
+  if (init == 0) return Error(Code::kFailedPrecondition, StrCat("container ", id.Short(), " is not running"));
   const std::string tag = "exec-" + RandomHex(8);
-  const std::string base = Temporary(link->run_dir(), tag);
+  const std::string base = Temporary(link.run_dir(), tag);
   ExecPlace place;
   if (Result<std::string> cgroups = sys::ReadFile(StrCat("/proc/", init, "/cgroup"))) {
     std::vector<sys::MountInfo> mounts = TRY(sys::ReadMountInfo());
     place = PlaceExec(handler->Abilities().exec_cgroup, mounts, *cgroups, "crisp-" + tag);
   }
-  OciHandler::ExecFiles files{base + ".json", base + ".pid", base + ".log", place.argument};
-  TRY(sys::WriteFileAtomic(files.process_file, spec.process_json, 0600, sys::Durability::kNone));
-  ExecPlan plan{handler->oci.ExecArgv(id, files), files.pid_file, std::move(place.dirs)};
+  ExecPlan plan;
+  plan.process_file = base + ".json";
+  plan.pid_file = base + ".pid";
+  plan.log_file = base + ".log";
+  OciHandler::ExecFiles files{plan.process_file, plan.pid_file, plan.log_file, place.argument, ""};
+  if (spec.terminal) {
+    plan.console_socket = tag + ".tty";
+    files.console_socket = ConsoleSocket(link, plan.console_socket);
+  }
+  plan.argv = handler->oci.ExecArgv(id, files);
+  plan.cgroup_dirs = std::move(place.dirs);
+  TRY(sys::WriteFileAtomic(plan.process_file, spec.process_json, 0600, sys::Durability::kNone));
+  return plan;
+}
+
+ExecPlan::~ExecPlan() {
+  for (const std::string& file : {process_file, pid_file, log_file}) {
+    if (!file.empty()) unlink(file.c_str());
+  }
+}
+
+shimapi::StartExec ExecPlan::Request(uint64_t exec, const ContainerId& container) const {
+  shimapi::StartExec request;
+  request.exec = exec;
+  request.container = container.str();
+  request.argv = argv;
+  request.pid_file = pid_file;
+  request.cgroup_dirs = cgroup_dirs;
+  return request;
+}
+
+Error ExecPlan::Explain(Error error, const shimapi::ErrorReply& failure) const {
+  if (!failure.from_runtime || error.code() != Code::kUnknown) return error;
+  Result<std::string> log = sys::ReadFile(log_file);
+  std::string message = log ? LastErrorOfLog(*log) : "";
+  return message.empty() ? std::move(error) : Error(Code::kUnknown, message);
+}
+
+Result<std::unique_ptr<StreamSession>> RuntimeImpl::OpenExec(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                                             const std::string& name, const ExecSpec& spec,
+                                                             const StreamWants& wants) {
+  LinkPtr link = TRY(FindLink(ctx, pod));
+  ExecPlan plan = TRY(PlanExec(*link, id, name, spec));
   ctx.Stage("exec");
   shimapi::ErrorReply failure;
-  Result<ExecSyncResult> result = RunExecSync(bounded, *link, id, plan, output_bytes_max, &failure);
-  if (!result && failure.from_runtime) {
-    Result<std::string> log = sys::ReadFile(files.log_file);
-    std::string message = log ? LastErrorOfLog(*log) : "";
-    if (!message.empty() && result.error().code() == Code::kUnknown) result = Error(Code::kUnknown, message);
-  }
-  for (const std::string& file : {files.process_file, files.pid_file, files.log_file}) unlink(file.c_str());
-  return result;
+  Result<std::unique_ptr<StreamSession>> session = StartExecSession(ctx, link, id, plan, wants, &failure);
+  if (!session) return plan.Explain(std::move(session).error(), failure);
+  return session;
+}
+
+Result<std::unique_ptr<StreamSession>> RuntimeImpl::OpenAttach(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                                               const StreamWants& wants) {
+  ctx.Stage("attach");
+  return StartAttachSession(ctx, TRY(FindLink(ctx, pod)), id, wants);
 }
 
 }  // namespace crisp::runtime

@@ -18,6 +18,7 @@
 
 #include "base/context.h"
 #include "base/ids.h"
+#include "runtime/streams.h"
 #include "sys/fd.h"
 
 namespace crisp::runtime {
@@ -92,6 +93,8 @@ struct Events {
   std::function<void(const PodId&, const ContainerId&, const ContainerExit&)> on_exit;
   // The shim is gone (crash, kill): whatever it ran is dead or about to be killed by the pod module.
   std::function<void(const PodId&)> on_shim_lost;
+  // The connection to a shim broke though it may live: until somebody reconnects the pod, nothing is heard of it.
+  std::function<void(const PodId&)> on_connection_lost;
 };
 
 class Runtime {
@@ -132,6 +135,15 @@ class Runtime {
   virtual Result<ExecSyncResult> ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id,
                                           const std::string& handler, const ExecSpec& spec,
                                           std::chrono::seconds timeout, size_t output_bytes_max) = 0;
+
+  // Starts a command with the streams that `wants` names; see streams.h. On return it runs.
+  virtual Result<std::unique_ptr<StreamSession>> OpenExec(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                                          const std::string& handler, const ExecSpec& spec,
+                                                          const StreamWants& wants) = 0;
+  // A client of a running container's output from now on, and of its stdin. kUnimplemented: the pod's shim is of a
+  // crisp that could not do that yet.
+  virtual Result<std::unique_ptr<StreamSession>> OpenAttach(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                                            const StreamWants& wants) = 0;
 
   // The exit file of a container, written by its shim before anyone is told. Missing: nullopt. Works without a shim.
   static Result<std::optional<ContainerExit>> ReadExit(const std::string& pod_run_dir, const ContainerId& id);

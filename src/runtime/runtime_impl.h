@@ -12,6 +12,21 @@
 
 namespace crisp::runtime {
 
+// One run of `exec`. Its files are removed with it.
+struct ExecPlan {
+  std::vector<std::string> argv;
+  std::string process_file, pid_file, log_file;
+  std::string console_socket;  // file name in the run directory's tmp/, "" = no terminal
+  std::vector<std::string> cgroup_dirs;
+
+  ExecPlan() = default;
+  ExecPlan(ExecPlan&&) = default;
+  ~ExecPlan();
+  shimapi::StartExec Request(uint64_t exec, const ContainerId& container) const;
+  // `error`, or what the runtime itself says about its failure.
+  Error Explain(Error error, const shimapi::ErrorReply& failure) const;
+};
+
 class RuntimeImpl final : public Runtime {
  public:
   static Result<std::unique_ptr<Runtime>> Make(Options options);
@@ -30,6 +45,11 @@ class RuntimeImpl final : public Runtime {
   Result<> ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) override;
   Result<ExecSyncResult> ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
                                   const ExecSpec& spec, std::chrono::seconds timeout, size_t output_bytes_max) override;
+  Result<std::unique_ptr<StreamSession>> OpenExec(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                                  const std::string& handler, const ExecSpec& spec,
+                                                  const StreamWants& wants) override;
+  Result<std::unique_ptr<StreamSession>> OpenAttach(const Ctx& ctx, const PodId& pod, const ContainerId& id,
+                                                    const StreamWants& wants) override;
 
  private:
   using LinkPtr = std::shared_ptr<ShimLink>;
@@ -47,12 +67,15 @@ class RuntimeImpl final : public Runtime {
   Result<LinkPtr> FindLink(const Ctx& ctx, const PodId& pod);
   ShimLink::ContainerExited ExitCallback();
   void OnGone(const LinkPtr& link);
+  void OnClosed(const LinkPtr& link);
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
   Result<> Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id);
   void EndByForce(const ShimLink& link);
+  Result<ExecPlan> PlanExec(const ShimLink& link, const ContainerId& id, const std::string& handler,
+                            const ExecSpec& spec);
 
   Options options_;
   std::map<std::string, std::unique_ptr<Handler>> handlers_;  // fixed after the constructor
@@ -61,13 +84,16 @@ class RuntimeImpl final : public Runtime {
 };
 
 // exec_sync.cc
-struct ExecPlan {
-  std::vector<std::string> argv;
-  std::string pid_file;
-  std::vector<std::string> cgroup_dirs;
-};
 // Runs `plan` in `container` through the shim, collects its output, and kills all of it at the deadline of `ctx`.
 Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const ContainerId& container, const ExecPlan& plan,
                                    size_t output_bytes_max, shimapi::ErrorReply* failure);
+
+// streams.cc; OpenExec and OpenAttach for one link.
+using LinkRef = std::shared_ptr<ShimLink>;
+Result<std::unique_ptr<StreamSession>> StartExecSession(const Ctx& ctx, LinkRef link, const ContainerId& container,
+                                                        const ExecPlan& plan, const StreamWants& wants,
+                                                        shimapi::ErrorReply* failure);
+Result<std::unique_ptr<StreamSession>> StartAttachSession(const Ctx& ctx, LinkRef link, const ContainerId& container,
+                                                          const StreamWants& wants);
 
 }  // namespace crisp::runtime

@@ -18,6 +18,7 @@ using std::chrono::milliseconds;
 
 namespace {
 constexpr milliseconds kCancelTime{3000};
+constexpr milliseconds kPostTime{100};
 
 Error Gone() { return Error(Code::kUnavailable, "the pod's shim is gone"); }
 
@@ -37,6 +38,33 @@ void SetSeq(std::string& bytes, uint32_t seq) {
   for (size_t i = 0; i < 4; ++i) bytes[12 + i] = static_cast<char>(seq >> (8 * i) & 0xff);
 }
 }  // namespace
+
+void EndNotice::Tell(Result<int> end) {
+  std::lock_guard lock(lock_);
+  if (end_) return;
+  end_ = std::move(end);
+  if (!callback_) return;
+  called_ = true;
+  callback_(*end_);
+}
+
+void EndNotice::OnTold(std::function<void(Result<int>)> callback) {
+  std::lock_guard lock(lock_);
+  callback_ = std::move(callback);
+  if (!end_ || called_ || !callback_) return;
+  called_ = true;
+  callback_(*end_);
+}
+
+void EndNotice::Drop() {
+  std::lock_guard lock(lock_);
+  callback_ = nullptr;
+}
+
+bool EndNotice::told() const {
+  std::lock_guard lock(lock_);
+  return end_.has_value();
+}
 
 ShimLink::ShimLink(PodId pod, std::string run_dir, sys::UniqueFd socket, pid_t pid, sys::UniqueFd pidfd,
                    ContainerExited on_exited)
@@ -85,9 +113,7 @@ Result<std::string> ShimLink::Exchange(const Ctx& ctx, std::string bytes, const 
   {
     std::lock_guard lock(lock_);
     if (closed_) return Gone();
-    while (++last_seq_ == 0 || pending_.contains(last_seq_)) {  // 0 marks events
-    }
-    seq = last_seq_;
+    seq = NextSeq();
     pending_.emplace(seq, pending);
   }
   SetSeq(bytes, seq);
@@ -105,6 +131,24 @@ Result<std::string> ShimLink::Exchange(const Ctx& ctx, std::string bytes, const 
   return std::move(pending->bytes);
 }
 
+uint32_t ShimLink::NextSeq() {
+  while (++last_seq_ == 0 || pending_.contains(last_seq_)) {  // 0 marks events
+  }
+  return last_seq_;
+}
+
+void ShimLink::PostBytes(std::string bytes) {
+  {
+    std::lock_guard lock(lock_);
+    if (closed_) return;
+    SetSeq(bytes, NextSeq());
+  }
+  if (Result<> sent = Send(Ctx().WithTimeout(kPostTime), bytes, {});
+      !sent && sent.error().code() != Code::kUnavailable) {
+    LogWarning("shim was not told", {{"pod", pod_.str()}, {"error", sent.error()}});
+  }
+}
+
 Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> ShimLink::NewExec() {
   auto wait = std::make_shared<ExecWait>();
   wait->event = TRY(MakeEvent());
@@ -117,6 +161,29 @@ Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> ShimLink::NewExec() {
 void ShimLink::ForgetExec(uint64_t exec) {
   std::lock_guard lock(lock_);
   execs_.erase(exec);
+}
+
+Result<uint64_t> ShimLink::NewSession(std::shared_ptr<EndNotice> notice) {
+  std::lock_guard lock(lock_);
+  if (closed_) return Gone();
+  sessions_.emplace(++last_exec_, std::move(notice));
+  return last_exec_;
+}
+
+void ShimLink::ForgetSession(uint64_t number) {
+  std::lock_guard lock(lock_);
+  sessions_.erase(number);
+}
+
+void ShimLink::TellSession(uint64_t number, Result<int> end) {
+  std::shared_ptr<EndNotice> notice;
+  {
+    std::lock_guard lock(lock_);
+    auto found = sessions_.find(number);
+    if (found == sessions_.end()) return;
+    notice = found->second;
+  }
+  notice->Tell(std::move(end));
 }
 
 pid_t ShimLink::ContainerPid(const std::string& id) const {
@@ -148,15 +215,20 @@ bool ShimLink::closed() const {
 }
 
 void ShimLink::Close() {
-  std::lock_guard lock(lock_);
-  closed_ = true;
-  answered_.notify_all();
-  for (const auto& [id, wait] : execs_) {
-    std::lock_guard wait_lock(wait->lock);
-    if (!wait->over) wait->lost = true;
-    wait->over = true;
-    Wake(wait->event);
+  std::map<uint64_t, std::shared_ptr<EndNotice>> sessions;
+  {
+    std::lock_guard lock(lock_);
+    closed_ = true;
+    answered_.notify_all();
+    for (const auto& [id, wait] : execs_) {
+      std::lock_guard wait_lock(wait->lock);
+      if (!wait->over) wait->lost = true;
+      wait->over = true;
+      Wake(wait->event);
+    }
+    sessions.swap(sessions_);
   }
+  for (const auto& [number, notice] : sessions) notice->Tell(Gone());  // without our lock: it calls out
 }
 
 void ShimLink::Reap() const {
@@ -217,6 +289,7 @@ void ShimLink::OnEvent(shimapi::Type type, std::string_view bytes) {
   } else if (type == shimapi::Type::kExecExited) {
     Result<shimapi::ExecExited> event = shimapi::Decode<shimapi::ExecExited>(bytes);
     if (!event) return;
+    TellSession(event->exec, event->code);
     std::lock_guard lock(lock_);
     auto found = execs_.find(event->exec);
     if (found == execs_.end()) return;
@@ -224,11 +297,20 @@ void ShimLink::OnEvent(shimapi::Type type, std::string_view bytes) {
     found->second->exit = *event;
     found->second->over = true;
     Wake(found->second->event);
+  } else if (type == shimapi::Type::kAttachEnded) {
+    Result<shimapi::AttachEnded> event = shimapi::Decode<shimapi::AttachEnded>(bytes);
+    if (!event) return;
+    if (event->reason == shimapi::AttachEnded::kContainerEnded) {
+      TellSession(event->attach, event->code);
+    } else {
+      TellSession(event->attach,
+                  Error(Code::kResourceExhausted, "the attached client did not read the container's output"));
+    }
   }
 }
 
 // epoll data: the link's id, doubled; odd for its process. 0 is the wake-up.
-Result<std::unique_ptr<ShimHub>> ShimHub::Make(std::function<void(const std::shared_ptr<ShimLink>&)> on_gone) {
+Result<std::unique_ptr<ShimHub>> ShimHub::Make(Callback on_gone, Callback on_closed) {
   int fd = epoll_create1(EPOLL_CLOEXEC);
   if (fd < 0) return Errno(errno, "epoll_create");
   sys::UniqueFd epoll(fd);
@@ -236,7 +318,7 @@ Result<std::unique_ptr<ShimHub>> ShimHub::Make(std::function<void(const std::sha
   epoll_event event{};
   event.events = EPOLLIN;
   if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) return Errno(errno, "epoll_ctl");
-  std::unique_ptr<ShimHub> hub(new ShimHub(std::move(epoll), std::move(wake), std::move(on_gone)));
+  std::unique_ptr<ShimHub> hub(new ShimHub(std::move(epoll), std::move(wake), std::move(on_gone), std::move(on_closed)));
   hub->thread_ = std::thread([raw = hub.get()] { raw->Loop(); });
   return hub;
 }
@@ -313,9 +395,13 @@ void ShimHub::OnSocket(uint64_t id) {
     result = link->ReadOne(buffer.data(), buffer.size());
   } while (result == ShimLink::ReadResult::kMore);
   if (result != ShimLink::ReadResult::kClosed) return;
+  const bool first = !link->closed();
   link->Close();
-  std::lock_guard lock(lock_);
-  epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link->socket().get(), nullptr);
+  {
+    std::lock_guard lock(lock_);
+    epoll_ctl(epoll_.get(), EPOLL_CTL_DEL, link->socket().get(), nullptr);
+  }
+  if (first) on_closed_(link);
 }
 
 void ShimHub::OnProcessEnd(uint64_t id) {

@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <thread>
 
@@ -25,6 +26,21 @@ struct ExecWait {
   bool over = false;    // ended, or the shim is gone (then `lost`)
   bool lost = false;
   shimapi::ExecExited exit;
+};
+
+// The end of a stream session, told once to whoever asked for it.
+class EndNotice {
+ public:
+  void Tell(Result<int> end);
+  void OnTold(std::function<void(Result<int>)> callback);  // at once if it was told already
+  void Drop();                                             // afterwards the callback is not running and never will
+  bool told() const;
+
+ private:
+  mutable std::mutex lock_;  // held while the callback runs
+  std::optional<Result<int>> end_;
+  std::function<void(Result<int>)> callback_;
+  bool called_ = false;
 };
 
 class ShimLink {
@@ -63,6 +79,15 @@ class ShimLink {
   // Number and waiting place for a new exec; before StartExec is sent, since it may end before the answer is read.
   Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> NewExec();
   void ForgetExec(uint64_t exec);
+  // The same for an exec or an attach that is told of by `notice`: numbers are unique among all of them.
+  Result<uint64_t> NewSession(std::shared_ptr<EndNotice> notice);
+  void ForgetSession(uint64_t number);
+
+  // Sends without waiting for the answer, which nobody hears then: what a destructor has to say.
+  template <class Request>
+  void Post(const Request& request) {
+    if (Result<std::string> bytes = shimapi::Encode(0, request)) PostBytes(*std::move(bytes));
+  }
 
   // Pids of containers' inits, kept by the hub's thread from Started, HelloReply and ContainerExited in their order. Only
   // the shim reaps them.
@@ -109,6 +134,9 @@ class ShimLink {
   Result<std::string> Exchange(const Ctx& ctx, std::string bytes, const std::vector<sys::BorrowedFd>& fds, const Mode& mode);
   Result<> Send(const Ctx& ctx, std::string_view bytes, const std::vector<sys::BorrowedFd>& fds);
   Result<> Await(const Ctx& ctx, Pending& pending);
+  void PostBytes(std::string bytes);
+  uint32_t NextSeq();  // lock_ is held
+  void TellSession(uint64_t number, Result<int> end);
   void OnAnswer(const shimapi::Header& header, std::string_view bytes);
   void OnEvent(shimapi::Type type, std::string_view bytes);
 
@@ -123,6 +151,7 @@ class ShimLink {
   std::condition_variable_any answered_;
   std::map<uint32_t, std::shared_ptr<Pending>> pending_;
   std::map<uint64_t, std::shared_ptr<ExecWait>> execs_;
+  std::map<uint64_t, std::shared_ptr<EndNotice>> sessions_;
   std::map<std::string, pid_t> pids_;
   uint32_t last_seq_ = 0;
   uint64_t last_exec_ = 0;
@@ -132,8 +161,10 @@ class ShimLink {
 
 class ShimHub {
  public:
-  // `on_gone`: the shim's process has ended (and was reaped, if it was our child). On the hub's thread.
-  static Result<std::unique_ptr<ShimHub>> Make(std::function<void(const std::shared_ptr<ShimLink>&)> on_gone);
+  using Callback = std::function<void(const std::shared_ptr<ShimLink>&)>;
+  // `on_gone`: the shim's process has ended (and was reaped, if it was our child); `on_closed`: its connection has, and
+  // perhaps its process. On the hub's thread.
+  static Result<std::unique_ptr<ShimHub>> Make(Callback on_gone, Callback on_closed);
   ~ShimHub();
 
   Result<> Add(std::shared_ptr<ShimLink> link);
@@ -145,14 +176,14 @@ class ShimHub {
     std::shared_ptr<ShimLink> link;
     bool socket_open = true;
   };
-  ShimHub(sys::UniqueFd epoll, sys::UniqueFd wake, std::function<void(const std::shared_ptr<ShimLink>&)> on_gone)
-      : epoll_(std::move(epoll)), wake_(std::move(wake)), on_gone_(std::move(on_gone)) {}
+  ShimHub(sys::UniqueFd epoll, sys::UniqueFd wake, Callback on_gone, Callback on_closed)
+      : epoll_(std::move(epoll)), wake_(std::move(wake)), on_gone_(std::move(on_gone)), on_closed_(std::move(on_closed)) {}
   void Loop();
   void OnSocket(uint64_t id);
   void OnProcessEnd(uint64_t id);
 
   sys::UniqueFd epoll_, wake_;
-  std::function<void(const std::shared_ptr<ShimLink>&)> on_gone_;
+  Callback on_gone_, on_closed_;
   std::mutex lock_;  // guards all below
   std::map<uint64_t, Watched> watched_;
   uint64_t last_id_ = 0;

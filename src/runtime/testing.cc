@@ -39,7 +39,7 @@ Playground::Playground() {
       fs::copy_file(word, dir_ + "/rootfs" + word, fs::copy_options::overwrite_existing);
     }
   }
-  for (const char* name : {"sh", "sleep", "echo", "cat", "setsid", "true", "printf", "dd", "tail", "head", "seq", "stty", "yes", "ls", "hostname", "kill"}) {
+  for (const char* name : {"sh", "sleep", "echo", "cat", "setsid", "true", "printf", "dd", "tail", "head", "seq", "stty", "yes", "ls", "hostname", "kill", "sha256sum"}) {
     fs::create_symlink("busybox", dir_ + "/rootfs/bin/" + name);
   }
 }

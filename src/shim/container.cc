@@ -1,6 +1,7 @@
 #include "shim/container.h"
 
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -99,12 +100,18 @@ Container::Container(Surroundings& around, shimapi::StartContainer request, Call
       out_(codec::LogStream::kStdout, around.loop, log_),
       err_(codec::LogStream::kStderr, around.loop, log_) {
   state_.id = request_.id;
+  for (codec::LogStream stream : {codec::LogStream::kStdout, codec::LogStream::kStderr}) {
+    PumpOf(stream).CopyTo([this, stream](std::string_view bytes) {
+      for (Attachment* client : clients_) client->Write(stream, bytes);
+    });
+  }
 }
 
 Container::~Container() {
   around_.loop.CancelTimer(drain_timer_);
   out_.Drain();
   err_.Drain();
+  EndClients();
 }
 
 Result<Container::Stdio> Container::MakeStdio() {
@@ -270,7 +277,7 @@ void Container::OnStreamEnd() {
 void Container::Finish() {
   around_.loop.CancelTimer(std::exchange(drain_timer_, 0));
   state_.phase = shimapi::ContainerState::kExited;
-  stdin_.Reset();
+  CloseInput();
   if (!streams_open()) log_.Close();
   // docs/formats/exit-file.md. The file first, then the event: whoever learns of the exit finds the file.
   std::string text = StrCat("crisp-exit 1\ncode ", state_.code, "\nsignal ", state_.signal, "\noom_killed ",
@@ -278,6 +285,84 @@ void Container::Finish() {
   Result<> written = sys::WriteFileAtomic(StrCat(around_.run_dir, "/exits/", request_.id), text, 0600, sys::Durability::kNone);
   if (!written) LogError("exit file not written, only the event tells", {{"container", request_.id}, {"error", written.error()}});
   callbacks_.on_exited(*this);
+  EndClients();
+}
+
+Result<shimapi::Attached> Container::Attach(Attachment& client, const shimapi::Attach& wants,
+                                            std::vector<sys::UniqueFd> fds) {
+  if (!running() || exited_) return Error(Code::kFailedPrecondition, "the container is not running");
+  shimapi::Attached attached;
+  attached.terminal = request_.terminal;
+  attached.in = wants.in && request_.stdin_open && stdin_.ok() && !input_ended_;
+  attached.out = wants.out && out_.open();
+  attached.err = wants.err && err_.open();
+  size_t next = 0;
+  auto take = [&](bool wanted, bool there) {
+    sys::UniqueFd fd;
+    if (wanted && next < fds.size()) fd = std::move(fds[next++]);
+    return there ? std::move(fd) : sys::UniqueFd();
+  };
+  sys::UniqueFd in = take(wants.in, attached.in), out = take(wants.out, attached.out),
+                err = take(wants.err, attached.err);
+  if (next != fds.size() || in.ok() != attached.in || out.ok() != attached.out || err.ok() != attached.err) {
+    return Error(Code::kInvalidArgument, "attach with other descriptors than it names");
+  }
+  TRY(client.Start(*this, std::move(in), std::move(out), std::move(err)));
+  clients_.push_back(&client);
+  return attached;
+}
+
+Result<> Container::Resize(uint16_t width, uint16_t height) {
+  if (!request_.terminal || !stdin_.ok()) return Error(Code::kFailedPrecondition, "the container has no terminal");
+  winsize size{};
+  size.ws_col = width;
+  size.ws_row = height;
+  if (ioctl(stdin_.get(), TIOCSWINSZ, &size) != 0) return Errno(errno, "resize the terminal");
+  return {};
+}
+
+void Container::EndClients() {
+  for (Attachment* client : std::exchange(clients_, {})) client->OnContainerEnd(state_.code, state_.signal);
+  // Nobody is waited for any longer: a process that survives in a shared PID namespace may go on writing to the log.
+  out_.ReleaseAll();
+  err_.ReleaseAll();
+}
+
+void Container::TakeInput(std::string_view bytes) {
+  if (!stdin_.ok()) return;  // the container has closed it
+  input_ = bytes;
+  FlushInput();
+}
+
+void Container::FlushInput() {
+  ssize_t n = write(stdin_.get(), input_.data(), input_.size());
+  if (n < 0 && errno != EAGAIN && errno != EINTR) return CloseInput();
+  if (n > 0) input_.erase(0, static_cast<size_t>(n));
+  if (!input_.empty()) {
+    if (input_watch_ != 0) return;
+    Result<Loop::Id> watch = around_.loop.Watch(stdin_, EPOLLOUT, [this](uint32_t) { FlushInput(); });
+    if (!watch) return CloseInput();
+    input_watch_ = *watch;
+    return;
+  }
+  if (input_ended_) return CloseInput();
+  input_ = std::string();
+  around_.loop.Unwatch(std::exchange(input_watch_, 0));
+  for (Attachment* client : clients_) client->ResumeInput();
+}
+
+void Container::OnInputEnd() {
+  // A terminal's input cannot end without the terminal.
+  if (!request_.stdin_once || request_.terminal) return;
+  input_ended_ = true;
+  if (input_.empty()) CloseInput();
+}
+
+void Container::CloseInput() {
+  around_.loop.Unwatch(std::exchange(input_watch_, 0));
+  input_ = std::string();
+  stdin_.Reset();
+  for (Attachment* client : clients_) client->ResumeInput();
 }
 
 }  // namespace crisp::shim

@@ -6,7 +6,9 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
+#include "shim/attachment.h"
 #include "shim/children.h"
 #include "shim/connection.h"
 #include "shim/log_file.h"
@@ -46,7 +48,7 @@ class RuntimeRun {
   Loop::Id timer_ = 0;
 };
 
-class Container {
+class Container final : private AttachTarget {
  public:
   struct Callbacks {
     std::function<void(Container&)> on_start_failed;  // answered already
@@ -64,6 +66,9 @@ class Container {
   bool IsStartOf(const Connection* connection, uint32_t seq) const;
   Result<> Signal(int signal);
   Result<> ReopenLog();
+  // `client` gets the output from now on. `fds`: of what it wants, in order.
+  Result<shimapi::Attached> Attach(Attachment& client, const shimapi::Attach& wants, std::vector<sys::UniqueFd> fds);
+  Result<> Resize(uint16_t width, uint16_t height);
 
   shimapi::ContainerState state() const;
   const std::string& id() const { return request_.id; }
@@ -82,6 +87,17 @@ class Container {
   void OnExit(sys::ExitStatus status);
   void OnStreamEnd();
   void Finish();
+  void EndClients();
+  // Input of clients: one piece at a time, so that clients mix but memory stays bounded.
+  void TakeInput(std::string_view bytes) override;
+  void OnInputEnd() override;
+  void OnDetach(Attachment& client) override { std::erase(clients_, &client); }
+  bool TakesInput() const override { return input_.empty(); }
+  void OnHeld(codec::LogStream stream) override { PumpOf(stream).Hold(); }
+  void OnReleased(codec::LogStream stream) override { PumpOf(stream).Release(); }
+  void FlushInput();
+  void CloseInput();
+  LogPump& PumpOf(codec::LogStream stream) { return stream == codec::LogStream::kStdout ? out_ : err_; }
   bool streams_open() const { return out_.open() || err_.open(); }
 
   Surroundings& around_;
@@ -90,9 +106,13 @@ class Container {
   shimapi::ContainerState state_;
   LogFile log_;
   LogPump out_, err_;
-  sys::UniqueFd stdin_;    // write end; of a terminal its master
+  std::vector<Attachment*> clients_;
+  std::string input_;                  // of clients, not written to stdin_ yet
+  Loop::Id input_watch_ = 0;           // while there is some
+  bool input_ended_ = false;           // close stdin_ once it is written
+  sys::UniqueFd stdin_;                // write end; of a terminal its master
   sys::UniqueFd out_pipe_, err_pipe_;  // until the pumps take them
-  sys::UniqueFd console_;  // listening, while the runtime works
+  sys::UniqueFd console_;              // listening, while the runtime works
   sys::UniqueFd pidfd_;
   Asker starter_;
   std::unique_ptr<RuntimeRun> runtime_;  // while it works

@@ -70,11 +70,24 @@ void LogFile::GiveUp(size_t written, std::string_view batch, int err) {
 
 Result<> LogPump::Start(sys::UniqueFd fd, std::function<void()> on_end) {
   watch_ = TRY(loop_.Watch(fd, EPOLLIN, [this](uint32_t) {
-    if (ReadOnce() == Read::kEnd) End();
+    if (held_ == 0 && ReadOnce() == Read::kEnd) End();
   }));
   fd_ = std::move(fd);
   on_end_ = std::move(on_end);
   return {};
+}
+
+void LogPump::Hold() {
+  // One-shot and not zero: the end of the stream, which epoll tells unasked, would wake us again and again.
+  if (++held_ == 1) loop_.Change(watch_, EPOLLONESHOT);
+}
+
+void LogPump::Release() {
+  if (held_ > 0 && --held_ == 0) loop_.Change(watch_, EPOLLIN);
+}
+
+void LogPump::ReleaseAll() {
+  if (std::exchange(held_, 0) > 0) loop_.Change(watch_, EPOLLIN);
 }
 
 LogPump::Read LogPump::ReadOnce() {
@@ -85,12 +98,14 @@ LogPump::Read LogPump::ReadOnce() {
   } while (n < 0 && errno == EINTR);
   if (n < 0 && errno == EAGAIN) return Read::kEmpty;
   if (n <= 0) return Read::kEnd;  // a pty master says EIO when the last slave is closed
-  std::string_view bytes(buffer, static_cast<size_t>(n));
+  const std::string_view all(buffer, static_cast<size_t>(n));
+  std::string_view bytes = all;
   const int64_t now = UnixNanosNow();
   while (!bytes.empty()) {
     size_t filled = framer_.Push(bytes, now, buffer + kReadBytes, kScratchBytes - kReadBytes);
     if (filled > 0) file_.Write({buffer + kReadBytes, filled});
   }
+  if (copy_) copy_(all);
   return Read::kMore;
 }
 

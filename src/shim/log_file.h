@@ -45,6 +45,12 @@ class LogPump {
 
   // `fd` is non-blocking. `on_end` is called once, at the end of the stream.
   Result<> Start(sys::UniqueFd fd, std::function<void()> on_end);
+  // Who gets the raw bytes, once they are in the log.
+  void CopyTo(std::function<void(std::string_view)> copy) { copy_ = std::move(copy); }
+  // Nothing is read, but by Drain, until there was a Release for each Hold, or one ReleaseAll.
+  void Hold();
+  void Release();
+  void ReleaseAll();
   bool open() const { return fd_.ok(); }
   // Reads what is there now, a megabyte at most.
   void Drain();
@@ -60,6 +66,8 @@ class LogPump {
   sys::UniqueFd fd_;
   Loop::Id watch_ = 0;
   std::function<void()> on_end_;
+  std::function<void(std::string_view)> copy_;
+  int held_ = 0;
 };
 
 }  // namespace crisp::shim

@@ -19,6 +19,7 @@ namespace {
 using std::chrono::milliseconds;
 constexpr milliseconds kShutdownTime{1000};
 constexpr milliseconds kOrphanCheckTime{60'000};
+constexpr size_t kAttachmentsMax = 64;
 
 Result<sys::UniqueFd> WatchSignals() {
   sigset_t handled;
@@ -89,6 +90,7 @@ void Shim::Drop(const ConnectionPtr& connection) {
   for (const auto& [key, exec] : execs_) {
     if (key.first == connection->id()) exec->Kill(std::nullopt);
   }
+  std::erase_if(attachments_, [&](const auto& attachment) { return attachment.first.first == connection->id(); });
   connections_.erase(connection->id());
 }
 
@@ -117,6 +119,9 @@ void Shim::Dispatch(const ConnectionPtr& connection, std::string_view bytes, std
       case Type::kStartExec: return Call<shimapi::StartExec>(asker, bytes, fds);
       case Type::kKillExec: return Call<shimapi::KillExec>(asker, bytes, fds);
       case Type::kCancel: return Call<shimapi::Cancel>(asker, bytes, fds);
+      case Type::kAttach: return Call<shimapi::Attach>(asker, bytes, fds);
+      case Type::kDetach: return Call<shimapi::Detach>(asker, bytes, fds);
+      case Type::kResizeTerminal: return Call<shimapi::ResizeTerminal>(asker, bytes, fds);
       case Type::kShutdown: return Call<shimapi::Shutdown>(asker, bytes, fds);
       default: return Error(Code::kUnimplemented, StrCat("this shim (", CRISP_VERSION, ") does not know message ",
                                                          static_cast<int>(header->type)));
@@ -243,6 +248,39 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::KillExec& message, std:
   } else {
     found->second->Kill(asker);
   }
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::Attach& message, std::vector<sys::UniqueFd>& fds) {
+  auto found = containers_.find(message.container);
+  if (found == containers_.end())
+    return Error(Code::kNotFound, StrCat("container ", Quote(message.container), " is not known here"));
+  if (attachments_.size() >= kAttachmentsMax) {
+    return Error(Code::kResourceExhausted, StrCat(kAttachmentsMax, " clients are attached to this pod already"));
+  }
+  std::pair<uint64_t, uint64_t> key(asker.connection.lock()->id(), message.attach);
+  if (attachments_.contains(key)) return Error(Code::kAlreadyExists, "this attach was made before");
+  auto attachment = std::make_unique<Attachment>(loop_, asker, message, [this, key](Attachment&) {
+    loop_.After(milliseconds(0), [this, key] { attachments_.erase(key); });
+  });
+  shimapi::Attached attached = TRY(found->second->Attach(*attachment, message, std::move(fds)));
+  attachments_.emplace(key, std::move(attachment));
+  asker.Answer(attached);
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::Detach& message, std::vector<sys::UniqueFd>&) {
+  attachments_.erase({asker.connection.lock()->id(), message.attach});
+  asker.Answer(shimapi::Ok());
+  return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::ResizeTerminal& message, std::vector<sys::UniqueFd>&) {
+  auto found = containers_.find(message.container);
+  if (found == containers_.end())
+    return Error(Code::kNotFound, StrCat("container ", Quote(message.container), " is not known here"));
+  TRY(found->second->Resize(message.width, message.height));
+  asker.Answer(shimapi::Ok());
   return {};
 }
 

@@ -7,6 +7,7 @@
 #include <string>
 #include <utility>
 
+#include "shim/attachment.h"
 #include "shim/connection.h"
 #include "shim/container.h"
 #include "shim/exec.h"
@@ -40,6 +41,9 @@ class Shim {
   Result<> Handle(const Asker& asker, const shimapi::StartExec& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::KillExec& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::Cancel& message, std::vector<sys::UniqueFd>& fds);
+  Result<> Handle(const Asker& asker, const shimapi::Attach& message, std::vector<sys::UniqueFd>& fds);
+  Result<> Handle(const Asker& asker, const shimapi::Detach& message, std::vector<sys::UniqueFd>& fds);
+  Result<> Handle(const Asker& asker, const shimapi::ResizeTerminal& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::Shutdown& message, std::vector<sys::UniqueFd>& fds);
 
   shimapi::HelloReply Report() const;
@@ -61,6 +65,7 @@ class Shim {
   std::map<std::string, std::unique_ptr<Container>> containers_;
   // By connection and crispd's number.
   std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Exec>> execs_;
+  std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Attachment>> attachments_;  // likewise
   // Cgroups of execs that left processes behind, with their container: removed once those have ended.
   std::vector<std::pair<std::string, ExecCgroup>> leftovers_;
   uint64_t last_connection_ = 0;

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/ids.h"
+#include "shim/attachment.h"
 #include "shim/children.h"
 #include "shim/exec_cgroup.h"
 #include "shim/log_file.h"
@@ -102,6 +103,77 @@ TEST_F(LogTest, PumpWritesRecordsAndTheRestAtTheEnd) {
   EXPECT_TRUE(ended);
   EXPECT_FALSE(pump.open());
   EXPECT_TRUE(sys::ReadFile(dir_ + "/log")->ends_with(" stdout P rest\n"));
+}
+
+TEST_F(LogTest, AHeldPumpReadsNothingUntilReleased) {
+  std::unique_ptr<Loop> loop = Loop::Make().value();
+  LogFile file = *LogFile::Open(dir_ + "/log");
+  LogPump pump(codec::LogStream::kStdout, *loop, file);
+  sys::Pipe pipe = *sys::MakePipe();
+  ASSERT_EQ(fcntl(pipe.read.get(), F_SETFL, O_NONBLOCK), 0);
+  std::string copied;
+  pump.CopyTo([&](std::string_view bytes) { copied += bytes; });
+  ASSERT_TRUE(pump.Start(std::move(pipe.read), [&] { loop->Stop(); }));
+  pump.Hold();
+  pump.Hold();
+  ASSERT_TRUE(sys::WriteAll(pipe.write, "line\n"));
+  pipe.write.Reset();  // its end, which epoll tells unasked
+  loop->After(milliseconds(20), [&] {
+    EXPECT_EQ(copied, "");
+    pump.Release();
+    loop->After(milliseconds(20), [&] {
+      EXPECT_EQ(copied, "") << "held by another still";
+      pump.Release();
+    });
+  });
+  loop->Run();
+  EXPECT_EQ(copied, "line\n");
+  EXPECT_FALSE(pump.open());
+}
+
+// A client that does not read holds the container's stream, and not for long.
+TEST(Attachment, IsDroppedWhenItDoesNotRead) {
+  struct Target final : AttachTarget {
+    void OnDetach(Attachment&) override { ++detached; }
+    bool TakesInput() const override { return true; }
+    void TakeInput(std::string_view bytes) override { input += bytes; }
+    void OnInputEnd() override { ++input_ends; }
+    void OnHeld(codec::LogStream) override { ++held; }
+    void OnReleased(codec::LogStream) override { ++released; }
+    int detached = 0, input_ends = 0, held = 0, released = 0;
+    std::string input;
+  } target;
+  std::unique_ptr<Loop> loop = Loop::Make().value();
+  sys::Pipe in = *sys::MakePipe(), out = *sys::MakePipe();
+  ASSERT_EQ(fcntl(out.read.get(), F_SETFL, O_NONBLOCK), 0);
+  Attachment client(*loop, Asker(), shimapi::Attach(), [&](Attachment&) { loop->Stop(); });
+  ASSERT_TRUE(client.Start(target, std::move(in.read), std::move(out.write), {}));
+  ASSERT_TRUE(sys::WriteAll(in.write, "typed"));
+  const std::string piece(16 * 1024, 'x');
+  size_t written = 0;
+  for (; target.held == 0; written += piece.size()) client.Write(codec::LogStream::kStdout, piece);
+  // It reads in time: nothing is lost, and the stream goes on.
+  std::string got;
+  auto take = [&] {
+    char buffer[65536];
+    ssize_t n;
+    while ((n = read(out.read.get(), buffer, sizeof buffer)) > 0) got.append(buffer, static_cast<size_t>(n));
+  };
+  loop->After(milliseconds(10), [&] {
+    EXPECT_EQ(target.released, 0);
+    take();
+  });
+  loop->After(milliseconds(200), [&] {
+    take();
+    EXPECT_EQ(got.size(), written);
+    EXPECT_EQ(target.released, 1);
+    while (target.held == 1) client.Write(codec::LogStream::kStdout, piece);
+  });
+  loop->Run();  // until it is dropped
+  EXPECT_EQ(target.input, "typed");
+  EXPECT_EQ(target.released, 2);
+  EXPECT_EQ(target.input_ends, 1);
+  EXPECT_EQ(target.detached, 1);
 }
 
 TEST(Children, UnknownZombiesWaitWhileARuntimeWorks) {

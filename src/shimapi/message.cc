@@ -40,6 +40,11 @@ template <class V> void Fields(V& v, ErrorReply& m) {
 }
 template <class V> void Fields(V& v, ContainerExited& m) { v(m.state); }
 template <class V> void Fields(V& v, ExecExited& m) { v(m.exec), v(m.code), v(m.signal); }
+template <class V> void Fields(V& v, Attach& m) { v(m.attach), v(m.container), v(m.in), v(m.out), v(m.err); }
+template <class V> void Fields(V& v, Attached& m) { v(m.terminal), v(m.in), v(m.out), v(m.err); }
+template <class V> void Fields(V& v, Detach& m) { v(m.attach); }
+template <class V> void Fields(V& v, ResizeTerminal& m) { v(m.container), v(m.width), v(m.height); }
+template <class V> void Fields(V& v, AttachEnded& m) { v(m.attach), v(m.reason), v(m.code), v(m.signal); }
 
 template <class I>
 void PutInt(std::string& out, I value) {
@@ -226,6 +231,11 @@ CRISP_SHIM_MESSAGE(Ok)
 CRISP_SHIM_MESSAGE(ErrorReply)
 CRISP_SHIM_MESSAGE(ContainerExited)
 CRISP_SHIM_MESSAGE(ExecExited)
+CRISP_SHIM_MESSAGE(Attach)
+CRISP_SHIM_MESSAGE(Attached)
+CRISP_SHIM_MESSAGE(Detach)
+CRISP_SHIM_MESSAGE(ResizeTerminal)
+CRISP_SHIM_MESSAGE(AttachEnded)
 #undef CRISP_SHIM_MESSAGE
 
 }  // namespace crisp::shimapi

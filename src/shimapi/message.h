@@ -36,14 +36,19 @@ enum class Type : uint16_t {
   kKillExec = 8,
   kCancel = 9,
   kShutdown = 10,
+  kAttach = 11,
+  kDetach = 12,
+  kResizeTerminal = 13,
   // the shim answers
   kOk = 64,
   kError = 65,
   kHelloReply = 66,
   kStarted = 67,
+  kAttached = 68,
   // the shim tells, sequence number 0
   kContainerExited = 96,
   kExecExited = 97,
+  kAttachEnded = 98,
 };
 
 struct Header {
@@ -151,6 +156,33 @@ struct Shutdown {  // Ok, after everything was killed; then the shim ends
   static constexpr Type kType = Type::kShutdown;
 };
 
+// Attaches a client to a running container: from now on it gets what is written to the log. Carries the shim's ends of
+// pipes for what is wanted, in the order stdin, stdout, stderr. Attached or ErrorReply, then AttachEnded, unless Detach
+// or the end of the connection comes first.
+struct Attach {
+  static constexpr Type kType = Type::kAttach;
+  uint64_t attach = 0;  // chosen by crispd, unique in this connection
+  std::string container;
+  bool in = false, out = false, err = false;
+};
+
+struct Attached {  // what the container has: descriptors for anything else were closed
+  static constexpr Type kType = Type::kAttached;
+  bool terminal = false;
+  bool in = false, out = false, err = false;
+};
+
+struct Detach {  // Ok, also when unknown
+  static constexpr Type kType = Type::kDetach;
+  uint64_t attach = 0;
+};
+
+struct ResizeTerminal {  // Ok; ErrorReply{kFailedPrecondition} without a terminal
+  static constexpr Type kType = Type::kResizeTerminal;
+  std::string container;
+  uint16_t width = 0, height = 0;  // in characters
+};
+
 struct Ok {
   static constexpr Type kType = Type::kOk;
 };
@@ -173,6 +205,14 @@ struct ExecExited {
   static constexpr Type kType = Type::kExecExited;
   uint64_t exec = 0;
   int32_t code = 0, signal = 0;
+};
+
+struct AttachEnded {
+  static constexpr Type kType = Type::kAttachEnded;
+  enum Reason : uint8_t { kContainerEnded = 0, kNotReading = 1 };
+  uint64_t attach = 0;
+  uint8_t reason = kContainerEnded;
+  int32_t code = 0, signal = 0;  // of the container
 };
 
 // The message's bytes. kResourceExhausted when it would not fit into kMessageBytesMax.

@@ -109,6 +109,29 @@ TEST(ShimMessage, GoldenRest) {
             "43534831" "22000000" "4100" "0000" "03000000" "05000000" "00000000" "01000000" "6d" "00000000" "01");
 }
 
+TEST(ShimMessage, GoldenAttach) {
+  Attach attach;
+  attach.attach = 0x1122334455667788;
+  attach.container = "c";
+  attach.in = true;
+  attach.err = true;
+  EXPECT_EQ(HexEncode(Encode(2, attach).value()),
+            "43534831" "20000000" "0b00" "0000" "02000000" "8877665544332211" "01000000" "63" "01" "00" "01");
+  EXPECT_EQ(HexEncode(Encode(2, Attached{.terminal = true, .out = true}).value()),
+            "43534831" "14000000" "4400" "0000" "02000000" "01" "00" "01" "00");
+  EXPECT_EQ(HexEncode(Encode(3, Detach{5}).value()),
+            "43534831" "18000000" "0c00" "0000" "03000000" "0500000000000000");
+  EXPECT_EQ(HexEncode(Encode(3, ResizeTerminal{"c", 80, 0x1234}).value()),
+            "43534831" "19000000" "0d00" "0000" "03000000" "01000000" "63" "5000" "3412");
+  AttachEnded ended;
+  ended.attach = 5;
+  ended.reason = AttachEnded::kNotReading;
+  ended.code = 137;
+  ended.signal = 9;
+  EXPECT_EQ(HexEncode(Encode(0, ended).value()),
+            "43534831" "21000000" "6200" "0000" "00000000" "0500000000000000" "01" "89000000" "09000000");
+}
+
 TEST(ShimMessage, WhatIsSentArrives) {
   std::string bytes = Encode(4, Report()).value();
   EXPECT_EQ(DecodeHeader(bytes)->type, Type::kHelloReply);

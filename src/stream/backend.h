@@ -7,11 +7,14 @@
 #include <vector>
 
 #include "base/context.h"
-#include "stream/session.h"
+#include "pod/streams.h"
 #include "sys/fd.h"
 
 namespace crisp::stream {
 
+using pod::StreamFds;
+using pod::StreamSession;
+using pod::StreamWants;
 using SessionPtr = std::unique_ptr<StreamSession>;
 
 class Backend {

@@ -104,7 +104,7 @@ class Command : public std::enable_shared_from_this<Command> {
 
   // After the exit: see kStreamDrainTime. Who ended by themselves has closed its pipes, which is the normal case.
   Task<> DrainOutputs() {
-    Clock::time_point until = Clock::now() + kStreamDrainTime;
+    Clock::time_point until = Clock::now() + pod::kStreamDrainTime;
     while (outputs_ > 0 && !link_->over() && Clock::now() < until) co_await changed_.WaitFor(until - Clock::now());
     draining_ = true;
     error_code ignored;

@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <gmock/gmock.h>
 #include <netinet/in.h>
+#include <openssl/pem.h>
 #include <openssl/ssl.h>
 #include <poll.h>
 
@@ -21,6 +22,7 @@ namespace crisp::stream {
 namespace {
 
 using testing::HasSubstr;
+using testing::Pair;
 using testing::StartsWith;
 
 std::string ReadSome(const sys::UniqueFd& fd) {
@@ -542,6 +544,72 @@ TEST_F(ServerTest, AddressesThatAreNone) {
   ASSERT_TRUE(any);
   EXPECT_THAT(*(*any)->Issue({}), StartsWith("http://127.0.0.1:"));
   EXPECT_FALSE(Server::Listen({.tls_cert = "/no/such/file", .tls_key = "/no/such/file"}, backend_));
+}
+
+// A certificate for "127.0.0.1" that names itself `name`, and its key, in one file.
+void WriteCertificate(const std::string& path, const std::string& name) {
+  EVP_PKEY* key = EVP_EC_gen("P-256");
+  X509* certificate = X509_new();
+  X509_gmtime_adj(X509_getm_notBefore(certificate), -3600);
+  X509_gmtime_adj(X509_getm_notAfter(certificate), 3600);
+  X509_set_pubkey(certificate, key);
+  X509_NAME* subject = X509_get_subject_name(certificate);
+  X509_NAME_add_entry_by_txt(subject, "CN", MBSTRING_ASC, reinterpret_cast<const unsigned char*>(name.c_str()), -1, -1,
+                             0);
+  X509_set_issuer_name(certificate, subject);
+  X509_sign(certificate, key, EVP_sha256());
+  FILE* file = fopen(path.c_str(), "w");
+  PEM_write_X509(file, certificate);
+  PEM_write_PrivateKey(file, key, nullptr, nullptr, 0, nullptr, nullptr);
+  fclose(file);
+  X509_free(certificate);
+  EVP_PKEY_free(key);
+}
+
+// One TLS request: the name of the server's certificate, and the first line of its answer.
+std::pair<std::string, std::string> AskOverTls(int port, const std::string& path, int version_max = 0) {
+  RawClient raw(port);
+  SSL_CTX* context = SSL_CTX_new(TLS_client_method());
+  if (version_max != 0) SSL_CTX_set_max_proto_version(context, version_max);
+  SSL_CTX_set_cipher_list(context, "DEFAULT:@SECLEVEL=0");
+  SSL* ssl = SSL_new(context);
+  SSL_set_fd(ssl, raw.fd());
+  std::string name, answer;
+  if (SSL_connect(ssl) == 1) {
+    X509* certificate = SSL_get1_peer_certificate(ssl);
+    char text[256] = "";
+    X509_NAME_get_text_by_NID(X509_get_subject_name(certificate), NID_commonName, text, sizeof text);
+    name = text;
+    X509_free(certificate);
+    std::string request =
+        StrCat("POST ", path, " HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\n\r\n");
+    SSL_write(ssl, request.data(), static_cast<int>(request.size()));
+    int got = SSL_read(ssl, text, sizeof text);
+    answer = std::string(text, got > 0 ? static_cast<size_t>(got) : 0);
+    answer = answer.substr(0, answer.find("\r\n"));
+  }
+  SSL_free(ssl);
+  SSL_CTX_free(context);
+  return {name, answer};
+}
+
+TEST_F(ServerTest, CertificateIsReadAgainWhenItChanges) {
+  backend_.body = Cat;
+  std::string path = testing::TempDir() + StrCat("/crisp-stream-", getpid(), ".pem"), next = path + ".new";
+  WriteCertificate(path, "first");
+  Start({.tls_cert = path, .tls_key = path});
+  std::string url = *server_->Issue({.verb = Verb::kExec, .id = "c1", .wants = {.out = true}});
+  EXPECT_THAT(url, StartsWith("https://127.0.0.1:"));
+  EXPECT_THAT(AskOverTls(server_->port(), PathOf(url)), Pair("first", "HTTP/1.1 101 Switching Protocols"));
+  WriteCertificate(next, "second");
+  ASSERT_EQ(rename(next.c_str(), path.c_str()), 0);
+  EXPECT_THAT(AskOverTls(server_->port(), "/exec/x"), Pair("second", "HTTP/1.1 404 Not Found"));
+  ASSERT_TRUE(sys::WriteAll(*sys::Open(next, O_WRONLY | O_CREAT | O_TRUNC, 0600), "broken"));
+  ASSERT_EQ(rename(next.c_str(), path.c_str()), 0);
+  EXPECT_THAT(AskOverTls(server_->port(), "/exec/x"), Pair("second", "HTTP/1.1 404 Not Found"));
+  EXPECT_EQ(AskOverTls(server_->port(), "/exec/x", TLS1_1_VERSION).first, "");
+  EXPECT_THAT(StatusOf(server_->port(), "/exec/x"), testing::Not(HasSubstr("HTTP/1.1")));  // no plain text
+  unlink(path.c_str());
 }
 
 TEST_F(ServerTest, ConnectionsAreLimited) {

@@ -21,6 +21,9 @@ std::string TlsFiles::Stamp() const {
 
 Result<> TlsFiles::Load() {
   if (cert_.empty() && key_.empty()) return {};
+  if (cert_.empty() || key_.empty()) {
+    return Error(Code::kInvalidArgument, "https wants a certificate and its private key, only one of them is given");
+  }
   stamp_ = Stamp();
   auto context = std::make_shared<ssl::context>(ssl::context::tls_server);
   boost::system::error_code error;

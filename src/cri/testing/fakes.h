@@ -11,6 +11,7 @@
 #include "base/synchronized.h"
 #include "base/time.h"
 #include "cgroup/cgroup.h"
+#include "cri/streams.h"
 #include "image/service.h"
 #include "network/network.h"
 #include "pod/manager.h"
@@ -104,6 +105,22 @@ class FakeManager : public pod::Manager {
     Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
     return Sleep(bounded).error();
   }
+  Result<> CheckExec(const std::string& id, const pod::StreamWants&) const override { return CheckThere(id); }
+  Result<> CheckAttach(const std::string& id, const pod::StreamWants&) const override { return CheckThere(id); }
+  Result<> CheckPortForward(const std::string& pod_id) const override {
+    TRY(GetSandbox(pod_id));
+    return {};
+  }
+  Result<pod::StreamSessionPtr> OpenExec(const Ctx&, const std::string&, const std::vector<std::string>&,
+                                         const pod::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no exec here");
+  }
+  Result<pod::StreamSessionPtr> OpenAttach(const Ctx&, const std::string&, const pod::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no attach here");
+  }
+  Result<sys::UniqueFd> DialPod(const Ctx&, const std::string&, uint16_t) override {
+    return Error(Code::kUnimplemented, "no network here");
+  }
   Result<pod::SandboxRef> GetSandbox(const std::string& id) const override {
     auto state = state_.Lock();
     auto found = state->sandboxes.find(id);
@@ -115,6 +132,10 @@ class FakeManager : public pod::Manager {
     auto found = state->containers.find(id);
     if (found == state->containers.end()) return Error(Code::kNotFound, "container " + id + " not found");
     return std::make_shared<const pod::ContainerStatus>(found->second);
+  }
+  Result<> CheckThere(const std::string& id) const {
+    TRY(GetContainer(id));
+    return {};
   }
   std::vector<pod::SandboxRef> ListSandboxes(const pod::SandboxFilter& filter) const override {
     auto state = state_.Lock();
@@ -267,9 +288,32 @@ class FakeRuntime : public runtime::Runtime {
                                            const runtime::ExecSpec&, std::chrono::seconds, size_t) override {
     return Never();
   }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenExec(const Ctx&, const PodId&, const ContainerId&,
+                                                           const std::string&, const runtime::ExecSpec&,
+                                                           const runtime::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no exec here");
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenAttach(const Ctx&, const PodId&, const ContainerId&,
+                                                             const runtime::StreamWants&) override {
+    return Error(Code::kUnimplemented, "no attach here");
+  }
 
  private:
   static Error Never() { return Error(Code::kInternal, "the services do not call this"); }
+};
+
+class FakeStreams : public Streams {
+ public:
+  Result<std::string> ExecUrl(const std::string& container, const std::vector<std::string>& cmd,
+                              const pod::StreamWants& wants) override {
+    return StrCat("exec ", container, " ", Join(cmd, " "), wants.tty ? " tty" : "");
+  }
+  Result<std::string> AttachUrl(const std::string& container, const pod::StreamWants&) override {
+    return "attach " + container;
+  }
+  Result<std::string> PortForwardUrl(const std::string& pod, const std::vector<uint16_t>& ports) override {
+    return StrCat("forward ", pod, " ", ports.size());
+  }
 };
 
 class FakeCgroups : public cgroup::Cgroups {

@@ -123,6 +123,23 @@ void World::Reboot() {
 
 namespace {
 
+// A process that sends back what it is told ("cat") or has said all it will.
+class FakeSession final : public runtime::StreamSession {
+ public:
+  FakeSession(const runtime::StreamWants& wants, const std::string& says) {
+    sys::Pipe pipe = *sys::MakePipe();
+    Must(sys::WriteAll(pipe.write, says));
+    if (wants.in) fds_.in = std::move(pipe.write);
+    if (wants.out) fds_.out = std::move(pipe.read);
+  }
+  runtime::StreamFds TakeFds() override { return std::move(fds_); }
+  Result<> Resize(uint16_t, uint16_t) override { return {}; }
+  void OnExit(std::function<void(Result<int>)>) override {}
+
+ private:
+  runtime::StreamFds fds_;
+};
+
 class FakeRuntime final : public runtime::Runtime {
  public:
   explicit FakeRuntime(World& world) : world_(world) {}
@@ -185,6 +202,7 @@ class FakeRuntime final : public runtime::Runtime {
   }
   Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId& id, const std::string&) override {
     world_.End(id, 137, false, true);
+    if (Take(world_.faults.Lock()->deletes_failing)) return Error(Code::kInternal, "runc delete: device busy");
     world_.Remove("oci", id.str());
     return {};
   }
@@ -204,6 +222,17 @@ class FakeRuntime final : public runtime::Runtime {
       return Error(Code::kDeadlineExceeded, StrCat("command ", spec.cmd[0], " timed out after ", timeout.count(), " s"));
     }
     return runtime::ExecSyncResult{spec.process_json, "", 3};
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenExec(const Ctx&, const PodId&, const ContainerId& id,
+                                                           const std::string&, const runtime::ExecSpec& spec,
+                                                           const runtime::StreamWants& wants) override {
+    if (!world_.Has("processes", id.str())) return Error(Code::kFailedPrecondition, "not running");
+    return std::make_unique<FakeSession>(wants, spec.process_json);
+  }
+  Result<std::unique_ptr<runtime::StreamSession>> OpenAttach(const Ctx&, const PodId&, const ContainerId& id,
+                                                             const runtime::StreamWants& wants) override {
+    if (!world_.Has("processes", id.str())) return Error(Code::kFailedPrecondition, "not running");
+    return std::make_unique<FakeSession>(wants, "");
   }
 
  private:
@@ -429,7 +458,7 @@ std::unique_ptr<image::Service> MakeImages(World& world) { return std::make_uniq
 std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_unique<FakeCgroups>(world); }
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
-Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks) : world(dir) {
+Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::milliseconds retry_pause) : world(dir) {
   for (const char* kind : {"signals", "updates", "reopened"}) Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));
   Must(opened);
@@ -445,6 +474,7 @@ Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks) : world(dir) 
   options.default_handler = "runc";
   options.cdi_spec_dirs = {world.Dir("cdi")};
   options.annotations["runc"] = {{"pod.example/passed"}, {"container.example/passed"}};
+  options.retry_pause = retry_pause;
   Result<std::unique_ptr<ManagerImpl>> made =
       MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay, hooks}, MakeHost(world));
   Must(made);

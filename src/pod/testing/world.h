@@ -25,6 +25,7 @@ struct Faults {
   int teardowns_failing = 0;    // so many network teardowns fail, then they work
   int setups_failing = 0;
   int shim_starts_failing = 0;
+  int deletes_failing = 0;      // of containers, in the OCI runtime
   bool shim_hangs = false;      // signals time out
   bool reconnect_hangs = false;
   std::function<void()> in_setup, in_start, in_rootfs, in_mount_sources;  // called within the call: a test's place to stop it
@@ -73,7 +74,8 @@ std::unique_ptr<Host> MakeHost(World& world);
 // All of it, with a manager: one life of crispd. Several may follow each other on one directory.
 class Daemon {
  public:
-  explicit Daemon(const std::string& dir, bool recover = true, Hooks* hooks = nullptr);
+  explicit Daemon(const std::string& dir, bool recover = true, Hooks* hooks = nullptr,
+                  std::chrono::milliseconds retry_pause = std::chrono::hours(1));
   ~Daemon();
 
   Manager& operator*() { return *manager; }

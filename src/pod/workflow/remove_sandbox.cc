@@ -40,8 +40,9 @@ Result<> ManagerImpl::DiscardPod(const Ctx& ctx, PodEntry& pod) {
     FAILPOINT("discard_pod.after_erase");
     return {};
   }
-  // The record stays and says what is owed: the caller's next try, the sweep or the next start goes on.
+  // The record stays and says what is owed: the caller's next try, ours, the sweep or the next start goes on.
   store_.Note(pod, [](PodRecord& r) { r.phase = PodPhase::kRemoving; });
+  retries_.Add(pod.id);
   return freed;
 }
 

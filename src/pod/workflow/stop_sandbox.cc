@@ -1,6 +1,7 @@
 // StopPodSandbox: not ready at once; stopped only when everything, the network above all, is really gone. An error means
 // that the caller shall try again, and the pod is shown NOTREADY until then.
 #include "base/failpoint.h"
+#include "base/log.h"
 #include "pod/manager_impl.h"
 
 namespace crisp::pod {
@@ -33,7 +34,13 @@ Result<> ManagerImpl::StopSandboxHeld(const Ctx& ctx, PodEntry& pod) {
   auto stop = [&](ContainerEntry& container) -> Result<> {
     TRY(StopHeld(ctx, container, Clock::now()));
     FAILPOINT("stop_sandbox.after_container");
-    return CleanRuntimeState(ctx, container);
+    // It has ended. Remains that cannot be deleted now keep the pod neither running nor its network: its removal tries
+    // again, and fails where they stay.
+    if (Result<> cleaned = CleanRuntimeState(ctx, container); !cleaned) {
+      LogWarning("runtime state of a stopped container is still there, removing it will try again",
+                 {{"container", container.id.str()}, {"error", cleaned.error()}});
+    }
+    return {};
   };
   TRY(ForEachContainer(ctx, pod, "StopPodSandbox", stop));
   FAILPOINT("stop_sandbox.after_containers");

@@ -58,7 +58,7 @@ class Steady:
         """The container's init, by its cgroup: what the kernel says, not what crispd says. Not the lowest pid: they
         wrap around at 32768, and then a child's may be lower."""
         for mount in harness.cgroup_mounts():
-            path = f"{mount}{self.daemon.cgroup_parent}/{self.container}/cgroup.procs"
+            path = f"{mount}{self.daemon.cgroup_top}/{self.container}/cgroup.procs"
             if not os.path.exists(path):
                 continue
             for pid in open(path).read().split():

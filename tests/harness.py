@@ -263,10 +263,15 @@ class Crispd:
             os.makedirs(f"{self.dir}/{sub}", exist_ok=True)
         self.socket = f"{self.dir}/crisp.sock"
         self.endpoint = f"unix://{self.socket}"
-        self.cgroup_parent = f"/crisp-test-{node.id}"
+        # The parent that pods name, and where it is below each hierarchy.
+        driver = os.environ.get("CRISP_TEST_CGROUP_DRIVER", "cgroupfs")
+        self.cgroup_parent = self.cgroup_top = f"/crisp-test-{node.id}"
+        if driver == "systemd":
+            self.cgroup_parent = f"crisptest-{node.id}.slice"
+            self.cgroup_top = f"/crisptest.slice/{self.cgroup_parent}"
         self.settings = {
             "socket": self.socket, "root_dir": f"{self.dir}/root", "state_dir": f"{self.dir}/state",
-            "cni.conf_dir": f"{self.dir}/cni", "log.level": "debug", "cgroup.driver": "cgroupfs",
+            "cni.conf_dir": f"{self.dir}/cni", "log.level": "debug", "cgroup.driver": driver,
         } | (settings or {})
         self.environment = environment or {}
         self.process = None
@@ -347,7 +352,7 @@ class Crispd:
             if "CNI-" in line and not re.match(r"(:CNI-HOSTPORT|-A (PREROUTING|OUTPUT|POSTROUTING|CNI-HOSTPORT))", line):
                 found.append("iptables " + line)
         for hierarchy in cgroup_mounts():
-            top = hierarchy + self.cgroup_parent
+            top = hierarchy + self.cgroup_top
             for directory, _, _ in os.walk(top):
                 if directory != top:
                     found.append("cgroup " + directory)
@@ -389,7 +394,8 @@ class Node:
         self.dir = tempfile.mkdtemp(prefix="crisp-test-", dir="/var/tmp")
         self.children = []
         self.daemons = []
-        self.links_allowed = {"lo"}
+        # lo, and what some kernels put into each new network namespace (sit0, tunl0 …).
+        self.links_allowed = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
         self._registry = None
 
     def start(self, *command, env=None, **options):
@@ -427,7 +433,8 @@ class Node:
                         ours = f"{self.dir}/".encode() in f.read()
                 if not ours:
                     with open(f"/proc/{entry}/cgroup") as f:
-                        ours = f"/crisp-test-{self.id}/" in f.read()
+                        text = f.read()
+                    ours = f"/crisp-test-{self.id}/" in text or f"/crisptest-{self.id}.slice/" in text
                 if ours:
                     with open(f"/proc/{entry}/cmdline", "rb") as f:
                         found[int(entry)] = f.read().replace(b"\0", b" ").decode(errors="replace").strip()
@@ -457,7 +464,7 @@ class Node:
         for mount in reversed(mounts):
             LIBC.umount2(mount.encode(), 2)
         for link in json.loads(run("ip", "-j", "link")):
-            if link["ifname"] != "lo":
+            if link["ifname"] not in ("lo", "sit0", "tunl0"):
                 subprocess.run(["ip", "link", "del", link["ifname"]], stderr=subprocess.DEVNULL)
         if shutil.which("nft"):
             run("nft", "flush", "ruleset")

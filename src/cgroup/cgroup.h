@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "cgroup/limits.h"
 #include "cgroup/usage.h"
 
 namespace crisp::cgroup {
@@ -43,12 +44,14 @@ class Cgroups {
   // kInvalidArgument when the parent does not fit the driver (".slice" with cgroupfs and the reverse) or has "..".
   virtual Result<Location> Place(const std::string& parent, const std::string& name) const = 0;
 
-  // The three below change cgroups, so they take only a `kernel_path` whose last part carries a 64-digit id of ours
+  // The four below change cgroups, so they take only a `kernel_path` whose last part carries a 64-digit id of ours
   // ("/crisp/<id>", "…/crisp-<id>.scope"); anything else is kInvalidArgument. Whatever goes wrong in a caller, no
   // cgroup of somebody else can be emptied or removed.
   //
   // Pod-level cgroup of `kernel_path` in every hierarchy, created where missing (cpuset files inherited on v1).
   virtual Result<> Create(const std::string& kernel_path) = 0;
+  // Limits of an existing one (limits.h).
+  virtual Result<> SetLimits(const std::string& kernel_path, const Limits& limits) = 0;
   // Removes the cgroup and everything below in every hierarchy. Missing is success. Processes in it: killed first.
   virtual Result<> Remove(const Ctx& ctx, const std::string& kernel_path) = 0;
   // Kills every process in it and below: cgroup.kill on v2, freeze+kill rounds on v1. Returns when none is left.

@@ -69,6 +69,36 @@ class OnKernel : public ::testing::Test {
   std::unique_ptr<Cgroups> cgroups_;
 };
 
+// In each order in which v1's rule "memory <= memory+swap" could stand in the way.
+TEST_F(OnKernel, LimitsGrowAndShrink) {
+  const Hierarchy* memory = layout_.Find("memory");
+  if (memory == nullptr) GTEST_SKIP() << "no memory controller";
+  ASSERT_TRUE(cgroups_->Create(path_));
+  std::string dir = memory->mountpoint + path_;
+  auto number = [&](const char* v1, const char* v2) {
+    return std::string(Trim(*sys::ReadFile(StrCat(dir, "/", memory->v2 ? v2 : v1))));
+  };
+  constexpr int64_t kMiB = 1 << 20;
+  struct Row {
+    int64_t memory, sum;
+  };
+  for (Row row : {Row{64, 64}, {128, 256}, {32, 48}, {200, 200}, {16, 16}, {100, -1}, {50, 60}}) {
+    Limits limits{.memory_bytes = row.memory * kMiB};
+    if (cgroups_->SwapAccounting()) limits.memory_swap_bytes = row.sum < 0 ? -1 : row.sum * kMiB;
+    Result<> written = cgroups_->SetLimits(path_, limits);
+    ASSERT_TRUE(written) << row.memory << "/" << row.sum << ": " << written.error().message();
+    EXPECT_EQ(number("memory.limit_in_bytes", "memory.max"), StrCat(row.memory * kMiB));
+    if (!cgroups_->SwapAccounting()) continue;
+    std::string swap = number("memory.memsw.limit_in_bytes", "memory.swap.max");
+    if (row.sum > 0) {
+      EXPECT_EQ(swap, StrCat((memory->v2 ? row.sum - row.memory : row.sum) * kMiB));
+    } else if (memory->v2) {
+      EXPECT_EQ(swap, "max");
+    }
+  }
+  EXPECT_EQ(cgroups_->SetLimits(parent_, {.memory_bytes = kMiB}).error().code(), Code::kInvalidArgument) << "not ours";
+}
+
 TEST_F(OnKernel, KillsAndRemovesAllBelow) {
   ASSERT_TRUE(cgroups_->Create(path_));
   ASSERT_TRUE(cgroups_->Create(path_)) << "again is success";

@@ -72,7 +72,7 @@ TEST(Detect, V1WithControllersThatShareOneTree) {
 TEST(Detect, PureV2) {
   Machine m;
   m.Mount("/sys/fs/cgroup", "cgroup2", "nsdelegate").File("tree/cgroup.controllers", "cpuset cpu memory pids hugetlb\n");
-  m.File("tree/init.scope/memory.swap.max", "max\n").File("hugepages/hugepages-2048kB/free", "").File("hugepages/hugepages-1048576kB/free", "");
+  m.File("tree/init.scope/memory.max", "max\n").File("tree/init.scope/memory.swap.max", "max\n").File("hugepages/hugepages-2048kB/free", "").File("hugepages/hugepages-1048576kB/free", "");
   m.File("hugepages/hugepages-64kB/free", "");
   auto cgroups = m.Detect();
   EXPECT_TRUE(cgroups->unified());
@@ -158,6 +158,15 @@ TEST(Ours, OnlyCgroupsWithAnIdOfOursAreChanged) {
   EXPECT_FALSE(cgroups->Kill(Ctx(), "/"));
   EXPECT_FALSE(cgroups->Create("/precious2"));
   EXPECT_TRUE(std::filesystem::exists(m.Tree("/memory/precious")));
+}
+
+TEST(Fixture, SwapAccountingOfV2) {
+  Machine m;
+  m.Mount("/sys/fs/cgroup", "cgroup2", "nsdelegate");
+  for (auto [file, accounted] : {std::pair{"tree/a/memory.max", false}, {"tree/a/memory.swap.max", true}}) {
+    m.File("tree/cgroup.controllers", "cpu memory\n").File(file, "max\n");
+    EXPECT_EQ(m.Detect()->SwapAccounting(), accounted) << "with " << file;
+  }
 }
 
 TEST(Fixture, CreatesInEveryHierarchyAndRemovesAll) {

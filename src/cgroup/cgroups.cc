@@ -41,11 +41,14 @@ std::vector<std::string> EntriesOf(const std::string& dir) {
 
 bool HasSwapFiles(const Hierarchy& memory) {
   if (!memory.v2) return sys::Exists(memory.mountpoint + "/memory.memsw.limit_in_bytes");
-  // The root cgroup of v2 has no memory.swap.max; any child of it tells.
+  // The root cgroup of v2 has no memory.swap.max; a child that has the controller tells.
   for (const std::string& name : EntriesOf(memory.mountpoint)) {
-    if (sys::Exists(StrCat(memory.mountpoint, "/", name, "/memory.swap.max"))) return true;
+    std::string child = StrCat(memory.mountpoint, "/", name);
+    if (sys::Exists(child + "/memory.max")) return sys::Exists(child + "/memory.swap.max");
   }
-  return false;
+  // Nobody has given the controller to a child yet. A kernel with swap at all has the files, unless told otherwise at its
+  // start (swapaccount=0, before Linux 6.1).
+  return sys::Exists("/proc/swaps");
 }
 
 // A new cpuset cgroup of v1 is born empty and takes no process until cpus and mems are set (Documentation/admin-guide/
@@ -117,6 +120,11 @@ class CgroupsImpl : public Cgroups {
       TRY(CreateIn(hierarchy, kernel_path));
     }
     return {};
+  }
+
+  Result<> SetLimits(const std::string& kernel_path, const Limits& limits) override {
+    TRY(CheckOurs(kernel_path));
+    return WriteLimits(layout_, kernel_path, limits);
   }
 
   Result<> Remove(const Ctx& ctx, const std::string& kernel_path) override {

@@ -11,7 +11,20 @@ Json ParseOrNull(const std::string& text, const char* what) {
   return parsed ? *std::move(parsed) : Json();
 }
 
-Json SandboxConfigJson(const spec::SandboxConfig& config) {
+Json ResourcesJson(const spec::Resources& r) {
+  Json hugepages = Json::object();
+  for (const spec::HugepageLimit& limit : r.hugepages) hugepages[limit.page_size] = limit.limit;
+  return {{"cpu_period", r.cpu_period},
+          {"cpu_quota", r.cpu_quota},
+          {"cpu_shares", r.cpu_shares},
+          {"memory_limit_in_bytes", r.memory_limit_bytes},
+          {"memory_swap_limit_in_bytes", r.memory_swap_limit_bytes},
+          {"hugepage_limits", std::move(hugepages)},
+          {"unified", r.unified}};
+}
+
+Json SandboxConfigJson(const pod::SandboxStatus& sandbox) {
+  const spec::SandboxConfig& config = sandbox.config;
   return {{"metadata",
            {{"name", config.metadata.name},
             {"uid", config.metadata.uid},
@@ -23,7 +36,11 @@ Json SandboxConfigJson(const spec::SandboxConfig& config) {
            {{"servers", config.dns_servers}, {"searches", config.dns_searches}, {"options", config.dns_options}}},
           {"labels", config.labels},
           {"annotations", config.annotations},
-          {"linux", {{"cgroup_parent", config.cgroup_parent}, {"sysctls", config.sysctls}}}};
+          {"linux",
+           {{"cgroup_parent", config.cgroup_parent},
+            {"sysctls", config.sysctls},
+            {"overhead", ResourcesJson(sandbox.overhead)},
+            {"resources", ResourcesJson(sandbox.resources)}}}};
 }
 
 Json ContainerConfigJson(const spec::ContainerConfig& config) {
@@ -56,7 +73,7 @@ Info SandboxInfo(const pod::SandboxStatus& sandbox) {
                {"netNamespaceClosed", sandbox.state != pod::SandboxState::kReady},
                {"runtimeHandler", sandbox.config.runtime_handler},
                {"cniResult", ParseOrNull(sandbox.network_result, "CNI result")},
-               {"config", SandboxConfigJson(sandbox.config)}};
+               {"config", SandboxConfigJson(sandbox)}};
   return {{"info", DumpJson(info)}};
 }
 

@@ -3,7 +3,6 @@
 #include <algorithm>
 
 #include "base/strings.h"
-#include "base/time.h"
 #include "cri/from_cri.h"
 #include "cri/to_cri.h"
 #include "cri/validate.h"
@@ -29,6 +28,7 @@ constexpr Method kListContainers{"ListContainers", Work::kMemory, true};
 constexpr Method kContainerStatus{"ContainerStatus", Work::kMemory, true};
 constexpr Method kContainerStatusVerbose{"ContainerStatus", Work::kQuick, true};
 constexpr Method kUpdateContainerResources{"UpdateContainerResources", Work::kVerb, false};
+constexpr Method kUpdatePodSandboxResources{"UpdatePodSandboxResources", Work::kVerb, false};
 constexpr Method kReopenContainerLog{"ReopenContainerLog", Work::kQuick, false};
 constexpr Method kContainerStats{"ContainerStats", Work::kQuick, true};
 constexpr Method kListContainerStats{"ListContainerStats", Work::kQuick, true};
@@ -115,16 +115,17 @@ Result<v1::StatusResponse> RuntimeService::MakeStatus(bool verbose) const {
 Result<v1::PodSandboxStatusResponse> RuntimeService::MakeSandboxStatus(
     const v1::PodSandboxStatusRequest& request) const {
   TRY(CheckId("pod_sandbox_id", request.pod_sandbox_id()));
-  pod::SandboxRef sandbox = TRY(deps_.pods.GetSandbox(request.pod_sandbox_id()));
+  // One moment's truth: the kubelet takes these container statuses for its own questions, and the timestamp to tell
+  // which of a status and an event is the newer.
+  pod::PodSnapshot pod = TRY(deps_.pods.GetPod(request.pod_sandbox_id()));
   v1::PodSandboxStatusResponse out;
-  *out.mutable_status() = SandboxStatusToCri(*sandbox);
-  out.set_timestamp(UnixNanosNow());
-  for (const pod::ContainerRef& container :
-       deps_.pods.ListContainers({.id = {}, .pod = sandbox->id.str(), .state = {}, .labels = {}})) {
+  *out.mutable_status() = SandboxStatusToCri(*pod.sandbox);
+  out.set_timestamp(pod.at);
+  for (const pod::ContainerRef& container : pod.containers) {
     *out.add_containers_statuses() = ContainerStatusToCri(*container);
   }
   if (request.verbose()) {
-    Info info = SandboxInfo(*sandbox);
+    Info info = SandboxInfo(*pod.sandbox);
     out.mutable_info()->insert(info.begin(), info.end());
   }
   return out;
@@ -295,10 +296,22 @@ CALL(ContainerStatus, ContainerStatusRequest, ContainerStatusResponse) {
 CALL(UpdateContainerResources, UpdateContainerResourcesRequest, UpdateContainerResourcesResponse) {
   HANDLE(kUpdateContainerResources, UpdateContainerResourcesRequest, UpdateContainerResourcesResponse) {
     TRY(CheckId("container_id", req.container_id()));
+    if (!req.has_linux()) return Invalid("linux", "missing: there is nothing to update");
     spec::Resources resources = TRY(ToResources("linux", req.linux()));
     spec::StringMap annotations(req.annotations().begin(), req.annotations().end());
     TRY(deps_.pods.UpdateResources(ctx, req.container_id(), resources, annotations));
     return v1::UpdateContainerResourcesResponse();
+  });
+}
+
+CALL(UpdatePodSandboxResources, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse) {
+  HANDLE(kUpdatePodSandboxResources, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse) {
+    TRY(CheckId("pod_sandbox_id", req.pod_sandbox_id()));
+    pod::SandboxResources update;
+    if (req.has_overhead()) update.overhead = TRY(ToResources("overhead", req.overhead()));
+    if (req.has_resources()) update.resources = TRY(ToResources("resources", req.resources()));
+    TRY(deps_.pods.UpdateSandboxResources(ctx, req.pod_sandbox_id(), update));
+    return v1::UpdatePodSandboxResourcesResponse();
   });
 }
 
@@ -395,7 +408,6 @@ CRISP_UNIMPLEMENTED(CheckpointPod, CheckpointPodRequest, CheckpointPodResponse)
 CRISP_UNIMPLEMENTED(RestorePod, RestorePodRequest, RestorePodResponse)
 CRISP_UNIMPLEMENTED(ListMetricDescriptors, ListMetricDescriptorsRequest, ListMetricDescriptorsResponse)
 CRISP_UNIMPLEMENTED(ListPodSandboxMetrics, ListPodSandboxMetricsRequest, ListPodSandboxMetricsResponse)
-CRISP_UNIMPLEMENTED(UpdatePodSandboxResources, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse)
 #undef CRISP_UNIMPLEMENTED
 
 }  // namespace crisp::cri

@@ -6,6 +6,7 @@
 
 #include "cgroup/cgroup.h"
 #include "cri/call.h"
+#include "cri/event_streams.h"
 #include "cri/info.h"
 #include "cri/stats.h"
 #include "cri/streams.h"
@@ -32,8 +33,13 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
     std::string version;          // of crispd
     std::string default_handler;  // also reported under the name ""
     Info info;                    // for Status with verbose: "config" and whatever else does not change
+    EventStreams::Options events = {};
   };
-  RuntimeService(Deps deps, Facts facts) : deps_(deps), facts_(std::move(facts)), stats_(deps.cgroups, deps.layers) {}
+  RuntimeService(Deps deps, Facts facts)
+      : deps_(deps), facts_(std::move(facts)), stats_(deps.cgroups, deps.layers), events_(deps.pods, facts_.events) {}
+
+  // Ends the streams that have no end of their own. To be called before the server shuts down.
+  void CloseStreams() { events_.Close(); }
 
 // The signature that the generated base class gives each unary call.
 #define CRISP_CRI_CALL(name, Request, Response)                                                    \
@@ -73,6 +79,10 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
   CRISP_CRI_CALL(ListMetricDescriptors, ListMetricDescriptorsRequest, ListMetricDescriptorsResponse);
   CRISP_CRI_CALL(ListPodSandboxMetrics, ListPodSandboxMetricsRequest, ListPodSandboxMetricsResponse);
   CRISP_CRI_CALL(UpdatePodSandboxResources, UpdatePodSandboxResourcesRequest, UpdatePodSandboxResourcesResponse);
+  EventStreams::Reactor* GetContainerEvents(grpc::CallbackServerContext* context,
+                                            const v1::GetEventsRequest*) override {
+    return events_.Open(context);
+  }
 
  private:
   Result<v1::StatusResponse> MakeStatus(bool verbose) const;
@@ -83,6 +93,7 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
   const Deps deps_;
   const Facts facts_;
   StatsMaker stats_;
+  EventStreams events_;
 };
 
 }  // namespace crisp::cri

@@ -169,6 +169,18 @@ v1::Container ContainerToCri(const pod::ContainerStatus& container) {
   return out;
 }
 
+v1::ContainerEventResponse EventToCri(const pod::ObjectEvent& event) {
+  v1::ContainerEventResponse out;
+  out.set_container_id(event.id);
+  out.set_container_event_type(Enum<v1::ContainerEventType>(event.type));
+  out.set_created_at(event.created_at);
+  if (event.sandbox != nullptr) *out.mutable_pod_sandbox_status() = SandboxStatusToCri(*event.sandbox);
+  for (const pod::ContainerRef& container : event.containers) {
+    *out.add_containers_statuses() = ContainerStatusToCri(*container);
+  }
+  return out;
+}
+
 v1::Image ImageToCri(const image::Image& image) {
   v1::Image out;
   out.set_id(image.id);

@@ -14,6 +14,7 @@ v1::PodSandboxStatus SandboxStatusToCri(const pod::SandboxStatus& sandbox);
 v1::PodSandbox SandboxToCri(const pod::SandboxStatus& sandbox);
 v1::ContainerStatus ContainerStatusToCri(const pod::ContainerStatus& container);
 v1::Container ContainerToCri(const pod::ContainerStatus& container);
+v1::ContainerEventResponse EventToCri(const pod::ObjectEvent& event);
 v1::Image ImageToCri(const image::Image& image);
 v1::FilesystemUsage UsageToCri(const image::FsUsage& usage, int64_t measured_at);
 

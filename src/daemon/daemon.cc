@@ -137,6 +137,7 @@ std::string Daemon::MetricsPage() const {
 
 Daemon::~Daemon() {
   metrics_page_.reset();
+  if (runtime_service_) runtime_service_->CloseStreams();
   if (front_) front_->Drain(kDrainBound);
   if (server_) server_->Shutdown(kDisconnectBound);
   if (housekeeper_) housekeeper_->request_stop();

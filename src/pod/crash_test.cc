@@ -68,6 +68,9 @@ void LiveOneLife(Daemon& daemon) {
   Resources resources;
   resources.cpu_shares = 100;
   (void)Insist("update of a created one", [&] { return m.UpdateResources(ctx, waits, resources, {}); });
+  SandboxResources pod_resources;
+  pod_resources.resources = resources;
+  (void)Insist("UpdatePodSandboxResources", [&] { return m.UpdateSandboxResources(ctx, pod->str(), pod_resources); });
   start(runs);
   start(ends);
   daemon->DrainBackground();

@@ -16,6 +16,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "pod/feed.h"
 #include "pod/streams.h"
 #include "spec/plan.h"
 #include "spec/types.h"
@@ -56,6 +57,7 @@ struct SandboxStatus {
   std::string netns_path;
   std::string network_result;  // CNI result JSON
   int shim_pid = 0;
+  Resources overhead, resources;  // as last updated
 };
 
 struct ContainerStatus {
@@ -76,8 +78,13 @@ struct ContainerStatus {
   std::string bundle_dir, rootfs_dir, cgroup_path;
 };
 
-using SandboxRef = std::shared_ptr<const SandboxStatus>;
-using ContainerRef = std::shared_ptr<const ContainerStatus>;
+// A pod with all its containers as of one moment. `at` is the time of the clock, but greater than that of every earlier
+// snapshot or event of this crispd, also when the clock was set back: what has the greater one is the newer truth.
+struct PodSnapshot {
+  SandboxRef sandbox;
+  std::vector<ContainerRef> containers;
+  int64_t at = 0;
+};
 
 struct SandboxFilter {
   std::string id;  // prefix allowed, as crictl's users expect
@@ -88,6 +95,11 @@ struct ContainerFilter {
   std::string id, pod;
   std::optional<ContainerState> state;
   StringMap labels;
+};
+
+// What UpdatePodSandboxResources sets; absent stays.
+struct SandboxResources {
+  std::optional<Resources> overhead, resources;
 };
 
 struct ExecOutput {
@@ -145,6 +157,7 @@ class Manager {
                                    const StringMap& annotations) = 0;
   // What a plugin wants for a container: `resources_json` (OCI linux.resources) is set as it stands, no hook is called.
   virtual Result<> AdjustResources(const Ctx& ctx, const std::string& id, const std::string& resources_json) = 0;
+  virtual Result<> UpdateSandboxResources(const Ctx& ctx, const std::string& id, const SandboxResources& update) = 0;
   virtual Result<> ReopenLog(const Ctx& ctx, const std::string& id) = 0;
   virtual Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                                       std::chrono::seconds timeout) = 0;
@@ -166,8 +179,11 @@ class Manager {
   // Ids may be unique prefixes of an id; kNotFound names the id, kInvalidArgument an ambiguous prefix.
   virtual Result<SandboxRef> GetSandbox(const std::string& id) const = 0;
   virtual Result<ContainerRef> GetContainer(const std::string& id) const = 0;
+  virtual Result<PodSnapshot> GetPod(const std::string& id) const = 0;
   virtual std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const = 0;
   virtual std::vector<ContainerRef> ListContainers(const ContainerFilter& filter) const = 0;
+  // Events from now on (feed.h). At most `events_max` wait for the watcher.
+  virtual std::shared_ptr<Watcher> Watch(size_t events_max, std::function<void()> wake) = 0;
 };
 
 }  // namespace crisp::pod

@@ -43,8 +43,10 @@ inline constexpr size_t kExecOutputBytesMax = 16u << 20;  // of each stream, as 
 inline constexpr int kExitUnknown = 255;
 inline constexpr char kReasonUnknown[] = "Unknown";
 inline constexpr int kExitStartError = 128;
-inline constexpr char kReasonStartError[] = "StartError";
 inline constexpr int kExitKilled = 137;
+
+// What a pod's cgroup allows that holds `containers` and what running them costs.
+cgroup::Limits PodLimits(const Resources& containers, const Resources& overhead);
 
 class ManagerImpl final : public Manager {
  public:
@@ -64,6 +66,7 @@ class ManagerImpl final : public Manager {
   Result<> UpdateResources(const Ctx& ctx, const std::string& id, const Resources& resources,
                            const StringMap& annotations) override;
   Result<> AdjustResources(const Ctx& ctx, const std::string& id, const std::string& resources_json) override;
+  Result<> UpdateSandboxResources(const Ctx& ctx, const std::string& id, const SandboxResources& update) override;
   Result<> ReopenLog(const Ctx& ctx, const std::string& id) override;
   Result<ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                               std::chrono::seconds timeout) override;
@@ -76,8 +79,12 @@ class ManagerImpl final : public Manager {
   Result<sys::UniqueFd> DialPod(const Ctx& ctx, const std::string& pod_id, uint16_t port) override;
   Result<SandboxRef> GetSandbox(const std::string& id) const override { return store_.PodStatus(id); }
   Result<ContainerRef> GetContainer(const std::string& id) const override { return store_.ContainerStatusOf(id); }
+  Result<PodSnapshot> GetPod(const std::string& id) const override { return store_.Snapshot(id); }
   std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }
   std::vector<ContainerRef> ListContainers(const ContainerFilter& filter) const override { return store_.List(filter); }
+  std::shared_ptr<Watcher> Watch(size_t events_max, std::function<void()> wake) override {
+    return store_.Watch(events_max, std::move(wake));
+  }
 
   // How long a host path may take to answer.
   void SetHostPathTimeout(std::chrono::milliseconds timeout) { host_path_timeout_ = timeout; }
@@ -88,6 +95,7 @@ class ManagerImpl final : public Manager {
   // ---- workflow/: the parts of the verbs ----
   Result<> MakeSandbox(const Ctx& ctx, PodEntry& pod);
   Result<> PlanPod(PodEntry& pod, SandboxPlan& plan);
+  Result<> MakePodCgroup(const PodRecord& record);
   Result<> MakePodDir(const PodId& id, const SandboxPlan& plan);
   Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod);
   Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
@@ -102,14 +110,19 @@ class ManagerImpl final : public Manager {
   Result<std::vector<MountSource>> MountSources(const Ctx& ctx, const ContainerConfig& config);
   Result<ContainerInputs> GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                        const image::Image& image);
+  // Gives a container `resources_json` (OCI linux.resources), which is `update` in CRI's terms, and records it.
   Result<> SetResources(const Ctx& ctx, ContainerEntry& container, const ContainerRecord& record,
-                        const std::string& resources_json);
+                        const std::string& resources_json, const Resources& update);
   // Lets the hooks adjust the planned config.json.
   Result<> AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, std::string& config_json);
   // Does what the CDI devices of the request ask for to the planned config.json.
   Result<> InjectDevices(const std::vector<std::string>& names, std::string& config_json);
   Result<> StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
   Result<> RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
+  cgroup::Limits LimitsHere(const Resources& containers, const Resources& overhead) const;
+  Result<> CheckRoom(const ContainerRecord& record, const Resources& update) const;
+  Result<> UpdateRunning(const Ctx& ctx, const ContainerRecord& record, const std::string& resources_json, bool v2);
+  Result<> LimitHugepages(const ContainerRecord& record, const Resources& update);
   void NoteStartFailed(const Ctx& ctx, ContainerEntry& container, const Error& error);
 
   // ---- teardown.cc: idempotent ends; each is used by its verb, by undo and by recovery ----

@@ -534,6 +534,79 @@ TEST_F(ManagerTest, UpdateOfACreatedContainerChangesItsConfig) {
   EXPECT_TRUE(m().StartContainer(ctx_, id));
 }
 
+TEST_F(ManagerTest, UpdatesSurviveARestartAndAreKeptAsTheyAre) {
+  SandboxConfig config = Sandbox("web");
+  config.resources.memory_limit_bytes = 100;
+  std::string pod = m().RunSandbox(ctx_, config)->str();
+  std::string created = Created(pod), running = Running(pod, {"run"}, "running");
+  Resources resources;
+  resources.memory_limit_bytes = 200;
+  resources.memory_swap_limit_bytes = 300;
+  resources.oom_score_adj = 500;
+  resources.hugepages = {{"2MB", 4}, {"1GB", 0}};
+  for (const std::string& id : {created, running}) ASSERT_TRUE(m().UpdateResources(ctx_, id, resources, {}));
+  SandboxResources update;
+  update.resources = resources;
+  ASSERT_TRUE(m().UpdateSandboxResources(ctx_, pod, update));
+  Restart();
+  EXPECT_EQ(m().RunSandbox(ctx_, config)->str(), pod) << "a repeated request is still the same one";
+  EXPECT_EQ((*m().GetSandbox(pod))->resources.memory_limit_bytes, 200);
+  for (const std::string& id : {created, running}) {
+    EXPECT_EQ(Status(id)->resources.memory_limit_bytes, 200);
+    EXPECT_EQ(Status(id)->resources.memory_swap_limit_bytes, 300);
+  }
+  EXPECT_EQ(Status(created)->resources.oom_score_adj, 500);
+  EXPECT_EQ(Status(running)->resources.oom_score_adj, 0) << "its processes keep the score that they were born with";
+  Json planned = *ParseJson(*sys::ReadFile(StrCat(dir_, "/state/containers/", created, "/config.json")), "config");
+  EXPECT_EQ(planned["process"]["oomScoreAdj"], 500);
+  EXPECT_EQ(planned["linux"]["resources"]["hugepageLimits"], Json::array({{{"pageSize", "2MB"}, {"limit", 4}}}));
+  EXPECT_THAT(world().Get("limits", Status(running)->cgroup_path), HasSubstr("2MB=4")) << "runc update ignores them";
+}
+
+TEST_F(ManagerTest, ALimitBelowWhatIsUsedIsRefused) {
+  std::string id = Running(Pod());
+  world().faults.Lock()->memory_used = 1000;
+  Resources resources;
+  resources.memory_limit_bytes = 999;
+  Result<> updated = m().UpdateResources(ctx_, id, resources, {});
+  EXPECT_EQ(updated.error().code(), Code::kFailedPrecondition);
+  EXPECT_THAT(updated.error().message(), HasSubstr("1000"));
+  EXPECT_EQ(Status(id)->resources.memory_limit_bytes, 0);
+  resources.memory_limit_bytes = 1000;
+  EXPECT_TRUE(m().UpdateResources(ctx_, id, resources, {}));
+}
+
+TEST_F(ManagerTest, PodResourcesLimitOnlyACgroupOfOurs) {
+  SandboxConfig config = Sandbox("ours");
+  config.resources.memory_limit_bytes = 100;
+  config.overhead.memory_limit_bytes = 7;
+  std::string pod = m().RunSandbox(ctx_, config)->str();
+  auto limits = [&] { return world().Get("limits", "/crisp/" + pod); };
+  EXPECT_THAT(limits(), HasSubstr("memory=107 "));
+  SandboxResources update;
+  update.resources = Resources{.cpu_period = 100'000, .cpu_quota = 50'000, .cpu_shares = 512, .memory_limit_bytes = 200};
+  ASSERT_TRUE(m().UpdateSandboxResources(ctx_, pod, update));
+  EXPECT_THAT(limits(), HasSubstr("memory=207 swap=0 shares=512 quota=50000/100000"));
+  EXPECT_EQ((*m().GetSandbox(pod))->overhead.memory_limit_bytes, 7) << "what is not said stays";
+  update = {};
+  update.overhead = Resources{.memory_limit_bytes = 9};
+  ASSERT_TRUE(m().UpdateSandboxResources(ctx_, pod, update));
+  EXPECT_THAT(limits(), HasSubstr("memory=209 "));
+
+  config.metadata.name = "kubelet's";
+  config.cgroup_parent = "/kubepods/pod1";
+  std::string theirs = m().RunSandbox(ctx_, config)->str();
+  ASSERT_TRUE(m().UpdateSandboxResources(ctx_, theirs, update));
+  EXPECT_EQ((*m().GetSandbox(theirs))->overhead.memory_limit_bytes, 9);
+  EXPECT_THAT(world().Names("limits"), SizeIs(1));
+
+  update.resources = Resources{.memory_limit_bytes = 5, .memory_swap_limit_bytes = 4};
+  EXPECT_EQ(m().UpdateSandboxResources(ctx_, pod, update).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(m().UpdateSandboxResources(ctx_, "nothing", update).error().code(), Code::kNotFound);
+  ASSERT_TRUE(m().StopSandbox(ctx_, pod));
+  EXPECT_EQ(m().UpdateSandboxResources(ctx_, pod, {}).error().code(), Code::kFailedPrecondition);
+}
+
 TEST_F(ManagerTest, ReopenLogOnlyWhileItRuns) {
   std::string id = Created(Pod());
   EXPECT_EQ(m().ReopenLog(ctx_, id).error().code(), Code::kFailedPrecondition);

@@ -21,6 +21,7 @@ void Fields(V& v, PodRecord& t) {
   v("cgroup_parent", t.cgroup_parent), v("cgroup_path", t.cgroup_path), v("shm_bytes", t.shm_bytes);
   v("host_network", t.host_network), v("netns_path", t.netns_path), v("ips", t.ips);
   v("network_result", t.network_result), v("namespaces", t.namespaces);
+  v("overhead", t.overhead), v("resources", t.resources);
 }
 
 template <class V>

@@ -18,6 +18,8 @@ inline constexpr char kContainerTable[] = "containers";
 inline constexpr char kMetaTable[] = "pod-meta";  // "boot_id"
 inline constexpr int kRecordVersion = 1;
 
+inline constexpr char kReasonStartError[] = "StartError";  // it never ran
+
 enum class PodPhase {
   kMaking,    // intent recorded; what exists of it is unknown: undone by recovery
   kReady,
@@ -41,6 +43,7 @@ struct PodRecord {
   std::vector<std::string> ips;
   std::string network_result;
   runtime::PodNamespaces namespaces;
+  Resources overhead, resources;  // as last updated; config keeps what was asked for first
 };
 
 struct ContainerRecord {

@@ -20,6 +20,8 @@ SandboxStatus StatusOf(const PodRecord& r) {
   s.netns_path = r.netns_path;
   s.network_result = r.network_result;
   s.shim_pid = r.namespaces.shim_pid;
+  s.overhead = r.overhead;
+  s.resources = r.resources;
   return s;
 }
 
@@ -215,7 +217,10 @@ Result<> Store::Write(const ContainerRecord& record) {
 void Store::Show(PodEntry& pod, const PodRecord& record) {
   SandboxRef shown = SnapshotOf(record);
   auto index = index_.Lock();
-  if (auto slot = index->pods.find(pod.id.str()); slot != index->pods.end()) slot->second.shown = std::move(shown);
+  auto slot = index->pods.find(pod.id.str());
+  if (slot == index->pods.end()) return;
+  SandboxRef before = std::exchange(slot->second.shown, shown);
+  Tell(*index, before, shown);
 }
 
 void Store::Show(ContainerEntry& container, const ContainerRecord& record) {
@@ -223,7 +228,10 @@ void Store::Show(ContainerEntry& container, const ContainerRecord& record) {
   {
     auto index = index_.Lock();
     auto slot = index->containers.find(container.id.str());
-    if (slot != index->containers.end()) slot->second.shown = std::move(shown);
+    if (slot != index->containers.end()) {
+      ContainerRef before = std::exchange(slot->second.shown, shown);
+      Tell(*index, before, shown);
+    }
   }
   container.changed.notify_all();
 }
@@ -287,7 +295,11 @@ Result<> Store::Erase(PodEntry& pod) {
   TRY(db_.Delete(kPodTable, pod.id.str(), state::Durability::kProcess), StrCat("pod ", pod.id.str()));
   pod.gone = true;
   auto index = index_.Lock();
-  index->pods.erase(pod.id.str());
+  if (auto slot = index->pods.find(pod.id.str()); slot != index->pods.end()) {
+    SandboxRef before = std::move(slot->second.shown);
+    index->pods.erase(slot);
+    Tell(*index, before, nullptr);
+  }
   index->of_pod.erase(pod.id);
   auto name = index->pod_names.find(KeyOf(record->config.metadata));
   if (name != index->pod_names.end() && name->second.id == pod.id) index->pod_names.erase(name);
@@ -300,8 +312,12 @@ Result<> Store::Erase(ContainerEntry& container) {
   container.gone = true;
   container.changed.notify_all();
   auto index = index_.Lock();
-  index->containers.erase(container.id.str());
   if (auto of_pod = index->of_pod.find(container.pod); of_pod != index->of_pod.end()) of_pod->second.erase(container.id);
+  if (auto slot = index->containers.find(container.id.str()); slot != index->containers.end()) {
+    ContainerRef before = std::move(slot->second.shown);
+    index->containers.erase(slot);
+    Tell(*index, before, nullptr);
+  }
   auto name = index->container_names.find(KeyOf(container.pod, record->config.metadata));
   if (name != index->container_names.end() && name->second.id == container.id) index->container_names.erase(name);
   return {};
@@ -427,6 +443,15 @@ std::vector<CtrRef> Store::ContainersOf(const PodId& pod) const {
   for (const ContainerId& id : ids->second) {
     if (auto slot = index->containers.find(id.str()); slot != index->containers.end()) out.push_back(slot->second.entry);
   }
+  return out;
+}
+
+Result<PodSnapshot> Store::Snapshot(const std::string& id) const {
+  auto index = index_.Lock();
+  PodSnapshot out;
+  out.sandbox = TRY(FindSlot(index->pods, id, kPodKind))->shown;
+  out.containers = ShownOf(*index, out.sandbox->id);
+  out.at = NextStamp(*index);
   return out;
 }
 

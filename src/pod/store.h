@@ -1,5 +1,7 @@
 // Store: all pods and containers in memory, their names, and the writing of their records.
 //
+// Every change of what is shown makes its events (feed.h, store_events.cc) under the index lock.
+//
 // Threading: any thread. Two locks: an entry's record (held while its row is written, so that rows are written in order),
 // then the index (never held while anything is waited for). Lists and look-ups take the index only.
 #pragma once
@@ -108,8 +110,13 @@ class Store {
 
   Result<SandboxRef> PodStatus(const std::string& id) const;
   Result<ContainerRef> ContainerStatusOf(const std::string& id) const;
+  Result<PodSnapshot> Snapshot(const std::string& id) const;
   std::vector<SandboxRef> List(const SandboxFilter& filter) const;
   std::vector<ContainerRef> List(const ContainerFilter& filter) const;
+
+  std::shared_ptr<Watcher> Watch(size_t events_max, std::function<void()> wake) {
+    return feed_.Watch(events_max, std::move(wake));
+  }
 
  private:
   template <class Entry, class Snapshot>
@@ -130,8 +137,11 @@ class Store {
     std::map<std::string, Name<PodId>> pod_names;
     std::map<std::string, Name<ContainerId>> container_names;
     std::set<std::string> unwritten;  // ids whose Note could not be written
+    int64_t last_stamp = 0;           // see PodSnapshot::at
   };
 
+  static std::vector<ContainerRef> ShownOf(const Index& index, const PodId& pod);
+  static int64_t NextStamp(Index& index);
   Result<> LoadPods();
   Result<> LoadContainers();
   void Insert(const PodRecord& record);
@@ -140,11 +150,16 @@ class Store {
   void Show(ContainerEntry& container, const ContainerRecord& record);
   Result<> Write(const PodRecord& record);
   Result<> Write(const ContainerRecord& record);
+  // Events of a change of what is shown of one object, within the change (the index is locked).
+  void Tell(Index& index, const SandboxRef& before, const SandboxRef& after);
+  void Tell(Index& index, const ContainerRef& before, const ContainerRef& after);
+  void Publish(Index& index, EventType type, const std::string& id, const PodId& pod, SandboxRef sandbox);
   void SetAside(const char* table, const std::string& key, const Error& why);
 
   state::Database& db_;
   const Paths paths_;
   Synchronized<Index> index_;
+  Feed feed_;
 };
 
 }  // namespace crisp::pod

@@ -69,7 +69,9 @@ Json Annotations(const Planning& p) {
 }
 
 Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation) {
-  Json resources = TRY(PlanResources(p.in.config.resources, p.node, p.warnings));
+  Resources asked = p.in.config.resources;
+  if (asked.cpu_quota < 0) asked.cpu_quota = 0;  // none is what a new cgroup has, and crun 1.8 cannot write it on v1
+  Json resources = TRY(PlanResources(asked, p.node, p.warnings));
   DevicesPlan devices = TRY(PlanDevices(p));
   resources["devices"] = std::move(devices.rules);
   if (p.policy.pids_max > 0) resources["pids"] = {{"limit", p.policy.pids_max}};

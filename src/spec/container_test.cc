@@ -297,6 +297,7 @@ TEST_F(PlanTest, RecursiveReadonly) {
   Refused(Code::kInvalidArgument);
   mount.propagation = Propagation::kPrivate;
   in_.handler_recursive_readonly = false;
+  EXPECT_THAT(Refused(Code::kFailedPrecondition), ::testing::StartsWith("RROUnsupported"));
   Refused(Code::kFailedPrecondition);
 }
 
@@ -364,6 +365,19 @@ TEST_F(PlanTest, MemoryAndSwap) {
   EXPECT_EQ(Planned()["linux"]["resources"]["memory"], Json({{"limit", 100}, {"swap", 150}}));
   in_.config.resources.memory_swap_limit_bytes = 50;
   Refused(Code::kInvalidArgument);
+  in_.config.resources.memory_swap_limit_bytes = -1;
+  EXPECT_EQ(Planned()["linux"]["resources"]["memory"], Json({{"limit", 100}, {"swap", -1}}));
+  in_.config.resources.memory_limit_bytes = -1;
+  in_.config.resources.memory_swap_limit_bytes = 0;
+  EXPECT_EQ(Planned()["linux"]["resources"]["memory"], Json({{"limit", -1}, {"swap", -1}}));
+  for (int64_t memory : {0, -1}) {
+    in_.config.resources.memory_limit_bytes = memory;
+    in_.config.resources.memory_swap_limit_bytes = 150;
+    Refused(Code::kInvalidArgument);
+  }
+  in_.config.resources.memory_limit_bytes = 100;
+  in_.config.resources.memory_swap_limit_bytes = -2;
+  Refused(Code::kInvalidArgument);
   in_.config.resources.memory_swap_limit_bytes = 150;
   node_.swap_accounting = false;
   EXPECT_EQ(Planned()["linux"]["resources"]["memory"], Json({{"limit", 100}}));
@@ -391,10 +405,13 @@ TEST_F(PlanTest, UnifiedSettings) {
   Refused(Code::kFailedPrecondition);
   node_.cgroup_v2 = true;
   EXPECT_EQ(Planned()["linux"]["resources"]["unified"]["memory.high"], "5");
-  for (const char* bad : {"", "../memory.high", "memory/high", ".hidden", "memory..high", "cgroup"}) {
+  for (const char* bad : {"", "../memory.high", "memory/high", ".hidden", "memory..high", "cgroup", "cgroup.freeze",
+                          "cgroup.procs", "devices.allow", "Memory.high"}) {
     in_.config.resources.unified = {{bad, "5"}};
     Refused(Code::kInvalidArgument);
   }
+  in_.config.resources.unified = {{"rdma.max", "5"}};
+  EXPECT_THAT(Refused(Code::kFailedPrecondition), HasSubstr("rdma"));
 }
 
 TEST_F(PlanTest, OomScoreIsNeverBelowWhatWeMayGive) {
@@ -410,17 +427,34 @@ TEST_F(PlanTest, OomScoreIsNeverBelowWhatWeMayGive) {
 }
 
 TEST_F(PlanTest, UpdateHoldsOnlyWhatIsSet) {
-  ResourcesPlan plan = PlanResourcesUpdate({.cpu_quota = 5000, .memory_limit_bytes = 77}, node_).value();
+  ResourcesPlan plan = PlanResourcesUpdate({}, {.cpu_quota = 5000, .memory_limit_bytes = 77}, node_).value();
   EXPECT_EQ(ParseJson(plan.resources_json, "update").value(),
             Json({{"cpu", {{"quota", 5000}}}, {"memory", {{"limit", 77}, {"swap", 77}}}}));
-  EXPECT_EQ(PlanResourcesUpdate({}, node_)->resources_json, "{}");
-  EXPECT_FALSE(PlanResourcesUpdate({.cpuset_cpus = "0; rm"}, node_));
+  EXPECT_EQ(PlanResourcesUpdate({.cpu_quota = 5}, {}, node_)->resources_json, "{}");
+  EXPECT_FALSE(PlanResourcesUpdate({}, {.cpuset_cpus = "0; rm"}, node_));
   Resources merged = MergeResources({.cpu_quota = 1, .cpu_shares = 2, .cpuset_cpus = "0"},
                                     {.cpu_quota = 5, .unified = {{"a.b", "c"}}});
   EXPECT_EQ(merged.cpu_quota, 5);
   EXPECT_EQ(merged.cpu_shares, 2);
   EXPECT_EQ(merged.cpuset_cpus, "0");
   EXPECT_EQ(merged.unified.at("a.b"), "c");
+}
+
+// What one file of v2 holds together, or an OCI runtime completes by itself, is sent together.
+TEST_F(PlanTest, UpdateSendsPairs) {
+  Resources current{.cpu_period = 50'000, .cpu_quota = 20'000, .memory_limit_bytes = 100, .memory_swap_limit_bytes = 150};
+  auto sent = [&](const Resources& update) {
+    return ParseJson(PlanResourcesUpdate(current, update, node_).value().resources_json, "update").value();
+  };
+  EXPECT_EQ(sent({.cpu_quota = 10'000}), Json({{"cpu", {{"quota", 10'000}, {"period", 50'000}}}}));
+  EXPECT_EQ(sent({.cpu_period = 40'000}), Json({{"cpu", {{"quota", 20'000}, {"period", 40'000}}}}));
+  EXPECT_EQ(sent({.cpu_shares = 5}), Json({{"cpu", {{"shares", 5}}}}));
+  EXPECT_EQ(sent({.memory_swap_limit_bytes = 300}), Json({{"memory", {{"limit", 100}, {"swap", 300}}}}));
+  EXPECT_EQ(sent({.memory_limit_bytes = 200}), Json({{"memory", {{"limit", 200}, {"swap", 200}}}})) << "as at creation";
+  EXPECT_EQ(MergeResources(current, {.memory_limit_bytes = 200}).memory_swap_limit_bytes, 0);
+  EXPECT_EQ(MergeResources(current, {.cpu_shares = 5}).memory_swap_limit_bytes, 150);
+  EXPECT_EQ(PlanResourcesUpdate(current, {.memory_swap_limit_bytes = 50}, node_).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(PlanResourcesUpdate({}, {.memory_swap_limit_bytes = 50}, node_).error().code(), Code::kInvalidArgument);
 }
 
 // ---- namespaces ----

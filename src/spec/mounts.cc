@@ -88,7 +88,10 @@ Result<std::string> Access(const Planning& p, const Mount& mount) {
   std::string where = StrCat("mount ", Quote(mount.container_path), ": recursive read-only ");
   if (!mount.readonly) return Invalid(where + "needs a read-only mount");
   if (mount.propagation != Propagation::kPrivate) return Invalid(where + "needs private propagation");
-  if (!p.in.handler_recursive_readonly) return NotHere(where + "is not supported by this runtime handler");
+  if (!p.in.handler_recursive_readonly) {
+    // The text that clients of CRI look for, in the first place (k8s.io/cri-api, ErrRROUnsupported).
+    return NotHere(StrCat("RROUnsupported: ", where, "is not supported by this runtime handler"));
+  }
   return std::string("rro");
 }
 

@@ -52,7 +52,6 @@ struct DevicesPlan {
 Result<DevicesPlan> PlanDevices(const Planning& p);
 // resources.cc
 Result<Json> PlanResources(const Resources& resources, const NodeFacts& node, std::vector<std::string>& warnings);
-int PlanOomScoreAdj(int64_t wanted, const NodeFacts& node, std::vector<std::string>& warnings);
 // security.cc
 Result<Json> PlanSeccomp(const Planning& p, oci::CapabilitySet capabilities);  // null: unconfined
 Result<std::string> PlanAppArmor(const Planning& p);                           // "": none

@@ -169,14 +169,19 @@ struct ResourcesPlan {
   std::string resources_json;  // OCI linux.resources without devices, for `<runtime> update`
   std::vector<std::string> warnings;
 };
-// UpdateContainerResources: only members that the request sets are in it.
-Result<ResourcesPlan> PlanResourcesUpdate(const Resources& resources, const NodeFacts& node);
+// UpdateContainerResources: only what the request sets is in it, and what the kernel or an OCI runtime takes only together
+// with that (quota and period, memory and swap), from `current`. The whole must be something that could be created.
+Result<ResourcesPlan> PlanResourcesUpdate(const Resources& current, const Resources& update, const NodeFacts& node);
 
 // What of OCI linux.resources CRI can show; the way back of the plans. kInvalidArgument: members of other types.
 Result<Resources> ParseResources(const std::string& resources_json);
 
-// What a container's Resources are after an update: members that `update` sets replace those of `current`.
+// What a container's Resources are after an update: members that `update` sets replace those of `current`. A new memory
+// limit without one for swap means what it means at creation: no swap.
 Resources MergeResources(const Resources& current, const Resources& update);
+
+// A process's oom_score_adj as this node can set it.
+int PlanOomScoreAdj(int64_t wanted, const NodeFacts& node, std::vector<std::string>& warnings);
 
 // A process beside the container's own: same user, capabilities, environment, directory and no_new_privs.
 // `config_json` is the container's config.json.

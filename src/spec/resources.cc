@@ -47,7 +47,12 @@ Result<Json> PlanMemory(const Resources& r, const NodeFacts& node, std::vector<s
     if (r.memory_swap_limit_bytes == 0 && node.swap_accounting) memory["swap"] = r.memory_limit_bytes;
   }
   if (r.memory_swap_limit_bytes == 0) return memory;
-  if (r.memory_limit_bytes > 0 && r.memory_swap_limit_bytes > 0 && r.memory_swap_limit_bytes < r.memory_limit_bytes) {
+  if (r.memory_swap_limit_bytes < -1) return Invalid(StrCat("memory and swap limit ", r.memory_swap_limit_bytes));
+  // No kernel can do that: v1 wants memory <= memory+swap, and v2 gets the difference.
+  if (r.memory_swap_limit_bytes > 0 && r.memory_limit_bytes <= 0) {
+    return Invalid("a limit of memory and swap needs a limit of memory");
+  }
+  if (r.memory_swap_limit_bytes > 0 && r.memory_swap_limit_bytes < r.memory_limit_bytes) {
     return Invalid("the limit of memory and swap is less than that of memory alone");
   }
   if (node.swap_accounting) {
@@ -76,6 +81,17 @@ Result<Json> PlanHugepages(const Resources& r, const NodeFacts& node, std::vecto
   return limits;
 }
 
+// cgroup.* (freeze, kill, type, procs …) is no resource. Whatever else is not there the node does not have.
+Result<> CheckUnifiedController(std::string_view file, const NodeFacts& node) {
+  static constexpr std::string_view kControllers[] = {"cpu",     "cpuset", "io",   "memory",
+                                                      "hugetlb", "pids",   "rdma", "misc"};
+  std::string controller(file.substr(0, file.find('.')));
+  if (std::find(std::begin(kControllers), std::end(kControllers), controller) == std::end(kControllers)) {
+    return Invalid(StrCat("unified ", file, ": not a file of a cgroup controller"));
+  }
+  return Need(node, controller.c_str(), "unified cgroup settings");
+}
+
 Result<Json> PlanUnified(const Resources& r, const NodeFacts& node) {
   Json unified = Json::object();
   if (!r.unified.empty() && !node.cgroup_v2) return NotHere("unified cgroup settings need cgroup v2");
@@ -86,6 +102,7 @@ Result<Json> PlanUnified(const Resources& r, const NodeFacts& node) {
                 file.find_first_not_of("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-") ==
                     std::string::npos;
     if (!good) return Invalid(StrCat("bad name of a unified cgroup setting: ", Quote(file)));
+    TRY(CheckUnifiedController(file, node));
     if (value.find('\0') != std::string::npos) return Invalid(StrCat("unified ", file, ": value contains a NUL"));
     unified[file] = value;
   }
@@ -115,9 +132,22 @@ int PlanOomScoreAdj(int64_t wanted, const NodeFacts& node, std::vector<std::stri
   return node.oom_score_adj;
 }
 
-Result<ResourcesPlan> PlanResourcesUpdate(const Resources& resources, const NodeFacts& node) {
+Result<ResourcesPlan> PlanResourcesUpdate(const Resources& current, const Resources& update, const NodeFacts& node) {
+  Resources merged = MergeResources(current, update);
+  std::vector<std::string> ignored;
+  TRY(PlanResources(merged, node, ignored));
+  Resources sent = update;
+  // crun writes the one of a pair that it is not given as the default, and v2 has one file for quota and period.
+  if (sent.cpu_quota != 0 || sent.cpu_period != 0) {
+    sent.cpu_quota = merged.cpu_quota;
+    sent.cpu_period = merged.cpu_period;
+  }
+  if (sent.memory_limit_bytes != 0 || sent.memory_swap_limit_bytes != 0) {
+    sent.memory_limit_bytes = merged.memory_limit_bytes;
+    sent.memory_swap_limit_bytes = merged.memory_swap_limit_bytes;
+  }
   ResourcesPlan plan;
-  plan.resources_json = DumpJson(TRY(PlanResources(resources, node, plan.warnings)));
+  plan.resources_json = DumpJson(TRY(PlanResources(sent, node, plan.warnings)));
   return plan;
 }
 
@@ -156,6 +186,7 @@ Resources MergeResources(const Resources& current, const Resources& update) {
   take(merged.cpu_quota, update.cpu_quota);
   take(merged.cpu_shares, update.cpu_shares);
   take(merged.memory_limit_bytes, update.memory_limit_bytes);
+  if (update.memory_limit_bytes != 0) merged.memory_swap_limit_bytes = 0;
   take(merged.memory_swap_limit_bytes, update.memory_swap_limit_bytes);
   take(merged.oom_score_adj, update.oom_score_adj);
   take(merged.cpuset_cpus, update.cpuset_cpus);

@@ -93,6 +93,14 @@ class FakeManager : public pod::Manager {
   Result<> AdjustResources(const Ctx&, const std::string& id, const std::string&) override {
     return Change(id, [](pod::ContainerStatus&) {});
   }
+  Result<> UpdateSandboxResources(const Ctx&, const std::string& id, const pod::SandboxResources& update) override {
+    auto state = state_.Lock();
+    auto found = state->sandboxes.find(id);
+    if (found == state->sandboxes.end()) return Error(Code::kNotFound, "pod sandbox " + id + " not found");
+    if (update.overhead) found->second.overhead = *update.overhead;
+    if (update.resources) found->second.resources = *update.resources;
+    return {};
+  }
   Result<> ReopenLog(const Ctx&, const std::string& id) override {
     return Change(id, [](pod::ContainerStatus&) {});
   }
@@ -161,6 +169,18 @@ class FakeManager : public pod::Manager {
     return out;
   }
 
+  Result<pod::PodSnapshot> GetPod(const std::string& id) const override {
+    pod::PodSnapshot out;
+    out.sandbox = TRY(GetSandbox(id));
+    out.containers = ListContainers({.id = {}, .pod = id, .state = {}, .labels = {}});
+    out.at = UnixNanosNow();
+    return out;
+  }
+  std::shared_ptr<pod::Watcher> Watch(size_t events_max, std::function<void()> wake) override {
+    return feed.Watch(events_max, std::move(wake));
+  }
+
+  pod::Feed feed;  // a test publishes what it wants to be told
   std::atomic<int> sleeping{0};
 
  private:
@@ -323,6 +343,7 @@ class FakeCgroups : public cgroup::Cgroups {
   const std::vector<std::string>& controllers() const override { return none_; }
   Result<cgroup::Location> Place(const std::string&, const std::string&) const override { return cgroup::Location(); }
   Result<> Create(const std::string&) override { return {}; }
+  Result<> SetLimits(const std::string&, const cgroup::Limits&) override { return {}; }
   Result<> Remove(const Ctx&, const std::string&) override { return {}; }
   Result<> Kill(const Ctx&, const std::string&) override { return {}; }
   Result<std::vector<pid_t>> Processes(const std::string&) const override { return std::vector<pid_t>(); }

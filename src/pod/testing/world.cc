@@ -342,8 +342,17 @@ class FakeCgroups final : public cgroup::Cgroups {
     world_.Put("cgroups", path);
     return {};
   }
+  Result<> SetLimits(const std::string& path, const cgroup::Limits& limits) override {
+    TRY(cgroup::CheckOurs(path));
+    std::string text = StrCat("memory=", limits.memory_bytes, " swap=", limits.memory_swap_bytes, " shares=", limits.cpu_shares,
+                              " quota=", limits.cpu_quota_micros, "/", limits.cpu_period_micros);
+    for (const auto& [size, bytes] : limits.hugepages) text += StrCat(" ", size, "=", bytes);
+    world_.Put("limits", path, text);
+    return {};
+  }
   Result<> Remove(const Ctx& ctx, const std::string& path) override {
     TRY(Kill(ctx, path));
+    world_.Remove("limits", path);
     std::string escaped = Escape(path);
     for (const std::string& name : world_.Names("cgroups")) {
       if (name == escaped || name.starts_with(escaped + "%")) world_.Remove("cgroups", name);
@@ -357,10 +366,14 @@ class FakeCgroups final : public cgroup::Cgroups {
   }
   Result<std::vector<pid_t>> Processes(const std::string&) const override { return std::vector<pid_t>(); }
   Result<cgroup::Usage> Read(const std::string& kernel_path) const override {
-    return Error(Code::kNotFound, "cgroup " + kernel_path + " not found");
+    int64_t used = world_.faults.Lock()->memory_used;
+    if (used == 0) return Error(Code::kNotFound, "cgroup " + kernel_path + " not found");
+    cgroup::Usage usage;
+    usage.working_set_bytes = static_cast<uint64_t>(used);
+    return usage;
   }
   std::vector<std::string> OomEventFiles(const std::string& path) const override { return {path + "/memory.events"}; }
-  std::vector<std::string> HugepageSizes() const override { return {}; }
+  std::vector<std::string> HugepageSizes() const override { return {"2MB"}; }
   bool HasController(const std::string&) const override { return true; }
   bool SwapAccounting() const override { return true; }
 
@@ -380,7 +393,9 @@ class FakeHost final : public Host {
     facts.hosts = "127.0.0.1 localhost\n";
     facts.arch = "amd64";
     facts.cgroup_v2 = true;
-    facts.cgroup_controllers = {"cpu", "memory", "pids"};
+    facts.cgroup_controllers = {"cpu", "hugetlb", "memory", "pids"};
+    facts.hugepage_sizes = {"2MB"};
+    facts.swap_accounting = true;
     return facts;
   }
   Result<std::string> BootId() override { return sys::ReadFile(world_.Dir("world/boot_id")); }
@@ -459,7 +474,7 @@ std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_un
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
 Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::milliseconds retry_pause) : world(dir) {
-  for (const char* kind : {"signals", "updates", "reopened"}) Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
+  for (const char* kind : {"signals", "updates", "reopened", "limits"}) Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));
   Must(opened);
   db = std::move(*opened);

@@ -27,6 +27,7 @@ struct Faults {
   int shim_starts_failing = 0;
   int deletes_failing = 0;      // of containers, in the OCI runtime
   bool shim_hangs = false;      // signals time out
+  int64_t memory_used = 0;      // by every cgroup; 0: none is there
   bool reconnect_hangs = false;
   std::function<void()> in_setup, in_start, in_rootfs, in_mount_sources;  // called within the call: a test's place to stop it
 };

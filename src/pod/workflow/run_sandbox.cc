@@ -70,8 +70,8 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   if (plan.shm_bytes > 0) TRY(host_->MountShm(paths_.Shm(pod.id), plan.shm_bytes));
   FAILPOINT("run_sandbox.after_shm");
   ctx.Stage("make the pod's cgroup");
-  std::string cgroup_path = pod.record.Lock()->cgroup_path;
-  if (!cgroup_path.empty()) TRY(deps_.cgroups.Create(cgroup_path));
+  PodRecord record = *pod.record.Lock();
+  TRY(MakePodCgroup(record));
   FAILPOINT("run_sandbox.after_cgroup");
   ctx.Stage("set up the pod's network");
   TRY(AttachNetwork(ctx, pod));
@@ -108,11 +108,22 @@ Result<> ManagerImpl::PlanPod(PodEntry& pod, SandboxPlan& plan) {
     // The kubelet makes and removes the pod's cgroup and names it; whoever names none gets one of ours.
     record->cgroup_parent = record->cgroup_path = place.kernel_path;
   }
+  record->overhead = config.overhead;
+  record->resources = config.resources;
   record->host_network = plan.host_network;
   record->shm_bytes = plan.shm_bytes;
   record->created_at = UnixNanosNow();
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"pod", pod.id.str()}});
   return {};
+}
+
+Result<> ManagerImpl::MakePodCgroup(const PodRecord& record) {
+  if (record.cgroup_path.empty()) return {};
+  TRY(deps_.cgroups.Create(record.cgroup_path));
+  FAILPOINT("run_sandbox.within_cgroup");
+  cgroup::Limits limits = LimitsHere(record.resources, record.overhead);
+  if (limits == cgroup::Limits()) return {};
+  return deps_.cgroups.SetLimits(record.cgroup_path, limits);
 }
 
 Result<> ManagerImpl::MakePodDir(const PodId& id, const SandboxPlan& plan) {

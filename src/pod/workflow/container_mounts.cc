@@ -1,6 +1,7 @@
 // CreateContainer's part about mounts: images that are volumes, ids, and what must be mounted before the OCI runtime
 // runs.
 #include "base/failpoint.h"
+#include "base/log.h"
 #include "pod/bounded.h"
 #include "pod/manager_impl.h"
 #include "rootfs/volume.h"

@@ -243,7 +243,14 @@ Result<spec::Mount> ToMount(const v1::Mount& in) {
   out.uid_mappings = TRY(ToMappings("mounts.uidMappings", in.uidmappings()));
   out.gid_mappings = TRY(ToMappings("mounts.gidMappings", in.gidmappings()));
   out.image = in.image().image();
-  if (is_image) TRY(CheckImageName("mounts.image.image", out.image));
+  if (is_image) {
+    TRY(CheckImageName("mounts.image.image", out.image));
+    TRY(CheckText("mounts.image.user_specified_image", in.image().user_specified_image()));
+    if (!out.readonly) return Invalid("mounts.readonly", "an image volume must be readonly");
+  } else if (!in.image_sub_path().empty()) {
+    return Invalid("mounts.image_sub_path", "only for an image");
+  }
+  out.image_user_specified = in.image().user_specified_image();
   out.image_sub_path = in.image_sub_path();
   if (!out.image_sub_path.empty()) TRY(CheckRelativePath("mounts.image_sub_path", out.image_sub_path));
   TRY(CheckTexts("mounts.mount_options", in.mount_options()));

@@ -40,9 +40,6 @@ constexpr Method kPortForward{"PortForward", Work::kMemory, false};
 constexpr const char* kApiVersion = "v1";
 constexpr const char* kKubeletVersion = "0.1.0";  // the one value that the kubelet accepts
 
-// Plans refuse pods with user namespaces for now, whatever the OCI runtime could do.
-constexpr bool kUserNamespaces = false;
-
 v1::RuntimeCondition Condition(const char* type, bool status, const std::string& reason, const std::string& message) {
   v1::RuntimeCondition condition;
   condition.set_type(type);
@@ -101,10 +98,11 @@ Result<v1::StatusResponse> RuntimeService::MakeStatus(bool verbose) const {
       v1::RuntimeHandler* handler = out.add_runtime_handlers();
       handler->set_name(shown);
       handler->mutable_features()->set_recursive_read_only_mounts(features.recursive_read_only_mounts);
-      handler->mutable_features()->set_user_namespaces(features.user_namespaces && kUserNamespaces);
+      handler->mutable_features()->set_user_namespaces(features.user_namespaces);
     }
   }
   out.mutable_features()->set_supplemental_groups_policy(true);
+  out.mutable_features()->set_mount_options(true);
   if (verbose) {
     out.mutable_info()->insert(facts_.info.begin(), facts_.info.end());
     if (!network.conflist_json.empty()) (*out.mutable_info())["cniconfig"] = network.conflist_json;

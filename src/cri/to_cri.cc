@@ -58,7 +58,11 @@ void Mount(const spec::Mount& in, v1::Mount& out) {
   out.set_propagation(Enum<v1::MountPropagation>(in.propagation));
   Mappings(in.uid_mappings, *out.mutable_uidmappings());
   Mappings(in.gid_mappings, *out.mutable_gidmappings());
-  if (!in.image.empty()) out.mutable_image()->set_image(in.image);
+  if (!in.image.empty()) {
+    out.mutable_image()->set_image(in.image);
+    out.mutable_image()->set_user_specified_image(in.image_user_specified);
+    out.mutable_image()->set_image_ref(in.image_ref);
+  }
   out.set_image_sub_path(in.image_sub_path);
   for (const std::string& option : in.mount_options) out.add_mount_options(option);
 }

@@ -6,7 +6,9 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "rootfs/stage.h"
 #include "sys/file.h"
+#include "sys/userns.h"
 
 namespace crisp::daemon {
 namespace {
@@ -78,6 +80,13 @@ network::NetworkOptions NetworkOptions(const Config& config) {
 cgroup::Driver CgroupDriver(const Config& config) {
   if (config.cgroup_driver == "auto") return cgroup::DetectDriver();
   return config.cgroup_driver == "systemd" ? cgroup::Driver::kSystemd : cgroup::Driver::kCgroupfs;
+}
+
+Result<> ProbeUserns(const std::string& shim_binary, const std::string& root_dir) {
+  constexpr sys::IdRange kTrial{.inside = 0, .outside = 100'000, .length = 65'536};
+  Ctx ctx = Ctx().WithTimeout(std::chrono::seconds(5));
+  sys::OwnedNamespaces made = TRY(sys::MakeUserns(ctx, shim_binary, {.maps = {.uids = {kTrial}, .gids = {kTrial}}}));
+  return rootfs::ProbeIdmap(root_dir, made.user);
 }
 
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events) {

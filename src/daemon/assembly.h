@@ -17,6 +17,8 @@ namespace crisp::daemon {
 image::ServiceOptions ImageOptions(const Config& config);
 network::NetworkOptions NetworkOptions(const Config& config);
 cgroup::Driver CgroupDriver(const Config& config);
+// Tries out whether pods can have user namespaces with images below `root_dir`. Leaves nothing.
+Result<> ProbeUserns(const std::string& shim_binary, const std::string& root_dir);
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events);
 nri::Options NriOptions(const Config& config);
 pod::ManagerOptions PodOptions(const Config& config);

@@ -86,7 +86,11 @@ Result<> Daemon::OpenMeans() {
   network_ = TRY(network::Network::Open(NetworkOptions(config_), *db_), "network");
   cgroups_ = TRY(cgroup::Cgroups::Detect({.driver = CgroupDriver(config_)}), "cgroups");
   bool systemd = cgroups_->driver() == cgroup::Driver::kSystemd;
-  runtime_ = TRY(runtime::Runtime::Make(RuntimeOptions(config_, systemd, events_.Callbacks())), "runtime");
+  runtime::Runtime::Options options = RuntimeOptions(config_, systemd, events_.Callbacks());
+  Result<> userns = ProbeUserns(options.shim_binary, config_.root_dir);
+  if (!userns) LogInfo("no user namespaces for pods on this node", {{"reason", userns.error()}});
+  options.user_namespaces = userns.has_value();
+  runtime_ = TRY(runtime::Runtime::Make(std::move(options)), "runtime");
   if (config_.nri_enabled) nri_ = std::make_unique<nri::Nri>(NriOptions(config_));
   pods_ = TRY(pod::Manager::Open(PodOptions(config_), {.db = *db_,
                                                        .images = *images_,

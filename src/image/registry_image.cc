@@ -26,10 +26,14 @@ class RepositorySource : public ManifestSource {
   Repository& repository_;
 };
 
+// What an index leads to is always an image: beside its images it has attestations and signatures, which look like
+// artifacts.
+enum class Artifacts { kRefused, kTaken };
+
 class Walk {
  public:
-  Walk(const Ctx& ctx, ManifestSource& source, const oci::Platform& platform)
-      : ctx_(ctx), source_(source), platform_(platform) {}
+  Walk(const Ctx& ctx, ManifestSource& source, const oci::Platform& platform, Artifacts artifacts)
+      : ctx_(ctx), source_(source), platform_(platform), artifacts_(artifacts) {}
 
   // The image that `document` is or leads to. `platform_known`: an index entry has named the platform.
   // `depth`: indexes above it.
@@ -44,6 +48,7 @@ class Walk {
   const Ctx& ctx_;
   ManifestSource& source_;
   const oci::Platform& platform_;
+  const Artifacts artifacts_;
   int documents_ = 0;
 };
 
@@ -59,6 +64,14 @@ Result<ResolvedImage> Walk::From(const ManifestBytes& document, bool platform_kn
 }
 
 Result<ResolvedImage> Walk::FromManifest(const ManifestBytes& document, oci::Manifest manifest, bool platform_known) {
+  if (!manifest.IsContainerImage() && artifacts_ == Artifacts::kTaken && documents_ == 0) {
+    ResolvedImage out;
+    out.manifest_digest = document.digest;
+    out.manifest_bytes = document.bytes;
+    out.manifest = std::move(manifest);
+    out.is_artifact = true;
+    return out;
+  }
   if (!manifest.IsContainerImage()) {
     return Error(Code::kFailedPrecondition,
                  StrCat("not a container image: its config is of type ", Quote(manifest.config.media_type)));
@@ -111,20 +124,25 @@ Error Walk::NoPlatform(const oci::Index& index) const {
                                        offered.empty() ? "none with a platform" : Quote(Join(offered, ", "))));
 }
 
-}  // namespace
-
-Result<ResolvedImage> ResolveImage(const Ctx& ctx, ManifestSource& source, ManifestBytes root,
-                                   const oci::Platform& platform) {
-  ResolvedImage image = TRY(Walk(ctx, source, platform).From(root, false, 0));
+Result<ResolvedImage> Resolve(const Ctx& ctx, ManifestSource& source, ManifestBytes root, const oci::Platform& platform,
+                              Artifacts artifacts) {
+  ResolvedImage image = TRY(Walk(ctx, source, platform, artifacts).From(root, false, 0));
   image.root_digest = root.digest;
   image.root = std::move(root);
   return image;
 }
 
+}  // namespace
+
+Result<ResolvedImage> ResolveImage(const Ctx& ctx, ManifestSource& source, ManifestBytes root,
+                                   const oci::Platform& platform) {
+  return Resolve(ctx, source, std::move(root), platform, Artifacts::kRefused);
+}
+
 Result<ResolvedImage> ResolveImage(const Ctx& ctx, Repository& repository, const oci::Platform& platform) {
   ManifestBytes root = TRY(repository.Resolve(ctx));
   RepositorySource source(repository);
-  return ResolveImage(ctx, source, std::move(root), platform);
+  return Resolve(ctx, source, std::move(root), platform, Artifacts::kTaken);
 }
 
 }  // namespace crisp::image

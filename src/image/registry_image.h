@@ -26,6 +26,7 @@ struct ResolvedImage {
   oci::Manifest manifest;
   std::string config_bytes;  // its digest, manifest.config.digest, is the image id
   oci::ImageConfig config;
+  bool is_artifact = false;  // no container image: neither config nor config_bytes
 };
 
 // Chooses by `platform`, checks os/architecture of the config, and that layers and diffIDs are equally many.
@@ -33,7 +34,8 @@ struct ResolvedImage {
 // kInvalidArgument: a malformed document. kDataLoss: bytes that are not of their digest.
 Result<ResolvedImage> ResolveImage(const Ctx& ctx, ManifestSource& source, ManifestBytes root,
                                    const oci::Platform& platform);
-// The same for a repository: Resolve, then the walk.
+// The same for a repository: Resolve, then the walk. What is named may be an artifact as well, if it is the manifest
+// itself.
 Result<ResolvedImage> ResolveImage(const Ctx& ctx, Repository& repository, const oci::Platform& platform);
 
 }  // namespace crisp::image

@@ -5,6 +5,7 @@
 
 #include "base/failpoint.h"
 #include "base/strings.h"
+#include "image/artifact.h"
 #include "image/bring.h"
 #include "image/export.h"
 #include "image/import.h"
@@ -67,6 +68,8 @@ class ImageService final : public Service {
     bool done = false;
     Result<ImageRef> outcome = ImageRef();
   };
+  Result<ImageRef> PullArtifact(const Ctx& ctx, Repository& repository, const ResolvedImage& resolved,
+                                const ImageNames& names, const ProgressFn& progress);
   Result<ImageRef> PullAlone(const Ctx& ctx, const oci::Reference& reference, const Credentials& credentials,
                              const ProgressFn& progress);
 
@@ -134,6 +137,7 @@ Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& r
   ResolvedImage resolved = TRY(ResolveImage(ctx, *repository, platform_));
   const ImageNames names = names_for(resolved.root_digest);
   FAILPOINT("pull.after_resolve");
+  if (resolved.is_artifact) return PullArtifact(ctx, *repository, resolved, names, progress);
   const std::string id = resolved.manifest.config.digest.str();
   // The same image by another manifest: compressed otherwise, or in an index with other platforms.
   if (Result<ImageRef> named = store_->AddNames(id, names); named || named.error().code() != Code::kNotFound) return named;
@@ -159,6 +163,19 @@ Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& r
   }
   ImageRef image = TRY(BringIn(ctx, *store_, stager_, std::move(wanted),
                                [&](size_t layer, uint64_t bytes) { reporter.Report(layer, bytes); }));
+  reporter.Done();
+  return image;
+}
+
+Result<ImageRef> ImageService::PullArtifact(const Ctx& ctx, Repository& repository, const ResolvedImage& resolved,
+                                            const ImageNames& names, const ProgressFn& progress) {
+  ArtifactPlan plan = TRY(PlanArtifact(resolved.manifest, resolved.manifest_digest, platform_));
+  if (Result<ImageRef> named = store_->AddNames(plan.id.str(), names); named || named.error().code() != Code::kNotFound)
+    return named;
+  Progress reporter(progress);
+  for (const ArtifactFile& file : plan.files) reporter.Add(file.blob.digest.str(), file.blob.size);
+  ImageRef image = TRY(BringInArtifact(ctx, *store_, repository, plan, names,
+                                       [&](size_t file, uint64_t bytes) { reporter.Report(file, bytes); }));
   reporter.Done();
   return image;
 }

@@ -241,6 +241,7 @@ Result<ImageRef> Store::Describe(const ImageRecord& record, const std::map<std::
   image->platform = config.platform.Text();
   image->created_unix_nanos = config.created_unix_nanos;
   for (const oci::Digest& diff_id : config.diff_ids) image->diff_ids.push_back(diff_id.str());
+  image->artifact_type = config.artifact_type;
   image->config = ToImageConfig(std::move(config));
   image->pinned = pinned_.contains(record.id);
   for (const std::string& name : record.tags) image->pinned = image->pinned || pinned_.contains(name);

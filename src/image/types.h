@@ -33,6 +33,9 @@ struct Image {
   std::vector<std::string> layer_dirs;    // absolute directories for overlay lowerdir, bottom layer first
   std::string platform;                   // "linux/amd64"
   bool pinned = false;
+  // Of an OCI artifact, which has files to be mounted but nothing to run; "" for a container image.
+  std::string artifact_type;
+  bool IsArtifact() const { return !artifact_type.empty(); }
   int64_t created_unix_nanos = 0;
 };
 using ImageRef = std::shared_ptr<const Image>;

@@ -175,7 +175,7 @@ class NetworkImpl : public Network {
   std::optional<Record> Find(const PodId& pod) const;
   Result<Record> Plan(const PodNetworkRequest& request) const;
   Result<> Save(const Record& record, state::Durability durability);
-  Result<> Attach(const Ctx& ctx, Record& record);
+  Result<> Attach(const Ctx& ctx, Record& record, sys::BorrowedFd own_netns);
   Result<> Detach(const Ctx& ctx, const Record& record);
   Result<> TeardownRecord(const Ctx& ctx, const PodId& pod);
   std::vector<PodId> Pods() const;
@@ -281,10 +281,14 @@ Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
   return record;
 }
 
-Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record) {
+// `own_netns` not valid: one of the spare ones.
+Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, sys::BorrowedFd own_netns) {
   TRY(Save(record, DurabilityOf(record)));
   FAILPOINT("network.after_intent");
-  sys::NewNetns netns = TRY(spare_.Take(NetnsSysctls(record)));
+  sys::UniqueFd given;
+  if (own_netns.get() >= 0) given = TRY(sys::Dup(own_netns));
+  sys::NewNetns netns = given.ok() ? TRY(sys::FurnishNetns(std::move(given), NetnsSysctls(record)))
+                                   : TRY(spare_.Take(NetnsSysctls(record)));
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");
   {
@@ -307,7 +311,7 @@ Result<PodNetwork> NetworkImpl::Setup(const Ctx& ctx, const PodNetworkRequest& r
   Record record = TRY(Plan(request));
   janitor_.Spare(HostLinkName(record.attachment));
   auto refill = [this](const Ctx&) { [[maybe_unused]] Result<> filled = spare_.Refill(); };  // else they are made when needed
-  Result<> attached = Attach(ctx, record);
+  Result<> attached = Attach(ctx, record, request.netns);
   janitor_.Run(refill);
   if (!attached) {
     Result<> undone = TeardownRecord(ctx, request.pod);

@@ -18,6 +18,7 @@
 
 #include "base/context.h"
 #include "base/ids.h"
+#include "sys/fd.h"
 
 namespace crisp::state {
 class Database;
@@ -40,6 +41,9 @@ struct PodNetworkRequest {
   std::map<std::string, std::string> annotations;  // for bandwidth: kubernetes.io/{in,e}gress-bandwidth
   std::string cgroup_path;                          // given to plugins as capability cgroupPath
   std::vector<std::string> dns_servers, dns_searches, dns_options;  // capability dns
+  // A new network namespace to be furnished instead of one of our own (one that the pod's user namespace owns); it need
+  // live only until Setup returns.
+  sys::BorrowedFd netns{-1};
 };
 
 struct PodNetwork {

@@ -109,6 +109,7 @@ Result<ImageConfig> FromJson(const Json& document) {
   out.created = TRY(JsonGet<std::string>(document, "created"));
   out.created_unix_nanos = ParseTime(out.created);
   out.author = TRY(JsonGet<std::string>(document, "author"));
+  out.artifact_type = TRY(JsonGet<std::string>(document, "artifactType"));
   auto present = [&](const char* key) { return document.contains(key) && !document[key].is_null(); };
   if (present("config")) TRY(ParseDefaults(document["config"], out), "config");
   if (present("rootfs")) TRY(ParseRootfs(document["rootfs"], out), "rootfs");

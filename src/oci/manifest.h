@@ -118,6 +118,7 @@ struct ImageConfig {
   std::vector<std::string> exposed_ports;  // "80/tcp", sorted
   std::string stop_signal;
   std::map<std::string, std::string> labels;
+  std::string artifact_type;  // "artifactType": only in configs that image/artifact.h makes
   // rootfs
   std::vector<Digest> diff_ids;  // bottom layer first
   std::vector<HistoryEntry> history;

@@ -62,6 +62,7 @@ void Fields(V& v, Mount& t) {
   v("selinux_relabel", t.selinux_relabel), v("recursive_readonly", t.recursive_readonly), v("propagation", t.propagation);
   v("uid_mappings", t.uid_mappings), v("gid_mappings", t.gid_mappings);
   v("image", t.image), v("image_sub_path", t.image_sub_path), v("mount_options", t.mount_options);
+  v("image_user_specified", t.image_user_specified), v("image_ref", t.image_ref);
 }
 template <class V>
 void Fields(V& v, Device& t) {

@@ -47,10 +47,16 @@ void LiveOneLife(Daemon& daemon) {
     (void)Insist("StopPodSandbox", [&] { return m.StopSandbox(ctx, old->id.str()); });
     (void)Insist("RemovePodSandbox", [&] { return m.RemoveSandbox(ctx, old->id.str()); });
   }
-  auto pod = Insist("RunPodSandbox", [&] { return m.RunSandbox(ctx, Sandbox("web")); });
+  SandboxConfig web = Sandbox("web");
+  web.security.namespaces.userns_pod = true;
+  web.security.namespaces.uids =
+      web.security.namespaces.gids = {{.host_id = 100000, .container_id = 0, .length = 65536}};
+  auto pod = Insist("RunPodSandbox", [&] { return m.RunSandbox(ctx, web); });
   if (!pod) return;
   auto container = [&](const std::string& name, std::vector<std::string> command) {
-    auto id = Insist("CreateContainer", [&] { return m.CreateContainer(ctx, pod->str(), Container(name, command)); });
+    ContainerConfig config = Container(name, command);
+    config.mounts.push_back({.container_path = "/models", .readonly = true, .image = "busybox"});
+    auto id = Insist("CreateContainer", [&] { return m.CreateContainer(ctx, pod->str(), config); });
     return id ? id->str() : std::string();
   };
   auto start = [&](const std::string& id) {

@@ -4,10 +4,13 @@
 #include <sys/mount.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <climits>
 
 #include "base/strings.h"
 #include "pod/host_paths.h"
+#include "rootfs/relabel.h"
+#include "rootfs/stage.h"
 #include "rootfs/volume.h"
 #include "sys/fd.h"
 #include "sys/file.h"
@@ -80,10 +83,18 @@ class RealHost final : public Host {
     return std::string(Trim(text));
   }
 
-  Result<> MountShm(const std::string& dir, int64_t bytes) override {
+  Result<> MountShm(const std::string& dir, int64_t bytes, const Owner& owner) override {
     TRY(sys::MakeDir(dir, 0700));
     if (TRY(sys::IsMountPoint(dir))) return {};
-    return sys::MountTmpfs(dir, static_cast<uint64_t>(bytes), 01777, MS_NOSUID | MS_NODEV | MS_NOEXEC);
+    return sys::MountTmpfs(dir, static_cast<uint64_t>(bytes), 01777, MS_NOSUID | MS_NODEV | MS_NOEXEC, owner.uid,
+                           owner.gid);
+  }
+  Result<> OpenForUserns(const std::string& dir, const std::vector<std::string>& parents, const Owner& owner) override {
+    return pod::OpenForUserns(dir, parents, owner.gid);
+  }
+  Result<> GiveTo(const std::string& file, const Owner& owner) override {
+    if (lchown(file.c_str(), owner.uid, owner.gid) == 0) return {};
+    return Errno(errno, "chown " + file);
   }
   Result<> Unmount(const std::string& dir) override { return sys::Unmount(dir); }
   Result<> UnmountBelow(const std::string& dir) override { return sys::UnmountBelow(dir); }
@@ -102,9 +113,22 @@ class RealHost final : public Host {
     return rootfs::CopyUpVolume(ctx, fd, volume_path, host_dir);
   }
 
-  Result<std::vector<spec::MountSource>> MountSources(const std::vector<spec::Mount>& mounts) override {
-    return FindMountSources(mounts);
+  Result<std::vector<spec::MountSource>> MountSources(const std::vector<spec::Mount>& mounts,
+                                                      const MountStaging& staging) override {
+    return FindMountSources(mounts, staging);
   }
+  Result<> StageDir(const std::string& dir, const std::string& target) override {
+    TRY(sys::MakeDir(target.substr(0, target.rfind('/')), 0711));
+    sys::UniqueFd source = TRY(sys::Open(dir, O_PATH | O_DIRECTORY));
+    return rootfs::StageMount({.source = source, .target = target});
+  }
+  Result<bool> Relabel(const Ctx& ctx, const spec::MountSource& source, const std::string& label) override {
+    if (!rootfs::MayRelabel(source.real_path)) return false;
+    sys::UniqueFd tree = TRY(sys::Open(source.path, O_PATH | O_NOFOLLOW));
+    TRY(rootfs::Relabel(ctx, tree, label), source.real_path);
+    return true;
+  }
+  Result<> Unstage(const std::string& dir) override { return rootfs::UnstageMounts(dir); }
   Result<std::vector<spec::DeviceNode>> DeviceNodes(const std::vector<spec::Device>& devices) override {
     return FindDeviceNodes(devices);
   }

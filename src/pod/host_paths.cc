@@ -9,6 +9,7 @@
 #include <climits>
 
 #include "base/strings.h"
+#include "rootfs/stage.h"
 #include "sys/device.h"
 #include "sys/fd.h"
 #include "sys/file.h"
@@ -54,6 +55,7 @@ Result<const sys::MountInfo*> MountOf(const sys::UniqueFd& fd, const std::string
 spec::DeviceNode NodeOf(const sys::DeviceInfo& device, std::string container_path, const std::string& permissions) {
   spec::DeviceNode node;
   node.container_path = std::move(container_path);
+  node.host_path = device.path;
   node.type = device.type;
   node.major = device.major;
   node.minor = device.minor;
@@ -70,7 +72,74 @@ bool IsWithin(const std::string& path, const std::string& dir) {
 
 }  // namespace
 
-Result<std::vector<spec::MountSource>> FindMountSources(const std::vector<spec::Mount>& mounts) {
+namespace {
+
+// Contexts are for the log's sake behind the first word, which the kubelet looks for at the very beginning.
+Error ImageVolumeError(const spec::Mount& mount, Error error) {
+  std::string image = mount.image_user_specified.empty() ? mount.image : mount.image_user_specified;
+  return std::move(error).Context(
+      StrCat("ImageVolumeMountFailed: mount ", Quote(mount.container_path), ": image ", Quote(image)));
+}
+
+Result<> Stage(const spec::Mount& mount, const MountStaging::Work& work, const sys::UniqueFd& source,
+               const std::string& target) {
+  rootfs::Idmap idmap;
+  if (work.userns != nullptr) idmap.userns = work.userns->borrow();
+  if (work.image) {
+    Result<> staged = rootfs::StageImageVolume(
+        {.layer_dirs = work.image->layer_dirs, .sub_path = mount.image_sub_path, .idmap = idmap, .target = target});
+    if (!staged) return ImageVolumeError(mount, std::move(staged).error());
+    return {};
+  }
+  auto receive =
+      mount.propagation == spec::Propagation::kHostToContainer ? rootfs::Receive::kFromHost : rootfs::Receive::kNothing;
+  return rootfs::StageMount({.source = source, .idmap = idmap, .receive = receive, .target = target});
+}
+
+Result<> StageAll(const std::vector<spec::Mount>& mounts, const std::vector<sys::UniqueFd>& opened,
+                  const MountStaging& staging, std::vector<spec::MountSource>& sources) {
+  for (size_t i = 0; i < mounts.size(); ++i) {
+    if (!staging.mounts[i].stage) continue;
+    TRY(sys::MakeDir(staging.dir, 0711));
+    std::string target = StrCat(staging.dir, "/", i);
+    Result<> staged = Stage(mounts[i], staging.mounts[i], opened[i], target);
+    if (!staged && mounts[i].image.empty()) {
+      return std::move(staged).error().Context(StrCat("mount ", Quote(mounts[i].container_path)));
+    }
+    TRY(std::move(staged));
+    sources[i].path = target;
+    sources[i].staged = true;
+  }
+  return {};
+}
+
+}  // namespace
+
+Result<> OpenForUserns(const std::string& dir, const std::vector<std::string>& parents, uint32_t gid) {
+  for (const std::string& parent : parents) {
+    struct stat info;
+    if (stat(parent.c_str(), &info) != 0) return Errno(errno, "stat " + parent);
+    if ((info.st_mode & 0001) == 0 && chmod(parent.c_str(), (info.st_mode & 07777) | 0011) != 0) {
+      return Errno(errno, "chmod " + parent);
+    }
+  }
+  for (size_t slash = dir.rfind('/'); slash != 0 && slash != std::string::npos; slash = dir.rfind('/', slash - 1)) {
+    std::string above = dir.substr(0, slash);
+    struct stat info;
+    if (stat(above.c_str(), &info) != 0) return Errno(errno, "stat " + above);
+    if ((info.st_mode & 0001) == 0) {
+      return Error(
+          Code::kFailedPrecondition,
+          StrCat("user namespaces need a state directory that others can go through, and ", above, " is closed"));
+    }
+  }
+  if (chown(dir.c_str(), 0, gid) != 0) return Errno(errno, "chown " + dir);
+  if (chmod(dir.c_str(), 0710) != 0) return Errno(errno, "chmod " + dir);
+  return {};
+}
+
+Result<std::vector<spec::MountSource>> FindMountSources(const std::vector<spec::Mount>& mounts,
+                                                        const MountStaging& staging) {
   bool propagate = std::any_of(mounts.begin(), mounts.end(),
                                [](const spec::Mount& m) { return m.propagation != spec::Propagation::kPrivate; });
   std::vector<sys::UniqueFd> opened;
@@ -80,12 +149,15 @@ Result<std::vector<spec::MountSource>> FindMountSources(const std::vector<spec::
     sys::UniqueFd fd;
     if (mount.image.empty()) {
       fd = TRY(OpenSource(mount.host_path), StrCat("mount ", Quote(mount.container_path)));
-      source.path = TRY(PathOf(fd, mount.host_path));
+      source.path = source.real_path = TRY(PathOf(fd, mount.host_path));
     }
     opened.push_back(std::move(fd));
     sources.push_back(std::move(source));
   }
-  if (!propagate) return sources;  // the table is long on a busy node and asked for by few
+  if (!propagate) {  // the table is long on a busy node and asked for by few
+    TRY(StageAll(mounts, opened, staging, sources));
+    return sources;
+  }
   std::vector<sys::MountInfo> table = TRY(sys::ReadMountInfo());
   for (size_t i = 0; i < sources.size(); ++i) {
     if (!opened[i].ok()) continue;
@@ -94,6 +166,7 @@ Result<std::vector<spec::MountSource>> FindMountSources(const std::vector<spec::
     sources[i].propagation = PropagationOf(*mount);
     sources[i].mount_point = mount->mountpoint;
   }
+  TRY(StageAll(mounts, opened, staging, sources));
   return sources;
 }
 

@@ -96,18 +96,31 @@ class ManagerImpl final : public Manager {
   Result<> MakeSandbox(const Ctx& ctx, PodEntry& pod);
   Result<> PlanPod(PodEntry& pod, SandboxPlan& plan);
   Result<> MakePodCgroup(const PodRecord& record);
-  Result<> MakePodDir(const PodId& id, const SandboxPlan& plan);
-  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod);
-  Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
+  bool HandlerHasUserns(const std::string& name) const;
+  Result<> MakePodDir(PodEntry& pod, const SandboxPlan& plan);
+  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod, const sys::OwnedNamespaces& owned);
+  Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned);
+  Result<sys::OwnedNamespaces> MakePodUserns(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
 
   Result<> MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
   Result<image::ImageRef> PlanRecord(const PodRecord& sandbox, ContainerEntry& container);
-  Result<> MakeRootfs(const Ctx& ctx, ContainerEntry& container, const image::Image& image);
-  Result<std::vector<VolumeMount>> MakeVolumes(const Ctx& ctx, ContainerEntry& container, const ContainerConfig& config,
+  Result<> MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, const image::Image& image);
+  Result<std::vector<VolumeMount>> MakeVolumes(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record,
                                                const image::Image& image);
+  Result<> ResolveImageVolumes(ContainerConfig& config);
+  Result<> LeaseImageVolumes(const ContainerId& id, const ContainerConfig& config);
+  Result<> ReleaseImageVolumes(const ContainerId& id, const ContainerConfig& config);
+  // The owner of the lease on the image behind a container's mount; begins with the container's id.
+  static std::string ImageVolumeLease(const ContainerId& id, size_t index);
+  using UsernsRef = std::shared_ptr<const sys::UniqueFd>;
+  Result<UsernsRef> PodUserns(const PodRecord& sandbox);  // nullptr: the node's
+  Result<> RelabelMounts(const Ctx& ctx, const ContainerId& id, const ContainerInputs& inputs,
+                         const ContainerPlan& plan);
+  Result<MountStaging> PlanStaging(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record);
   Result<std::string> TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config);
   Result<std::optional<std::string>> SeccompProfile(const ContainerConfig& config);
-  Result<std::vector<MountSource>> MountSources(const Ctx& ctx, const ContainerConfig& config);
+  Result<std::vector<MountSource>> MountSources(const Ctx& ctx, const PodRecord& sandbox,
+                                                const ContainerRecord& record);
   Result<ContainerInputs> GatherInputs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
                                        const image::Image& image);
   // Gives a container `resources_json` (OCI linux.resources), which is `update` in CRI's terms, and records it.
@@ -207,6 +220,10 @@ class ManagerImpl final : public Manager {
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
   Retries retries_;        // removals and undos of pods that failed
 };
+
+// A pod's maps as the kernel wants them, and its root on the node.
+sys::IdMaps UsernsMaps(const std::vector<IdMapping>& uids, const std::vector<IdMapping>& gids);
+Owner PodRoot(const SandboxConfig& config);
 
 // Makes a manager with another host: tests.
 Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps, std::unique_ptr<Host> host);

@@ -285,10 +285,14 @@ class HostPaths : public ::testing::Test {
 TEST_F(HostPaths, SymlinksAreResolvedOnceAndMissingDirectoriesMade) {
   ASSERT_TRUE(sys::MakeDirs(dir_ + "/real", 0755));
   ASSERT_EQ(symlink((dir_ + "/real").c_str(), (dir_ + "/link").c_str()), 0);
-  auto sources = FindMountSources({{.container_path = "/a", .host_path = dir_ + "/link"},
-                                   {.container_path = "/b", .host_path = dir_ + "/new/deep"},
-                                   {.container_path = "/c", .host_path = "/", .propagation = Propagation::kHostToContainer},
-                                   {.container_path = "/i", .image = "vol"}});
+  MountStaging none;
+  none.mounts.resize(4);
+  auto sources =
+      FindMountSources({{.container_path = "/a", .host_path = dir_ + "/link"},
+                        {.container_path = "/b", .host_path = dir_ + "/new/deep"},
+                        {.container_path = "/c", .host_path = "/", .propagation = Propagation::kHostToContainer},
+                        {.container_path = "/i", .image = "vol"}},
+                       none);
   ASSERT_TRUE(sources) << sources.error().message();
   EXPECT_EQ((*sources)[0].path, dir_ + "/real");
   EXPECT_EQ((*sources)[1].path, dir_ + "/new/deep");
@@ -299,7 +303,9 @@ TEST_F(HostPaths, SymlinksAreResolvedOnceAndMissingDirectoriesMade) {
 
 TEST_F(HostPaths, DanglingSymlinkIsAnErrorNotADirectoryElsewhere) {
   ASSERT_EQ(symlink((dir_ + "/nowhere").c_str(), (dir_ + "/link").c_str()), 0);
-  EXPECT_FALSE(FindMountSources({{.container_path = "/a", .host_path = dir_ + "/link"}}));
+  MountStaging none;
+  none.mounts.resize(1);
+  EXPECT_FALSE(FindMountSources({{.container_path = "/a", .host_path = dir_ + "/link"}}, none));
   EXPECT_FALSE(sys::Exists(dir_ + "/nowhere"));
 }
 

@@ -24,6 +24,7 @@ struct Paths {
   std::string Shm(const PodId& id) const { return PodDir(id) + "/shm"; }
 
   std::string Bundle(const ContainerId& id) const { return StrCat(Containers(), "/", id.str()); }
+  std::string Mounts(const ContainerId& id) const { return Bundle(id) + "/mounts"; }  // staged ones
   std::string ConfigJson(const ContainerId& id) const { return Bundle(id) + "/config.json"; }
   std::string Rootfs(const ContainerId& id) const { return Bundle(id) + "/rootfs"; }
   std::string ContainerRoot(const ContainerId& id) const { return StrCat(ContainerRoots(), "/", id.str()); }

@@ -8,6 +8,7 @@ namespace crisp::runtime {
 template <class V>
 void Fields(V& v, PodNamespaces& t) {
   v("shim_pid", t.shim_pid), v("net", t.net), v("ipc", t.ipc), v("uts", t.uts), v("pid", t.pid);
+  v("user", t.user);
 }
 
 }  // namespace crisp::runtime

@@ -108,7 +108,7 @@ void ManagerImpl::SweepContainerDirs(const Ctx& ctx) {
 
 void ManagerImpl::SweepLeases() {
   Result<> done = deps_.images.KeepOnly([this](const std::string& owner) {
-    Result<ContainerId> id = ContainerId::Parse(owner);
+    Result<ContainerId> id = ContainerId::Parse(owner.substr(0, owner.find('+')));  // ImageVolumeLease
     return id && store_.Container(*id) != nullptr;
   });
   if (!done) LogWarning("image leases without owner, will be tried again", {{"error", done.error()}});

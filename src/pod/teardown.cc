@@ -156,10 +156,14 @@ Result<> ManagerImpl::FreeContainer(const Ctx& ctx, ContainerEntry& container) {
   ctx.Stage("remove the container's root file system");
   TRY(host_->RemoveRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));
   FAILPOINT("discard_container.after_rootfs");
+  TRY(host_->Unstage(paths_.Mounts(id)));
+  FAILPOINT("discard_container.after_unstage");
   TRY(RemoveDir(paths_.ContainerRoot(id)));
   FAILPOINT("discard_container.after_root_dir");
   TRY(RemoveDir(paths_.Bundle(id)));
   FAILPOINT("discard_container.after_bundle");
+  ContainerConfig config = container.record.Lock()->config;
+  TRY(ReleaseImageVolumes(id, config));
   TRY(deps_.images.Release(id.str()), "image lease");
   FAILPOINT("discard_container.after_lease");
   return {};

@@ -9,6 +9,7 @@
 #include <set>
 
 #include "base/strings.h"
+#include "rootfs/layers.h"
 #include "sys/file.h"
 #include "sys/mount.h"
 
@@ -17,6 +18,9 @@ namespace crisp::rootfs {
 namespace {
 
 std::string WorkDir(const std::string& container_dir) { return container_dir + "/work"; }
+
+// Where layers are attached for a moment on kernels that need it (layers.h).
+std::string LayersDir(const std::string& container_dir) { return container_dir + "/layers"; }
 
 // The kernel leaves this mark in the work directory of a volatile overlay and refuses to mount it again, since after a
 // crash the upper directory may be torn (Documentation/filesystems/overlayfs.rst, "Volatile mount"). We mount again
@@ -30,8 +34,15 @@ Result<> MakeWritableDirs(const RootfsSpec& spec) {
   // The upper directory is the container's "/": 0755 whatever our umask is.
   std::string upper = UpperDir(spec.container_dir);
   TRY(sys::MakeDir(upper, 0755));
+  std::string work = WorkDir(spec.container_dir);
+  TRY(sys::MakeDir(work, 0700));
+  for (const std::string* dir : {&upper, &work}) {
+    // New and empty. What the container writes there has its ids on the node already.
+    if (spec.idmap.on() && chown(dir->c_str(), spec.idmap.root_uid, spec.idmap.root_gid) != 0) {
+      return Errno(errno, "chown " + *dir);
+    }
+  }
   if (chmod(upper.c_str(), 0755) != 0) return Errno(errno, "chmod " + upper);
-  TRY(sys::MakeDir(WorkDir(spec.container_dir), 0700));
   return ForgetVolatileMark(spec.container_dir);
 }
 
@@ -49,10 +60,9 @@ Result<> PrepareRootfs(const Ctx& ctx, const RootfsSpec& spec) {
     lower.push_back(spec.container_dir + "/empty");
     TRY(sys::MakeDir(lower[0], 0755));
   }
-  // User namespaces (issue 2): id-mapped clones of the layers take the place of `lower` here, as descriptors.
-  return sys::MountOverlay(
-      {.lower = lower, .upper = UpperDir(spec.container_dir), .work = WorkDir(spec.container_dir), .skip_sync = true},
-      spec.mount_point);
+  sys::OverlaySpec overlay{
+      .lower = lower, .upper = UpperDir(spec.container_dir), .work = WorkDir(spec.container_dir), .skip_sync = true};
+  return MountLayers(std::move(overlay), spec.idmap, LayersDir(spec.container_dir), spec.mount_point);
 }
 
 Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) {
@@ -60,6 +70,7 @@ Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const st
   TRY(sys::UnmountBelow(mount_point));
   if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
     return Errno(errno, "rmdir " + mount_point);
+  TRY(DetachLayers(LayersDir(container_dir)));
   for (const char* part : {"/upper", "/work", "/empty"}) TRY(sys::RemoveTree(container_dir + part));
   return {};
 }

@@ -8,13 +8,23 @@
 #include <vector>
 
 #include "base/context.h"
+#include "sys/fd.h"
 
 namespace crisp::rootfs {
+
+// The user namespace that a container's files shall be seen from: the image's ids are those inside it, on this node
+// they are what it maps them to. Nothing of the image is changed or copied (mount_setattr(2), MOUNT_ATTR_IDMAP).
+struct Idmap {
+  sys::BorrowedFd userns{-1};           // not valid: none
+  uint32_t root_uid = 0, root_gid = 0;  // what its root is on the node
+  bool on() const { return userns.get() >= 0; }
+};
 
 struct RootfsSpec {
   std::vector<std::string> layer_dirs;  // bottom first; none = an empty image
   std::string container_dir;            // on the durable root: holds upper/ and work/; made when missing, 0700
   std::string mount_point;              // made when missing
+  Idmap idmap = {};
 };
 
 // Mounts the overlay; already mounted there: success. A read-only container gets an upper directory as well: OCI

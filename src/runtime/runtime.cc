@@ -50,7 +50,8 @@ pid_t ParentOf(pid_t pid) {
 }
 
 PodNamespaces ToNamespaces(shimapi::HelloReply reply) {
-  return {reply.shim_pid, std::move(reply.net), std::move(reply.ipc), std::move(reply.uts), std::move(reply.pid)};
+  return {reply.shim_pid,       std::move(reply.net), std::move(reply.ipc),
+          std::move(reply.uts), std::move(reply.pid), std::move(reply.user)};
 }
 
 ContainerExit ToExit(const shimapi::ContainerState& state) {
@@ -84,7 +85,11 @@ bool RuntimeImpl::HasHandler(const std::string& name) const { return handlers_.c
 
 std::vector<std::pair<std::string, HandlerFeatures>> RuntimeImpl::Handlers() const {
   std::vector<std::pair<std::string, HandlerFeatures>> all;
-  for (const auto& [name, handler] : handlers_) all.emplace_back(name, handler->Abilities().features);
+  for (const auto& [name, handler] : handlers_) {
+    HandlerFeatures features = handler->Abilities().features;
+    features.user_namespaces = features.user_namespaces && options_.user_namespaces;
+    all.emplace_back(name, features);
+  }
   return all;
 }
 
@@ -183,7 +188,17 @@ Result<PodNamespaces> RuntimeImpl::SetUp(const Ctx& ctx, const PodSpec& spec, Sh
     netns = TRY(sys::Open(spec.netns_path, O_RDONLY));
     fds.push_back(netns);
   }
+  if (spec.owned.user.ok()) {
+    request.userns = true;
+    fds.push_back(spec.owned.user);
+    if (spec.own_ipc) fds.push_back(spec.owned.ipc);
+    if (spec.own_uts) fds.push_back(spec.owned.uts);
+  }
   return ToNamespaces(TRY(link.Call<shimapi::HelloReply>(ctx, request, kSetUpTime, fds)));
+}
+
+Result<sys::OwnedNamespaces> RuntimeImpl::MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) {
+  return sys::MakeUserns(ctx, options_.shim_binary, request);
 }
 
 Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec) {

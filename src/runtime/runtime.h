@@ -20,6 +20,7 @@
 #include "base/ids.h"
 #include "runtime/streams.h"
 #include "sys/fd.h"
+#include "sys/userns.h"
 
 namespace crisp::runtime {
 
@@ -46,6 +47,8 @@ struct PodSpec {
   bool shared_pid = false;      // a PID namespace with the shim's tiny init
   std::string hostname;         // set in the own UTS namespace
   std::map<std::string, std::string> sysctls;  // checked by pod/plan; applied by the shim inside its namespaces
+  // A pod with a user namespace (from MakeUserns) has its own IPC and UTS namespaces in here; not ok() without one.
+  sys::OwnedNamespaces owned;
   int oom_score_adj = -998;     // of the shim; clamped with a warning where the kernel refuses
 };
 
@@ -53,6 +56,7 @@ struct PodSpec {
 struct PodNamespaces {
   pid_t shim_pid = 0;
   std::string net, ipc, uts, pid;
+  std::string user;  // "": the node's
 };
 
 struct ContainerSpec {
@@ -103,6 +107,8 @@ class Runtime {
     std::string shim_binary;   // crisp-shim
     std::vector<HandlerConfig> handlers;
     Events events;
+    bool user_namespaces =
+        false;  // this node's kernel and disk can do them (rootfs::ProbeIdmap); else no handler has them
   };
   static Result<std::unique_ptr<Runtime>> Make(Options options);
   virtual ~Runtime() = default;  // leaves all pods running
@@ -110,6 +116,9 @@ class Runtime {
   virtual bool HasHandler(const std::string& name) const = 0;
   virtual std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const = 0;
 
+  // A user namespace and those that it shall own, for PodSpec::owned and for mounts with ids of their own. It lives as
+  // long as the descriptors, so there is nothing to undo.
+  virtual Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) = 0;
   // Starts the pod's shim and waits until its namespaces stand. On error no process stays.
   virtual Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) = 0;
   // After a restart of crispd: connects to the shim that is still there. kNotFound: no shim (dead). Re-subscribes to its

@@ -34,6 +34,7 @@ class RuntimeImpl final : public Runtime {
 
   bool HasHandler(const std::string& name) const override;
   std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const override;
+  Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) override;
   Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
   Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;

@@ -1,6 +1,7 @@
 // crisp-shim POD_ID RUN_DIR
 //
 // Started by crispd with descriptor 3: the socket bound at RUN_DIR/shim.sock, and stderr: RUN_DIR/shim.log.
+// With --hold-namespaces it is the helper of sys/userns.h instead.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -13,6 +14,7 @@
 #include "base/log.h"
 #include "shim/shim.h"
 #include "sys/file.h"
+#include "sys/userns.h"
 
 namespace {
 
@@ -52,6 +54,7 @@ int main(int argc, char** argv) {
     constexpr char kVersion[] = "crisp-shim " CRISP_VERSION "\n";
     return write(1, kVersion, sizeof kVersion - 1) > 0 ? 0 : 1;
   }
+  if (argc == 3 && strcmp(argv[1], "--hold-namespaces") == 0) return crisp::sys::HoldNamespaces(argv[2]);
   if (argc != 3) {
     constexpr char kUsage[] = "usage: crisp-shim POD_ID RUN_DIR (started by crispd, with its socket as descriptor 3)\n";
     return write(2, kUsage, sizeof kUsage - 1) > 0 ? 2 : 1;

@@ -43,13 +43,31 @@ Result<> Enter(sys::BorrowedFd ns, int type, const char* kind) {
 
 }  // namespace
 
-Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children) {
-  bool own_net = netns.get() >= 0;
-  if (own_net) TRY(Enter(netns, CLONE_NEWNET, "net"));
-  int flags = (request.own_ipc ? CLONE_NEWIPC : 0) | (request.own_uts ? CLONE_NEWUTS : 0);
-  if (flags != 0 && unshare(flags) != 0) return Errno(errno, "unshare");
-  if (request.own_ipc) ipc_ = TRY(OwnNamespace("ipc"));
-  if (request.own_uts) uts_ = TRY(OwnNamespace("uts"));
+// The descriptors of the message in the order of shimapi::SetupPod.
+Result<> Namespaces::Take(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds) {
+  std::vector<sys::UniqueFd*> places;
+  if (!request.netns_path.empty()) places.push_back(&net_);
+  if (request.userns) places.push_back(&user_);
+  if (request.userns && request.own_ipc) places.push_back(&ipc_);
+  if (request.userns && request.own_uts) places.push_back(&uts_);
+  if (fds.size() != places.size())
+    return Error(Code::kInvalidArgument, StrCat(fds.size(), " descriptors of namespaces"));
+  for (size_t i = 0; i < fds.size(); ++i) *places[i] = std::move(fds[i]);
+  return {};
+}
+
+Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, Children& children) {
+  bool own_net = net_.ok();
+  if (own_net) TRY(Enter(net_, CLONE_NEWNET, "net"));
+  if (request.userns) {
+    if (ipc_.ok()) TRY(Enter(ipc_, CLONE_NEWIPC, "ipc"));
+    if (uts_.ok()) TRY(Enter(uts_, CLONE_NEWUTS, "uts"));
+  } else {
+    int flags = (request.own_ipc ? CLONE_NEWIPC : 0) | (request.own_uts ? CLONE_NEWUTS : 0);
+    if (flags != 0 && unshare(flags) != 0) return Errno(errno, "unshare");
+    if (request.own_ipc) ipc_ = TRY(OwnNamespace("ipc"));
+    if (request.own_uts) uts_ = TRY(OwnNamespace("uts"));
+  }
   if (request.own_uts && !request.hostname.empty() &&
       sethostname(request.hostname.data(), request.hostname.size()) != 0) {
     return Errno(errno, "set host name " + Quote(request.hostname));
@@ -61,26 +79,30 @@ Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, sys::BorrowedF
   return request.shared_pid ? StartInit(children) : Result<>();
 }
 
-Result<> Namespaces::SetUp(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children) {
+Result<> Namespaces::SetUp(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds, Children& children) {
   if (set_up_) return Error(Code::kFailedPrecondition, "the pod is set up already");
   sys::UniqueFd node_net = TRY(OwnNamespace("net")), node_ipc = TRY(OwnNamespace("ipc")), node_uts = TRY(OwnNamespace("uts"));
-  Result<> made = MakeInside(request, netns, children);
+  Result<> made = Take(request, std::move(fds));
+  if (made) made = MakeInside(request, children);
+  bool own_net = net_.ok();
+  net_.Reset();
   // A shim that cannot get back would start runtimes in the wrong namespaces: the caller ends it on this error.
   TRY(Enter(node_net, CLONE_NEWNET, "net"));
   TRY(Enter(node_ipc, CLONE_NEWIPC, "ipc"));
   TRY(Enter(node_uts, CLONE_NEWUTS, "uts"));
   if (!made) {
+    user_.Reset();
     ipc_.Reset();
     uts_.Reset();
     return made;
   }
-  if (netns.get() >= 0) net_path_ = request.netns_path;
+  if (own_net) net_path_ = request.netns_path;
   set_up_ = true;
   return {};
 }
 
 Result<> Namespaces::StartInit(Children& children) {
-  init_pid_ = TRY(StartPodInit());
+  init_pid_ = TRY(StartPodInit(user_));
   children.Add(init_pid_, [this](sys::ExitStatus status) {
     LogInfo("the pod's init has ended", {{"code", status.code}});
     init_pid_ = 0;
@@ -95,6 +117,7 @@ void Namespaces::KillInit() {
 void Namespaces::FillIn(shimapi::HelloReply& reply) const {
   reply.set_up = set_up_;
   reply.net = net_path_;
+  if (user_.ok()) reply.user = StrCat("/proc/", getpid(), "/fd/", user_.get());
   if (ipc_.ok()) reply.ipc = StrCat("/proc/", getpid(), "/fd/", ipc_.get());
   if (uts_.ok()) reply.uts = StrCat("/proc/", getpid(), "/fd/", uts_.get());
   if (init_pid_ > 0) reply.pid = StrCat("/proc/", init_pid_, "/ns/pid");

@@ -1,6 +1,7 @@
 // The pod's namespaces, pinned by the shim: IPC and UTS as open descriptors (named /proc/<shim>/fd/<n> for the OCI
-// runtime), a shared PID namespace by a tiny init process. The shim itself stays in the node's namespaces, so the OCI
-// runtimes and hooks that it starts run where they would run without it.
+// runtime), a shared PID namespace by a tiny init process, the user namespace, which crispd made, as a descriptor too.
+// The shim itself stays in the node's namespaces, so the OCI runtimes and hooks that it starts run where they would run
+// without it.
 #pragma once
 
 #include <string>
@@ -12,8 +13,8 @@ namespace crisp::shim {
 
 class Namespaces {
  public:
-  // Makes what `request` asks for; `netns` is the pod's network namespace, not ok() for the node's. On an error nothing stays.
-  Result<> SetUp(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children);
+  // Makes what `request` asks for; `fds` are those of the message. On an error nothing stays.
+  Result<> SetUp(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds, Children& children);
   bool set_up() const { return set_up_; }
   void FillIn(shimapi::HelloReply& reply) const;
   // Ends the init of a shared PID namespace and, by that, everything inside. Reaped through Children.
@@ -21,10 +22,12 @@ class Namespaces {
   bool init_runs() const { return init_pid_ > 0; }
 
  private:
-  Result<> MakeInside(const shimapi::SetupPod& request, sys::BorrowedFd netns, Children& children);
+  Result<> Take(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds);
+  Result<> MakeInside(const shimapi::SetupPod& request, Children& children);
   Result<> StartInit(Children& children);
   bool set_up_ = false;
-  sys::UniqueFd ipc_, uts_;
+  sys::UniqueFd user_, ipc_, uts_;
+  sys::UniqueFd net_;  // during SetUp only: it is pinned by others
   std::string net_path_;
   pid_t init_pid_ = 0;
 };

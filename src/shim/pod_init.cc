@@ -144,24 +144,69 @@ Result<> AwaitConfined(sys::BorrowedFd child) {
   return {};
 }
 
-}  // namespace
+// A process that has entered a user namespace has no way back, so another child enters it and makes the init there, as
+// a child of ours (CLONE_PARENT). Its number, or minus an errno, comes through the pipe. As above: plain system calls
+// only.
+[[noreturn]] void MakeInitInUserns(int userns, int answer, int parent) {
+  int error = setns(userns, CLONE_NEWUSER) == 0 ? 0 : errno;
+  long pid = -error;
+  if (error == 0) {
+    // Our ids stand for nobody in there, who may not make files. Best effort: its root may not exist.
+    syscall(SYS_setgroups, 0, nullptr);
+    syscall(SYS_setresgid, 0, 0, 0);
+    syscall(SYS_setresuid, 0, 0, 0);
+    clone_args args{};
+    args.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_PARENT;  // the end is told as ours is: by SIGCHLD
+    pid = syscall(SYS_clone3, &args, sizeof args);
+    if (pid == 0) RunInit(parent);
+    if (pid < 0) pid = -errno;
+  }
+  int number = static_cast<int>(pid);
+  _exit(write(answer, &number, sizeof number) == sizeof number ? 0 : 1);
+}
 
-Result<pid_t> StartPodInit() {
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
-  sys::UniqueFd ours(pair[0]), childs(pair[1]);
+Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd parent) {
+  sys::Pipe answer = TRY(sys::MakePipe());
+  clone_args args{};
+  args.exit_signal = SIGCHLD;
+  long helper = syscall(SYS_clone3, &args, sizeof args);
+  if (helper == 0) MakeInitInUserns(userns.get(), answer.write.get(), parent.get());
+  if (helper < 0) return Errno(errno, "clone into the pod's user namespace");
+  answer.write.Reset();
+  int number = -ECHILD;
+  ssize_t n;
+  do {
+    n = read(answer.read.get(), &number, sizeof number);
+  } while (n < 0 && errno == EINTR);
+  while (waitpid(static_cast<pid_t>(helper), nullptr, 0) < 0 && errno == EINTR) {
+  }
+  if (n != sizeof number || number <= 0) return Errno(n == sizeof number ? -number : ECHILD, "clone the pod's init");
+  return number;
+}
+
+Result<pid_t> CloneInit(sys::BorrowedFd parent) {
   clone_args args{};
   args.flags = CLONE_NEWPID | CLONE_NEWNS;
   args.exit_signal = SIGCHLD;
   long pid = syscall(SYS_clone3, &args, sizeof args);
-  if (pid == 0) RunInit(childs.get());
+  if (pid == 0) RunInit(parent.get());
   if (pid < 0) return Errno(errno, "clone the pod's init");
+  return static_cast<pid_t>(pid);
+}
+
+}  // namespace
+
+Result<pid_t> StartPodInit(sys::BorrowedFd userns) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
+  sys::UniqueFd ours(pair[0]), childs(pair[1]);
+  pid_t pid = TRY(userns.get() >= 0 ? CloneInUserns(userns, childs) : CloneInit(childs));
   childs.Reset();
   if (Result<> confined = AwaitConfined(ours); !confined) {
-    kill(static_cast<pid_t>(pid), SIGKILL);  // not reaped yet, so the number is still its
+    kill(pid, SIGKILL);  // not reaped yet, so the number is still its
     return std::move(confined).error();
   }
-  return static_cast<pid_t>(pid);
+  return pid;
 }
 
 }  // namespace crisp::shim

@@ -6,11 +6,13 @@
 #include <sys/types.h>
 
 #include "base/result.h"
+#include "sys/fd.h"
 
 namespace crisp::shim {
 
-// Started in the calling thread's network, IPC and UTS namespaces. Confined when this returns. A child of ours to reap; it
-// ends by SIGKILL from outside, or when its parent does. On an error nothing stays (a child that failed is a zombie).
-Result<pid_t> StartPodInit();
+// Started in the calling thread's network, IPC and UTS namespaces, and in `userns` where that is valid: then the PID
+// namespace is owned by it. Confined when this returns. A child of ours to reap; it ends by SIGKILL from outside, or
+// when its parent does. On an error nothing stays (a child that failed is a zombie).
+Result<pid_t> StartPodInit(sys::BorrowedFd userns);
 
 }  // namespace crisp::shim

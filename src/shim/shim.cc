@@ -148,7 +148,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::Hello&, std::vector<sys
 Result<> Shim::Handle(const Asker& asker, const shimapi::SetupPod& message, std::vector<sys::UniqueFd>& fds) {
   SetOomScore(message.oom_score_adj);
   if (ConnectionPtr connection = asker.connection.lock()) connection->subscribed = true;
-  TRY(namespaces_.SetUp(message, fds.empty() ? sys::BorrowedFd(-1) : fds.front().borrow(), children_));
+  TRY(namespaces_.SetUp(message, std::move(fds), children_));
   asker.Answer(Report());
   return {};
 }

@@ -12,13 +12,14 @@ namespace {
 template <class V> void Fields(V& v, Hello& m) { v(m.client); }
 template <class V> void Fields(V& v, Sysctl& m) { v(m.name), v(m.value); }
 template <class V> void Fields(V& v, SetupPod& m) {
-  v(m.own_ipc), v(m.own_uts), v(m.shared_pid), v(m.oom_score_adj), v(m.hostname), v(m.netns_path), v(m.sysctls);
+  v(m.own_ipc), v(m.own_uts), v(m.shared_pid), v(m.oom_score_adj), v(m.hostname), v(m.netns_path), v(m.sysctls),
+      v(m.userns);
 }
 template <class V> void Fields(V& v, ContainerState& m) {
   v(m.id), v(m.phase), v(m.pid), v(m.code), v(m.signal), v(m.oom_killed), v(m.finished_at_unix_nanos), v(m.log_bytes_lost);
 }
 template <class V> void Fields(V& v, HelloReply& m) {
-  v(m.version), v(m.shim_pid), v(m.set_up), v(m.net), v(m.ipc), v(m.uts), v(m.pid), v(m.containers);
+  v(m.version), v(m.shim_pid), v(m.set_up), v(m.net), v(m.ipc), v(m.uts), v(m.pid), v(m.containers), v(m.user);
 }
 template <class V> void Fields(V& v, StartContainer& m) {
   v(m.id), v(m.argv), v(m.pid_file), v(m.log_path), v(m.terminal), v(m.stdin_open), v(m.stdin_once), v(m.console_socket),

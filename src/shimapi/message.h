@@ -66,7 +66,8 @@ struct Sysctl {
   std::string name, value;  // "net.ipv4.ip_forward"
 };
 
-// First thing a new shim is told. HelloReply. Carries one descriptor: the pod's network namespace, if it has one.
+// First thing a new shim is told. HelloReply. Carries the pod's network namespace, if it has one; then, with `userns`,
+// the pod's user namespace and, as far as they are the pod's own, IPC and UTS namespaces that it owns.
 struct SetupPod {
   static constexpr Type kType = Type::kSetupPod;
   bool own_ipc = false, own_uts = false, shared_pid = false;
@@ -74,6 +75,7 @@ struct SetupPod {
   std::string hostname;
   std::string netns_path;  // only reported back
   std::vector<Sysctl> sysctls;
+  bool userns = false;
 };
 
 struct ContainerState {
@@ -94,6 +96,7 @@ struct HelloReply {
   bool set_up = false;  // SetupPod was done
   std::string net, ipc, uts, pid;  // namespace paths, "" = the node's
   std::vector<ContainerState> containers;
+  std::string user;
 };
 
 // Runs a detached OCI runtime. Started when it succeeded, ErrorReply with the tail of its stderr when not.

@@ -4,6 +4,7 @@
 
 #include "base/strings.h"
 #include "spec/parts.h"
+#include "spec/userns.h"
 
 namespace crisp::spec {
 
@@ -12,13 +13,14 @@ namespace {
 Result<Json> PlanNamespaces(const Planning& p) {
   const NamespaceOptions& asked = p.security().namespaces;
   const PodNamespacePaths& pod = p.in.namespaces;
-  if (asked.userns_pod || p.in.sandbox.security.namespaces.userns_pod) {
-    return Error(Code::kUnimplemented, "user namespaces are not supported yet");
-  }
   Json namespaces = Json::array({{{"type", "mount"}}});
   auto join = [&](const char* type, const std::string& path) {
     if (!path.empty()) namespaces.push_back({{"type", type}, {"path", path}});
   };
+  if (p.userns()) {
+    if (pod.user.empty()) return NotHere("the pod's user namespace is gone");
+    join("user", pod.user);
+  }
   join("network", pod.net);
   join("ipc", pod.ipc);
   join("uts", pod.uts);
@@ -45,6 +47,13 @@ Result<Json> PlanNamespaces(const Planning& p) {
   return namespaces;
 }
 
+Json OciMappings(const std::vector<IdMapping>& maps) {
+  Json out = Json::array();
+  for (const IdMapping& m : maps)
+    out.push_back({{"containerID", m.container_id}, {"hostID", m.host_id}, {"size", m.length}});
+  return out;
+}
+
 // The names that tools around Kubernetes read from bundles. Of the request's own annotations only those go here that the
 // node's owner has named for this handler, since some OCI runtimes obey annotations (CVE-2024-3154, S56).
 Json Annotations(const Planning& p) {
@@ -68,17 +77,22 @@ Json Annotations(const Planning& p) {
   return out;
 }
 
-Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation) {
+Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation,
+                       DevicesPlan devices) {
   Resources asked = p.in.config.resources;
   if (asked.cpu_quota < 0) asked.cpu_quota = 0;  // none is what a new cgroup has, and crun 1.8 cannot write it on v1
   Json resources = TRY(PlanResources(asked, p.node, p.warnings));
-  DevicesPlan devices = TRY(PlanDevices(p));
   resources["devices"] = std::move(devices.rules);
   if (p.policy.pids_max > 0) resources["pids"] = {{"limit", p.policy.pids_max}};
   Json namespaces = TRY(PlanNamespaces(p));
   Json out = {{"namespaces", std::move(namespaces)},
               {"cgroupsPath", p.in.cgroups_path},
               {"resources", std::move(resources)}};
+  if (p.userns()) {
+    // Beside the namespace's path: runtimes want to know what their root is outside.
+    out["uidMappings"] = OciMappings(p.in.sandbox.security.namespaces.uids);
+    out["gidMappings"] = OciMappings(p.in.sandbox.security.namespaces.gids);
+  }
   if (!devices.devices.empty()) out["devices"] = std::move(devices.devices);
   if (!root_propagation.empty()) out["rootfsPropagation"] = root_propagation;
   ProcPaths paths = TRY(PlanProcPaths(p));
@@ -106,10 +120,17 @@ Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& 
   if (p.privileged() && !in.sandbox.security.privileged) {
     return Invalid("a privileged container needs a privileged sandbox");
   }
+  if (p.userns() && p.privileged()) {
+    return Invalid("security_context.privileged: not in a pod with a user namespace of its own");
+  }
+  TRY(CheckContainerUserns(in.sandbox.security, in.config.security.namespaces));
+  TRY(CheckUserInUserns(in.sandbox.security.namespaces, in.user));
   oci::CapabilitySet capabilities = TRY(PlanCapabilities(p));
   MountsPlan mounts = TRY(PlanMounts(p));
+  DevicesPlan devices = TRY(PlanDevices(p));
+  for (Json& mount : devices.mounts) mounts.mounts.push_back(std::move(mount));
   Json process = TRY(PlanProcess(p, capabilities));
-  Json platform = TRY(PlanLinux(p, capabilities, mounts.root_propagation));
+  Json platform = TRY(PlanLinux(p, capabilities, mounts.root_propagation, std::move(devices)));
   Json config = {{"ociVersion", oci::kRuntimeSpecVersion},
                  {"process", std::move(process)},
                  {"root", {{"path", in.rootfs}, {"readonly", p.security().readonly_rootfs}}},
@@ -120,6 +141,10 @@ Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& 
   if (!labels.process.empty()) {
     config["process"]["selinuxLabel"] = labels.process;
     config["linux"]["mountLabel"] = labels.mount;
+    for (size_t i = 0; i < in.config.mounts.size(); ++i) {
+      const Mount& mount = in.config.mounts[i];
+      if (mount.selinux_relabel && mount.image.empty()) plan.relabels.push_back({i, labels.mount});
+    }
   }
   plan.stop_signal = PlanStopSignal(p);
   plan.config_json = DumpJson(config);

@@ -15,6 +15,7 @@ using ::testing::ElementsAre;
 using ::testing::HasSubstr;
 using ::testing::IsEmpty;
 using ::testing::Not;
+using ::testing::StartsWith;
 using Words = std::vector<std::string>;
 
 class PlanTest : public ::testing::Test {
@@ -297,8 +298,50 @@ TEST_F(PlanTest, RecursiveReadonly) {
   Refused(Code::kInvalidArgument);
   mount.propagation = Propagation::kPrivate;
   in_.handler_recursive_readonly = false;
-  EXPECT_THAT(Refused(Code::kFailedPrecondition), ::testing::StartsWith("RROUnsupported"));
+  EXPECT_THAT(Refused(Code::kFailedPrecondition), StartsWith("RROUnsupported"));
+}
+
+TEST_F(PlanTest, MountOptionsAreThoseThatTakeAway) {
+  Mount& mount = AddMount("/srv", "/data");
+  mount.mount_options = {"noexec", "nosuid", "nodev", "noatime", "noexec"};
+  EXPECT_THAT((*MountAt("/data"))["options"].get<Words>(),
+              ElementsAre("rbind", "rprivate", "rw", "noexec", "nosuid", "nodev", "noatime"));
+  mount.mount_options = {"ro"};
+  EXPECT_THAT((*MountAt("/data"))["options"].get<Words>(), ElementsAre("rbind", "rprivate", "ro"));
+  for (const char* bad : {"exec", "suid", "dev", "rw", "remount", "bind", "size=1k", "", "nosymfollow"}) {
+    mount.mount_options = {bad};
+    EXPECT_THAT(Refused(Code::kInvalidArgument), HasSubstr("mount_options")) << bad;
+  }
+}
+
+TEST_F(PlanTest, ImageVolumesAreReadOnlyAndPrepared) {
+  in_.config.mounts = {{.container_path = "/models", .readonly = true, .image = "sha256:1"}};
+  Refused(Code::kFailedPrecondition);  // nobody has mounted it
+  in_.mount_sources = {{.path = "/run/c/mounts/0", .staged = true}};
+  EXPECT_THAT((*MountAt("/models"))["options"].get<Words>(), Contains("ro"));
+  in_.config.mounts[0].readonly = false;
+  EXPECT_THAT(Refused(Code::kInvalidArgument), HasSubstr("readonly"));
+}
+
+TEST_F(PlanTest, MappedMountsThatNobodyMappedAreRefused) {
+  AddMount("/srv", "/data").uid_mappings = {{.host_id = 100000, .container_id = 0, .length = 10}};
+  in_.mount_sources = {{.path = "/srv"}};
   Refused(Code::kFailedPrecondition);
+  in_.config.mounts[0].propagation = Propagation::kBidirectional;
+  in_.mount_sources[0] = {.path = "/srv", .propagation = SourcePropagation::kShared};
+  Refused(Code::kInvalidArgument);
+}
+
+TEST_F(PlanTest, RelabelsWhereTheNodeHasSelinux) {
+  AddMount("/srv", "/data").selinux_relabel = true;
+  AddMount("/opt", "/opt");
+  in_.config.security.selinux.level = "s0:c1,c2";
+  EXPECT_TRUE(PlanContainer(in_, node_, policy_)->relabels.empty());
+  node_.selinux = true;
+  std::vector<Relabel> relabels = PlanContainer(in_, node_, policy_)->relabels;
+  ASSERT_EQ(relabels.size(), 1u);
+  EXPECT_EQ(relabels[0].mount, 0u);
+  EXPECT_EQ(relabels[0].label, "system_u:object_r:container_file_t:s0:c1,c2");
 }
 
 TEST_F(PlanTest, S52_TheOpenedSourceIsUsed) {
@@ -329,18 +372,13 @@ TEST_F(PlanTest, S34_VolumesOfTheImageNeverHideTheKernelsFiles) {
   EXPECT_EQ((*MountAt("/process"))["source"], "/v1");
 }
 
-TEST_F(PlanTest, WhatIsNotThereYetSaysSo) {
-  AddMount("/srv", "/data").uid_mappings = {{.host_id = 1, .container_id = 0, .length = 1}};
-  Refused(Code::kUnimplemented);
-  in_.config.mounts.clear();
-  AddMount("", "/data").image = "busybox";
-  Refused(Code::kUnimplemented);
-  in_.mount_sources = {{}};
-  Refused(Code::kUnimplemented);
-  in_.mount_sources.clear();
-  in_.config.mounts.clear();
-  in_.config.security.namespaces.userns_pod = true;
-  Refused(Code::kUnimplemented);
+TEST_F(PlanTest, ProcCanBeUnmaskedInAUserNamespaceOnly) {
+  EXPECT_TRUE(Planned()["linux"].contains("maskedPaths"));
+  NamespaceOptions& pod = in_.sandbox.security.namespaces;
+  pod.userns_pod = true;
+  pod.uids = pod.gids = {{.host_id = 100000, .container_id = 0, .length = 65536}};
+  in_.namespaces.user = "/proc/7/fd/9";
+  EXPECT_FALSE(Planned()["linux"].contains("maskedPaths"));
 }
 
 // ---- devices, resources ----

@@ -43,7 +43,16 @@ Result<DevicesPlan> PlanDevices(const Planning& p) {
     std::string path = TRY(CleanPath(device.container_path, "device: container path"));
     TRY(CheckPermissions(device));
     if (!p.privileged()) plan.rules.push_back(AllowRule(device));
-    if (seen.insert(path).second) plan.devices.push_back(OciDevice(device, path));
+    if (!seen.insert(path).second) continue;
+    if (p.userns() && path != device.host_path) {
+      // No nodes can be made in a user namespace; runtimes bind the node's own of the same path instead.
+      plan.mounts.push_back({{"destination", path},
+                             {"type", "bind"},
+                             {"source", device.host_path},
+                             {"options", {"bind", "rprivate", "nosuid", "noexec"}}});
+      continue;
+    }
+    plan.devices.push_back(OciDevice(device, path));
   }
   if (!p.privileged()) return plan;
   for (const DeviceNode& device : p.in.host_devices) {

@@ -95,6 +95,23 @@ const Case kCases[] = {
        in.namespaces.pid = "/proc/8/ns/pid";
        in.config.security.namespaces.pid = NamespaceMode::kPod;
      }},
+    {"userns",
+     [](ContainerInputs& in, NodeFacts&, Policy&) {
+       NamespaceOptions& pod = in.sandbox.security.namespaces;
+       pod.userns_pod = true;
+       pod.uids = {{.host_id = 100000, .container_id = 0, .length = 65536}};
+       pod.gids = {{.host_id = 200000, .container_id = 0, .length = 5}};
+       in.namespaces.user = "/proc/7/fd/9";
+       in.config.mounts = {HostMount("/srv/a", "/data")};
+       in.config.mounts[0].uid_mappings = in.config.mounts[0].gid_mappings = pod.uids;
+       in.mount_sources = {{.path = "/run/crisp/containers/c/mounts/0", .staged = true}};
+     }},
+    {"image-volume",
+     [](ContainerInputs& in, NodeFacts&, Policy&) {
+       in.config.mounts = {{.container_path = "/models", .readonly = true, .image = "sha256:1"}};
+       in.config.mounts[0].mount_options = {"noexec", "nodev"};
+       in.mount_sources = {{.path = "/run/crisp/containers/c/mounts/0", .staged = true}};
+     }},
     {"host-dev", [](ContainerInputs& in, NodeFacts&,
                     Policy&) { in.config.mounts = {HostMount("/dev", "/dev"), HostMount("/sys", "/sys")}; }},
 };

@@ -5,12 +5,15 @@
 #include "base/check.h"
 #include "base/strings.h"
 #include "spec/parts.h"
+#include "spec/userns.h"
 
 namespace crisp::spec {
 
 namespace {
 
 using Options = std::vector<std::string>;
+
+constexpr uint32_t kTtyGroup = 5;
 
 Json OciMount(std::string_view destination, std::string_view type, std::string_view source, const Options& options) {
   return {{"destination", destination}, {"type", type}, {"source", source}, {"options", options}};
@@ -31,11 +34,12 @@ void SortByDepth(std::vector<Json>& mounts) {
 // (CVE-2023-25809).
 std::vector<Json> KernelMounts(const Planning& p) {
   std::string access = p.privileged() ? "rw" : "ro";
+  Options terminals = {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620"};
+  if (HasGroup(p.in.sandbox.security.namespaces, kTtyGroup)) terminals.push_back(StrCat("gid=", kTtyGroup));
   return {
       OciMount("/proc", "proc", "proc", {"nosuid", "noexec", "nodev"}),
       OciMount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
-      OciMount("/dev/pts", "devpts", "devpts",
-               {"nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"}),
+      OciMount("/dev/pts", "devpts", "devpts", std::move(terminals)),
       OciMount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
       OciMount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}),
       OciMount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access}),
@@ -88,21 +92,25 @@ Result<std::string> Access(const Planning& p, const Mount& mount) {
   std::string where = StrCat("mount ", Quote(mount.container_path), ": recursive read-only ");
   if (!mount.readonly) return Invalid(where + "needs a read-only mount");
   if (mount.propagation != Propagation::kPrivate) return Invalid(where + "needs private propagation");
+  // The kubelet knows this error by its first word (cri-api, pkg/errors).
   if (!p.in.handler_recursive_readonly) {
-    // The text that clients of CRI look for, in the first place (k8s.io/cri-api, ErrRROUnsupported).
     return NotHere(StrCat("RROUnsupported: ", where, "is not supported by this runtime handler"));
   }
   return std::string("rro");
 }
 
+// CRI, Mount.mount_options (KEP-5855). Flags of a single mount that take rights away or change nothing but access
+// times: anything else ("dev", "suid", "rw") would undo what is decided elsewhere, or be data for a file system.
 Result<> AddExtraOptions(const Mount& mount, Options& options) {
-  static constexpr std::array<std::string_view, 11> kKnown = {"ro",          "nosuid",   "nodev",      "noexec",
-                                                              "noatime",     "relatime", "nodiratime", "strictatime",
-                                                              "nosymfollow", "sync",     "dirsync"};
+  static constexpr std::array<std::string_view, 8> kKnown = {"ro",      "nosuid",   "nodev",      "noexec",
+                                                             "noatime", "relatime", "nodiratime", "strictatime"};
   for (const std::string& option : mount.mount_options) {
     if (std::find(kKnown.begin(), kKnown.end(), option) == kKnown.end()) {
-      return Invalid(StrCat("mount ", Quote(mount.container_path), ": unknown option ", Quote(option)));
+      return Invalid(StrCat("mount ", Quote(mount.container_path), ": mount_options: ", Quote(option), " is none of ",
+                            Join(std::vector<std::string>(kKnown.begin(), kKnown.end()), ", ")));
     }
+    if (std::find(options.begin(), options.end(), option) != options.end()) continue;
+    if (option == "ro") std::erase(options, "rw");
     options.push_back(option);
   }
   return {};
@@ -113,11 +121,23 @@ Result<Json> RequestedMount(const Planning& p, size_t index, std::string& root_p
   const MountSource* source = p.in.mount_sources.empty() ? nullptr : &p.in.mount_sources[index];
   std::string destination = TRY(CleanPath(mount.container_path, "mount: container path"));
   if (destination == "/") return Invalid("mount: container path \"/\" would hide the image");
-  if (!mount.uid_mappings.empty() || !mount.gid_mappings.empty()) {
-    return Error(Code::kUnimplemented, StrCat("mount ", Quote(destination), ": id mappings are not supported yet"));
+  TRY(CheckIdMappings(StrCat("mount ", Quote(destination), ": uidMappings"), mount.uid_mappings));
+  TRY(CheckIdMappings(StrCat("mount ", Quote(destination), ": gidMappings"), mount.gid_mappings));
+  bool mapped = !mount.uid_mappings.empty() || !mount.gid_mappings.empty();
+  if (mapped && mount.propagation == Propagation::kBidirectional) {
+    return Invalid(StrCat("mount ", Quote(destination), ": mapped ids cannot be given back to the node"));
   }
-  if (!mount.image.empty() && (source == nullptr || source->path.empty())) {
-    return Error(Code::kUnimplemented, StrCat("mount ", Quote(destination), ": image volumes are not supported yet"));
+  if (p.userns() && mount.propagation == Propagation::kBidirectional) {
+    return Invalid(
+        StrCat("mount ", Quote(destination), ": bidirectional propagation is not for pods with a user namespace"));
+  }
+  if (!mount.image.empty() && !mount.readonly) {
+    // "All OCI mounts are per feature definition readonly": said otherwise, something was misunderstood.
+    return Invalid(StrCat("mount ", Quote(destination), ": an image volume must be readonly"));
+  }
+  bool staged = source != nullptr && source->staged;
+  if ((mapped || !mount.image.empty()) && !staged) {
+    return NotHere(StrCat("mount ", Quote(destination), ": was not prepared"));
   }
   std::string host;
   if (source != nullptr && !source->path.empty()) {

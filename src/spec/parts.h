@@ -20,6 +20,7 @@ struct Planning {
 
   const ContainerSecurity& security() const { return in.config.security; }
   bool privileged() const { return in.config.security.privileged; }
+  bool userns() const { return in.sandbox.security.namespaces.userns_pod; }
   void Warn(std::string text) const { warnings.push_back(std::move(text)); }
 };
 
@@ -48,6 +49,7 @@ Result<MountsPlan> PlanMounts(const Planning& p);
 struct DevicesPlan {
   Json devices = Json::array();  // linux.devices
   Json rules = Json::array();    // linux.resources.devices
+  Json mounts = Json::array();   // devices that are no nodes of the container's own
 };
 Result<DevicesPlan> PlanDevices(const Planning& p);
 // resources.cc

@@ -97,6 +97,7 @@ struct ResolvedUser {
 // Namespaces to join by path; "" = the node's own.
 struct PodNamespacePaths {
   std::string net, ipc, uts, pid;
+  std::string user;  // of a pod with a user namespace; its maps are the sandbox config's
 };
 
 // The pod's files on the node. "" = do not provide.
@@ -111,11 +112,14 @@ struct MountSource {
   std::string path;
   SourcePropagation propagation = SourcePropagation::kPrivate;
   std::string mount_point;  // of the mount that `path` lies on; for messages
+  std::string real_path;    // where the host path is, also when `path` is a staged mount
+  bool staged = false;  // `path` is a mount of ours (rootfs/stage.h): ids mapped as asked, an image's content read-only
 };
 
 // A device node of the host. For ContainerConfig::devices a directory has been expanded into its nodes.
 struct DeviceNode {
   std::string container_path;
+  std::string host_path = {};
   char type = 'c';  // 'c' or 'b'
   uint32_t major = 0, minor = 0;
   uint32_t mode = 0;  // permission bits
@@ -151,9 +155,15 @@ struct ContainerInputs {
   std::vector<std::string> pod_annotations, container_annotations;
 };
 
+struct Relabel {
+  size_t mount = 0;  // index into config.mounts
+  std::string label;
+};
+
 struct ContainerPlan {
   std::string config_json;  // the bundle's config.json (OCI runtime-spec 1.0.2 and later)
   int stop_signal = 15;
+  std::vector<Relabel> relabels;  // to be done before the container starts
   std::vector<std::string> warnings;
 };
 

@@ -4,6 +4,7 @@
 
 #include "base/strings.h"
 #include "spec/parts.h"
+#include "spec/userns.h"
 
 namespace crisp::spec {
 
@@ -102,9 +103,8 @@ Result<StringMap> PlanSysctls(const SandboxConfig& config, const SandboxPlan& pl
   }
   if (plan.host_network) return out;
   if (policy.unprivileged_ports) out.emplace("net.ipv4.ip_unprivileged_port_start", "0");
-  if (policy.unprivileged_icmp && !config.security.namespaces.userns_pod) {
-    out.emplace("net.ipv4.ping_group_range", "0 2147483647");
-  }
+  // The shim writes it from outside of a pod's user namespace, so all groups of the node can be named.
+  if (policy.unprivileged_icmp) out.emplace("net.ipv4.ping_group_range", "0 2147483647");
   return out;
 }
 
@@ -137,7 +137,7 @@ Result<std::string> PlanResolvConf(const SandboxConfig& config, const NodeFacts&
 Result<SandboxPlan> PlanSandbox(const SandboxConfig& config, const PodId& id, const NodeFacts& node,
                                 const Policy& policy) {
   const NamespaceOptions& namespaces = config.security.namespaces;
-  if (namespaces.userns_pod) return Error(Code::kUnimplemented, "user namespaces are not supported yet");
+  TRY(CheckUserns(config.security));
   for (NamespaceMode mode : {namespaces.network, namespaces.ipc}) {
     if (mode != NamespaceMode::kPod && mode != NamespaceMode::kNode) {
       return Invalid("a sandbox's network and IPC namespaces are the pod's or the node's");

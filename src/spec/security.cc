@@ -99,7 +99,7 @@ Result<SelinuxLabels> PlanSelinux(const Planning& p) {
 Result<ProcPaths> PlanProcPaths(const Planning& p) {
   ProcPaths paths;
   if (p.privileged()) return paths;
-  bool unmasked_allowed = p.in.config.security.namespaces.userns_pod;
+  bool unmasked_allowed = p.userns();
   auto choose = [&](const std::vector<std::string>& asked, const std::vector<std::string>& fallback) {
     if (asked.empty() && unmasked_allowed && !p.policy.ignore_proc_mount) return asked;
     std::vector<std::string> all = fallback;

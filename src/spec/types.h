@@ -103,6 +103,8 @@ struct Mount {
   Propagation propagation = Propagation::kPrivate;
   std::vector<IdMapping> uid_mappings, gid_mappings;
   std::string image;  // image volume: reference or id
+  std::string image_user_specified;
+  std::string image_ref;  // id of the image that was found; set when the container is created
   std::string image_sub_path;
   std::vector<std::string> mount_options;
 };

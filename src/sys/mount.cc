@@ -130,12 +130,15 @@ Result<> MountOverlay(const OverlaySpec& spec, const std::string& target) {
   return Attach(mount, target);
 }
 
-Result<> MountTmpfs(const std::string& target, uint64_t bytes_max, mode_t mode, unsigned long flags) {
+Result<> MountTmpfs(const std::string& target, uint64_t bytes_max, mode_t mode, unsigned long flags, uint32_t uid,
+                    uint32_t gid) {
   FsContext context = TRY(FsContext::Open("tmpfs"));
   if (bytes_max != 0) TRY(context.SetString("size", StrCat(bytes_max)));
   char octal[8];
   std::snprintf(octal, sizeof octal, "%04o", mode & 07777u);
   TRY(context.SetString("mode", octal));
+  if (uid != 0) TRY(context.SetString("uid", StrCat(uid)));
+  if (gid != 0) TRY(context.SetString("gid", StrCat(gid)));
   unsigned attributes = 0;
   if (flags & MS_NOSUID) attributes |= MOUNT_ATTR_NOSUID;
   if (flags & MS_NODEV) attributes |= MOUNT_ATTR_NODEV;
@@ -145,13 +148,39 @@ Result<> MountTmpfs(const std::string& target, uint64_t bytes_max, mode_t mode, 
 }
 
 Result<> BindMount(BorrowedFd source, const std::string& target, BindDepth depth) {
+  UniqueFd tree = TRY(CloneMount(source, depth), target);
+  return Attach(tree, target);
+}
+
+Result<UniqueFd> CloneMount(BorrowedFd source, BindDepth depth) {
   unsigned flags = OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH;
   if (depth == BindDepth::kRecursive) flags |= AT_RECURSIVE;
   int tree = open_tree(source.get(), "", flags);
-  if (tree < 0) return Errno(errno, "clone the mount for " + target);
-  UniqueFd owned(tree);
-  return Attach(owned, target);
+  if (tree < 0) return Errno(errno, "clone the mount");
+  return UniqueFd(tree);
 }
+
+Result<> IdmapMount(BorrowedFd mount, BorrowedFd userns) {
+  mount_attr change{};
+  change.attr_set = MOUNT_ATTR_IDMAP;
+  change.userns_fd = static_cast<uint64_t>(userns.get());
+  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH, &change, sizeof change) == 0) return {};
+  // EINVAL is the file system's no, or the kernel's before 5.12; EPERM a mount that is mapped already.
+  Error error = Errno(errno, "map the ids of a mount");
+  if (error.os_errno() == EINVAL || error.os_errno() == ENOSYS) return std::move(error).As(Code::kUnimplemented);
+  return error;
+}
+
+Result<> ChangeMount(BorrowedFd mount, uint64_t attributes, MountPropagation propagation) {
+  mount_attr change{};
+  change.attr_set = attributes;
+  if (propagation == MountPropagation::kPrivate) change.propagation = MS_PRIVATE;
+  if (propagation == MountPropagation::kSlave) change.propagation = MS_SLAVE;
+  if (mount_setattr(mount.get(), "", AT_EMPTY_PATH | AT_RECURSIVE, &change, sizeof change) == 0) return {};
+  return Errno(errno, "change the attributes of a mount");
+}
+
+Result<> AttachMount(BorrowedFd mount, const std::string& target) { return Attach(mount, target); }
 
 Result<> Unmount(const std::string& target) {
   // Each round takes one mount of the stack. The bound only guards against somebody who mounts as fast as we unmount.

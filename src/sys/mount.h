@@ -23,12 +23,26 @@ struct OverlaySpec {
 // one joined list of short /proc/self/fd names. kNotFound, kInvalidArgument or kInternal with the kernel's reason.
 Result<> MountOverlay(const OverlaySpec& spec, const std::string& target);
 
-// An instance of tmpfs. `bytes_max` 0: the kernel's default (half of the memory).
-Result<> MountTmpfs(const std::string& target, uint64_t bytes_max, mode_t mode, unsigned long flags = 0);
+// An instance of tmpfs. `bytes_max` 0: the kernel's default (half of the memory). Its root belongs to `uid` and `gid`.
+Result<> MountTmpfs(const std::string& target, uint64_t bytes_max, mode_t mode, unsigned long flags = 0,
+                    uint32_t uid = 0, uint32_t gid = 0);
 
 enum class BindDepth { kSingle, kRecursive };
 // `source` is a descriptor (O_PATH will do), so nothing is resolved again; `target` an existing file or directory.
 Result<> BindMount(BorrowedFd source, const std::string& target, BindDepth depth);
+
+// ---- detached mounts: nobody sees them before AttachMount, and they end with their descriptor ----
+
+// A copy of the mount that `source` (O_PATH will do) lies on, from `source` downwards.
+Result<UniqueFd> CloneMount(BorrowedFd source, BindDepth depth);
+// What is written through `mount` and read from it goes through the maps of `userns`: an id of the file system that the
+// namespace has inside is seen as what it stands for outside, others as nobody. Of the one mount, not of those below.
+// Needs a file system that allows it (FS_ALLOW_IDMAP): kUnimplemented if not.
+Result<> IdmapMount(BorrowedFd mount, BorrowedFd userns);
+enum class MountPropagation { kUnchanged, kPrivate, kSlave };
+// Adds MOUNT_ATTR_* flags to `mount` and all mounts below it, and sets their propagation.
+Result<> ChangeMount(BorrowedFd mount, uint64_t attributes, MountPropagation propagation);
+Result<> AttachMount(BorrowedFd mount, const std::string& target);
 
 // Takes everything off `target`, also several mounts one above the other, lazily (MNT_DETACH): never waits for users of
 // the files. Not mounted, not there: success. Never follows a symlink in the last component.

@@ -33,6 +33,16 @@ Result<> SetSysctls(const std::vector<std::pair<std::string, std::string>>& sysc
   return {};
 }
 
+// `fd` is the calling thread's network namespace.
+Result<NewNetns> FurnishHere(UniqueFd fd, const std::vector<std::pair<std::string, std::string>>& sysctls) {
+  TRY(SetSysctls(sysctls));
+  RouteSocket route = TRY(RouteSocket::Open());
+  NetlinkBatch batch;
+  SetLink(batch, "lo", {.up = true});
+  TRY(route.Send(batch));
+  return NewNetns{std::move(fd), std::move(route)};
+}
+
 }  // namespace
 
 Result<NewNetns> CreateNetns(const std::vector<std::pair<std::string, std::string>>& sysctls) {
@@ -40,15 +50,21 @@ Result<NewNetns> CreateNetns(const std::vector<std::pair<std::string, std::strin
   auto make = [&]() -> Result<> {
     if (unshare(CLONE_NEWNET) != 0) return Errno(errno, "create network namespace");
     UniqueFd fd = TRY(Open("/proc/thread-self/ns/net", O_RDONLY));
-    TRY(SetSysctls(sysctls));
-    RouteSocket route = TRY(RouteSocket::Open());
-    NetlinkBatch batch;
-    SetLink(batch, "lo", {.up = true});
-    TRY(route.Send(batch));
-    made.emplace(NewNetns{std::move(fd), std::move(route)});
+    made = TRY(FurnishHere(std::move(fd), sysctls));
     return {};
   };
   TRY(RunOnThread(make));
+  return *std::move(made);
+}
+
+Result<NewNetns> FurnishNetns(UniqueFd netns, const std::vector<std::pair<std::string, std::string>>& sysctls) {
+  std::optional<NewNetns> made;
+  auto furnish = [&]() -> Result<> {
+    if (setns(netns.get(), CLONE_NEWNET) != 0) return Errno(errno, "enter network namespace");
+    made = TRY(FurnishHere(std::move(netns), sysctls));
+    return {};
+  };
+  TRY(RunOnThread(furnish));
   return *std::move(made);
 }
 

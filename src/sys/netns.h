@@ -20,6 +20,9 @@ struct NewNetns {
 // (a kernel without IPv6). Blocking: 0.3-0.5 ms.
 Result<NewNetns> CreateNetns(const std::vector<std::pair<std::string, std::string>>& sysctls = {});
 
+// The same for a new namespace that somebody else made (one that a user namespace owns).
+Result<NewNetns> FurnishNetns(UniqueFd netns, const std::vector<std::pair<std::string, std::string>>& sysctls = {});
+
 // Binds the namespace to `path` (a new file). Unpin undoes it; not pinned or missing is success.
 Result<> PinNetns(BorrowedFd netns, const std::string& path);
 Result<> UnpinNetns(const std::string& path);

@@ -146,7 +146,12 @@ class FakeRuntime final : public runtime::Runtime {
 
   bool HasHandler(const std::string& name) const override { return name == "runc"; }
   std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
-    return {{"runc", {.recursive_read_only_mounts = true}}};
+    return {{"runc", {.recursive_read_only_mounts = true, .user_namespaces = true}}};
+  }
+  Result<sys::OwnedNamespaces> MakeUserns(const Ctx&, const sys::UsernsRequest&) override {
+    sys::OwnedNamespaces made;  // any descriptor does: nothing of the kernel is asked here
+    made.user = TRY(sys::Open("/dev/null", O_RDONLY));
+    return made;
   }
 
   Result<runtime::PodNamespaces> StartPod(const Ctx&, const runtime::PodSpec& spec) override {
@@ -236,7 +241,9 @@ class FakeRuntime final : public runtime::Runtime {
   }
 
  private:
-  static runtime::PodNamespaces Namespaces() { return {.shim_pid = 4242, .ipc = "/proc/4242/ns/ipc", .pid = "/proc/4243/ns/pid"}; }
+  static runtime::PodNamespaces Namespaces() {
+    return {.shim_pid = 4242, .ipc = "/proc/4242/ns/ipc", .pid = "/proc/4243/ns/pid", .user = "/dev/null"};
+  }
   std::string PodOf(const std::string& id) const { return Field(id, "pod"); }
   std::string WhatOf(const std::string& id) const { return Field(id, "what"); }
   std::string Field(const std::string& id, const char* key) const {
@@ -400,7 +407,9 @@ class FakeHost final : public Host {
   }
   Result<std::string> BootId() override { return sys::ReadFile(world_.Dir("world/boot_id")); }
 
-  Result<> MountShm(const std::string& dir, int64_t) override {
+  Result<> OpenForUserns(const std::string&, const std::vector<std::string>&, const Owner&) override { return {}; }
+  Result<> GiveTo(const std::string&, const Owner&) override { return {}; }
+  Result<> MountShm(const std::string& dir, int64_t, const Owner&) override {
     TRY(sys::MakeDir(dir, 0700));
     world_.Put("mounts", dir);
     return {};
@@ -440,11 +449,28 @@ class FakeHost final : public Host {
   Result<> CopyUpVolume(const Ctx&, const std::string&, const std::string&, const std::string& host_dir) override {
     return sys::WriteFileAtomic(host_dir + "/from-image", "x", 0600, sys::Durability::kNone);
   }
-  Result<std::vector<spec::MountSource>> MountSources(const std::vector<spec::Mount>& mounts) override {
+  Result<> StageDir(const std::string&, const std::string& target) override {
+    TRY(sys::MakeDirs(target, 0700));
+    world_.Put("mounts", target);
+    return {};
+  }
+  Result<bool> Relabel(const Ctx&, const spec::MountSource&, const std::string&) override { return true; }
+  Result<> Unstage(const std::string& dir) override {
+    TRY(UnmountBelow(dir));
+    return sys::RemoveTree(dir);
+  }
+  Result<std::vector<spec::MountSource>> MountSources(const std::vector<spec::Mount>& mounts,
+                                                      const MountStaging& staging) override {
     std::function<void()> hook = world_.faults.Lock()->in_mount_sources;
     Call(hook);
     std::vector<spec::MountSource> sources;
     for (const spec::Mount& mount : mounts) sources.push_back({.path = mount.host_path});
+    for (size_t i = 0; i < mounts.size(); ++i) {
+      if (!staging.mounts[i].stage) continue;
+      sources[i].path = StrCat(staging.dir, "/", i);
+      sources[i].staged = true;
+      TRY(StageDir("", sources[i].path));
+    }
     return sources;
   }
   Result<std::vector<spec::DeviceNode>> DeviceNodes(const std::vector<spec::Device>&) override {

@@ -4,10 +4,9 @@
 #include "base/rollback.h"
 #include "base/time.h"
 #include "cdi/inject.h"
-#include "pod/bounded.h"
 #include "pod/manager_impl.h"
 #include "pod/validate.h"
-#include "rootfs/volume.h"
+#include "spec/userns.h"
 #include "sys/file.h"
 
 namespace crisp::pod {
@@ -39,10 +38,6 @@ std::vector<std::string> DevicesOf(const ContainerConfig& config) {
   return names;
 }
 
-bool HasMountAt(const ContainerConfig& config, const std::string& path) {
-  return std::any_of(config.mounts.begin(), config.mounts.end(), [&](const Mount& m) { return m.container_path == path; });
-}
-
 }  // namespace
 
 Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config) {
@@ -71,9 +66,11 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   undo.Add("undo container", [&] { return DiscardContainer(ctx.Detached(kUndoTimeout), container); });
   FAILPOINT("create_container.after_record");
   TRY(deps_.images.Lease(image->id, container.id.str()), "image lease");
+  ContainerConfig config = container.record.Lock()->config;
+  TRY(LeaseImageVolumes(container.id, config));
   FAILPOINT("create_container.after_lease");
   ctx.Stage("prepare the container's root file system");
-  TRY(MakeRootfs(ctx, container, *image));
+  TRY(MakeRootfs(ctx, sandbox, container, *image));
   FAILPOINT("create_container.after_rootfs");
   ContainerInputs inputs = TRY(GatherInputs(ctx, sandbox, container, *image));
   FAILPOINT("create_container.after_inputs");
@@ -84,6 +81,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   Hooks::Pass pass = TRY(hooks().Enter(ctx));
   TRY(AdjustContainer(ctx, sandbox, container, plan.config_json));
   FAILPOINT("create_container.after_hooks");
+  TRY(RelabelMounts(ctx, container.id, inputs, plan));
   TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
   FAILPOINT("create_container.after_config");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
@@ -105,6 +103,12 @@ Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, Contai
   const ContainerConfig& config = record->config;
   image::ImageRef image = TRY(deps_.images.Find(config.image));
   if (image == nullptr) return Error(Code::kNotFound, StrCat("image ", Quote(config.image), " not found"));
+  if (image->IsArtifact()) {
+    return Error(Code::kFailedPrecondition,
+                 StrCat("image ", Quote(config.image), " is an artifact of type ", Quote(image->artifact_type),
+                        ", which cannot run: mount it as a volume"));
+  }
+  TRY(ResolveImageVolumes(record->config));
   record->log_path = TRY(LogPath(sandbox.config, config));
   cgroup::Location place = TRY(deps_.cgroups.Place(sandbox.cgroup_parent, container.id.str()));
   record->cgroup_oci_path = place.oci_path;
@@ -116,7 +120,8 @@ Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, Contai
   return image;
 }
 
-Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, ContainerEntry& container, const image::Image& image) {
+Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
+                                 const image::Image& image) {
   TRY(sys::MakeDir(paths_.Bundle(container.id), 0700));
   TRY(sys::MakeDir(paths_.ContainerRoot(container.id), 0700));
   FAILPOINT("create_container.after_dirs");
@@ -124,22 +129,13 @@ Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, ContainerEntry& container, cons
   spec.layer_dirs = image.layer_dirs;
   spec.container_dir = paths_.ContainerRoot(container.id);
   spec.mount_point = paths_.Rootfs(container.id);
-  return host_->PrepareRootfs(ctx, spec);
-}
-
-// A VOLUME of the image that the request mounts nothing on gets a directory of the container, filled from the image.
-Result<std::vector<VolumeMount>> ManagerImpl::MakeVolumes(const Ctx& ctx, ContainerEntry& container,
-                                                          const ContainerConfig& config, const image::Image& image) {
-  std::vector<VolumeMount> volumes;
-  for (const std::string& path : image.config.volumes) {
-    if (HasMountAt(config, path)) continue;
-    std::string dir = StrCat(paths_.Volumes(container.id), "/", rootfs::VolumeDirName(path));
-    TRY(sys::MakeDirs(dir, 0755));
-    TRY(host_->CopyUpVolume(ctx, paths_.Rootfs(container.id), path, dir), StrCat("volume ", Quote(path), " of the image"));
-    FAILPOINT("create_container.within_volumes");
-    volumes.push_back({path, dir});
+  UsernsRef userns = TRY(PodUserns(sandbox));
+  if (userns != nullptr) {
+    Owner root = PodRoot(sandbox.config);
+    TRY(host_->OpenForUserns(paths_.Bundle(container.id), {paths_.Containers(), paths_.state_dir}, root));
+    spec.idmap = {.userns = *userns, .root_uid = root.uid, .root_gid = root.gid};
   }
-  return volumes;
+  return host_->PrepareRootfs(ctx, spec);
 }
 
 Result<std::string> ManagerImpl::TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config) {
@@ -167,12 +163,6 @@ Result<std::optional<std::string>> ManagerImpl::SeccompProfile(const ContainerCo
   Result<std::string> text = sys::ReadFile(path, kSeccompProfileBytesMax);
   if (!text) return std::optional<std::string>();
   return std::optional<std::string>(std::move(*text));
-}
-
-Result<std::vector<MountSource>> ManagerImpl::MountSources(const Ctx& ctx, const ContainerConfig& config) {
-  if (config.mounts.empty()) return std::vector<MountSource>();
-  auto work = [host = host_, mounts = config.mounts] { return host->MountSources(mounts); };
-  return Bounded<std::vector<MountSource>>(ctx.WithTimeout(host_path_timeout_), "open the sources of mounts", work);
 }
 
 Result<> ManagerImpl::AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
@@ -224,14 +214,15 @@ Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecor
   in.namespaces.ipc = sandbox.namespaces.ipc;
   in.namespaces.uts = sandbox.namespaces.uts;
   in.namespaces.pid = sandbox.namespaces.pid;
+  in.namespaces.user = sandbox.namespaces.user;
   in.target_pid_namespace = TRY(TargetPidNamespace(sandbox, record.config));
   in.files = {paths_.ResolvConf(sandbox.id), paths_.Hosts(sandbox.id), paths_.Hostname(sandbox.id),
               sandbox.shm_bytes > 0 ? paths_.Shm(sandbox.id) : ""};
   ctx.Stage("open the sources of the container's mounts");
-  in.mount_sources = TRY(MountSources(ctx, record.config));
+  in.mount_sources = TRY(MountSources(ctx, sandbox, record));
   FAILPOINT("create_container.after_mount_sources");
   ctx.Stage("fill the image's volumes");
-  in.volumes = TRY(MakeVolumes(ctx, container, record.config, image));
+  in.volumes = TRY(MakeVolumes(ctx, sandbox, record, image));
   in.devices = TRY(host_->DeviceNodes(record.config.devices));
   if (record.config.security.privileged) in.host_devices = TRY(host_->AllDevices(options_.privileged_devices_exclude));
   in.seccomp_profile = TRY(SeccompProfile(record.config));

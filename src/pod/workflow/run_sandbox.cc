@@ -4,6 +4,7 @@
 #include "base/time.h"
 #include "pod/manager_impl.h"
 #include "pod/validate.h"
+#include "spec/userns.h"
 #include "sys/file.h"
 
 namespace crisp::pod {
@@ -54,6 +55,13 @@ Result<PodId> ManagerImpl::RunSandbox(const Ctx& ctx, const SandboxConfig& confi
   return result;
 }
 
+bool ManagerImpl::HandlerHasUserns(const std::string& name) const {
+  for (const auto& [each, features] : deps_.runtime.Handlers()) {
+    if (each == name) return features.user_namespaces;
+  }
+  return false;
+}
+
 Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   OpLock::Hold hold = TRY(HoldPod(ctx, pod, "RunPodSandbox"));
   SandboxPlan plan;
@@ -64,20 +72,23 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   undo.Add("undo pod sandbox", [&] { return DiscardPod(ctx.Detached(kUndoTimeout), pod); });
   FAILPOINT("run_sandbox.after_record");
   ctx.Stage("make the pod's directory");
-  TRY(MakePodDir(pod.id, plan));
+  TRY(MakePodDir(pod, plan));
   FAILPOINT("run_sandbox.after_dir");
   ctx.Stage("mount the pod's /dev/shm");
-  if (plan.shm_bytes > 0) TRY(host_->MountShm(paths_.Shm(pod.id), plan.shm_bytes));
+  if (plan.shm_bytes > 0) TRY(host_->MountShm(paths_.Shm(pod.id), plan.shm_bytes, PodRoot(pod.record.Lock()->config)));
   FAILPOINT("run_sandbox.after_shm");
   ctx.Stage("make the pod's cgroup");
   PodRecord record = *pod.record.Lock();
   TRY(MakePodCgroup(record));
   FAILPOINT("run_sandbox.after_cgroup");
+  ctx.Stage("make the pod's user namespace");
+  sys::OwnedNamespaces owned = TRY(MakePodUserns(ctx, pod, plan));
+  FAILPOINT("run_sandbox.after_userns");
   ctx.Stage("set up the pod's network");
-  TRY(AttachNetwork(ctx, pod));
+  TRY(AttachNetwork(ctx, pod, owned));
   FAILPOINT("run_sandbox.after_network");
   ctx.Stage("start the pod's shim");
-  TRY(StartShim(ctx, pod, plan));
+  TRY(StartShim(ctx, pod, plan, std::move(owned)));
   FAILPOINT("run_sandbox.after_shim");
   ctx.Stage("tell the plugins of the pod");
   Hooks::Pass pass = TRY(hooks().Enter(ctx));
@@ -100,6 +111,10 @@ Result<> ManagerImpl::PlanPod(PodEntry& pod, SandboxPlan& plan) {
   record->handler = config.runtime_handler.empty() ? options_.default_handler : config.runtime_handler;
   if (!deps_.runtime.HasHandler(record->handler)) {
     return Error(Code::kInvalidArgument, StrCat("no runtime handler ", Quote(record->handler), " is configured"));
+  }
+  if (config.security.namespaces.userns_pod && !HandlerHasUserns(record->handler)) {
+    return Error(Code::kFailedPrecondition, StrCat("user namespaces are not supported by runtime handler ",
+                                                   Quote(record->handler), " on this node"));
   }
   plan = TRY(PlanSandbox(config, pod.id, FreshFacts(), options_.policy), StrCat("pod ", Quote(config.metadata.name)));
   cgroup::Location place = TRY(deps_.cgroups.Place(config.cgroup_parent, pod.id.str()));
@@ -126,21 +141,45 @@ Result<> ManagerImpl::MakePodCgroup(const PodRecord& record) {
   return deps_.cgroups.SetLimits(record.cgroup_path, limits);
 }
 
-Result<> ManagerImpl::MakePodDir(const PodId& id, const SandboxPlan& plan) {
+Owner PodRoot(const SandboxConfig& config) {
+  const NamespaceOptions& namespaces = config.security.namespaces;
+  if (!namespaces.userns_pod) return {};
+  return {.uid = spec::HostRoot(namespaces.uids), .gid = spec::HostRoot(namespaces.gids)};
+}
+
+Result<> ManagerImpl::MakePodDir(PodEntry& pod, const SandboxPlan& plan) {
+  const PodId& id = pod.id;
+  SandboxConfig config = pod.record.Lock()->config;
+  bool userns = config.security.namespaces.userns_pod;
+  Owner root = PodRoot(config);
   TRY(sys::MakeDir(paths_.PodDir(id), 0700));
   FAILPOINT("run_sandbox.within_dir");
-  auto write = [](const std::string& path, const std::string& text) {
-    return sys::WriteFileAtomic(path, text, 0644, sys::Durability::kNone);
+  if (userns) TRY(host_->OpenForUserns(paths_.PodDir(id), {paths_.Pods(), paths_.state_dir}, root));
+  auto write = [&](const std::string& path, const std::string& text) -> Result<> {
+    TRY(sys::WriteFileAtomic(path, text, 0644, sys::Durability::kNone));
+    return userns ? host_->GiveTo(path, root) : Result<>();
   };
   TRY(write(paths_.ResolvConf(id), plan.resolv_conf));
   TRY(write(paths_.Hosts(id), plan.hosts));
   return write(paths_.Hostname(id), plan.hostname_file);
 }
 
-Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod) {
+// They live by their descriptors until the shim has them, so there is nothing to record or undo.
+Result<sys::OwnedNamespaces> ManagerImpl::MakePodUserns(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan) {
+  NamespaceOptions namespaces = pod.record.Lock()->config.security.namespaces;
+  if (!namespaces.userns_pod) return sys::OwnedNamespaces();
+  return deps_.runtime.MakeUserns(ctx, {.maps = UsernsMaps(namespaces.uids, namespaces.gids),
+                                        .net = !plan.host_network,
+                                        .ipc = plan.own_ipc,
+                                        .uts = plan.own_uts});
+}
+
+Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod, const sys::OwnedNamespaces& owned) {
   PodRecord record = *pod.record.Lock();
   if (record.host_network) return {};
-  network::PodNetwork attached = TRY(deps_.network.Setup(ctx, NetworkRequest(record)), "pod network");
+  network::PodNetworkRequest request = NetworkRequest(record);
+  request.netns = owned.net;
+  network::PodNetwork attached = TRY(deps_.network.Setup(ctx, request), "pod network");
   FAILPOINT("run_sandbox.within_network");
   return store_.Change(pod, [&](PodRecord& r) {
     r.netns_path = attached.netns_path;
@@ -149,8 +188,9 @@ Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod) {
   });
 }
 
-Result<> ManagerImpl::StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan) {
+Result<> ManagerImpl::StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned) {
   runtime::PodSpec spec;
+  spec.owned = std::move(owned);
   spec.pod = pod.id;
   spec.run_dir = paths_.PodDir(pod.id);
   spec.netns_path = pod.record.Lock()->netns_path;

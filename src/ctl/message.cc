@@ -5,7 +5,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "base/time.h"
-#include "ctl/yaml.h"
+#include "codec/yaml.h"
 #include "sys/fd.h"
 #include "sys/file.h"
 
@@ -52,7 +52,7 @@ Json InfoValue(const std::string& text) {
 
 Result<> ParseMessage(std::string_view text, std::string_view what, pb::Message& message) {
   std::string_view begin = Trim(text);
-  Json document = begin.starts_with('{') ? TRY(ParseJson(text, what)) : TRY(ParseYaml(text, what));
+  Json document = begin.starts_with('{') ? TRY(ParseJson(text, what)) : TRY(codec::ParseYaml(text, what));
   if (!document.is_object()) return Error(Code::kInvalidArgument, StrCat(what, ": holds no object"));
   auto status = pb::util::JsonStringToMessage(DumpJson(document), &message);
   if (!status.ok()) return Error(Code::kInvalidArgument, StrCat(what, ": ", Readable(status.ToString())));
@@ -85,7 +85,7 @@ Result<Json> StatusToJson(const pb::Message& status, const std::map<std::string,
 }
 
 std::string RenderDocument(const Json& document, OutputFormat format) {
-  if (format == OutputFormat::kYaml) return RenderYaml(document);
+  if (format == OutputFormat::kYaml) return codec::RenderYaml(document);
   return document.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
 

@@ -2,7 +2,7 @@
 
 #include "base/json.h"
 #include "base/strings.h"
-#include "ctl/yaml.h"
+#include "codec/yaml.h"
 #include "sys/file.h"
 
 namespace crisp::ctl {
@@ -14,7 +14,7 @@ const std::vector<std::string>& SettingNames() {
 }
 
 Result<Settings> ParseSettings(std::string_view text, std::string_view what) {
-  Json document = TRY(ParseYaml(text, what));
+  Json document = TRY(codec::ParseYaml(text, what));
   Settings settings;
   if (document.is_null()) return settings;
   if (!document.is_object()) return Error(Code::kInvalidArgument, StrCat(what, ": holds no settings"));
@@ -36,7 +36,7 @@ Result<Settings> ReadSettings(const std::string& path) {
 Result<> WriteSettings(const std::string& path, const Settings& settings) {
   Json document = Json::object();
   for (const auto& [key, value] : settings) document[key] = value;
-  return sys::WriteFileAtomic(path, settings.empty() ? "" : RenderYaml(document), 0644, sys::Durability::kNone);
+  return sys::WriteFileAtomic(path, settings.empty() ? "" : codec::RenderYaml(document), 0644, sys::Durability::kNone);
 }
 
 }  // namespace crisp::ctl

@@ -1,4 +1,4 @@
-#include "ctl/yaml.h"
+#include "codec/yaml.h"
 
 #include <yaml.h>
 
@@ -7,7 +7,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 
-namespace crisp::ctl {
+namespace crisp::codec {
 
 namespace {
 
@@ -203,4 +203,4 @@ std::string RenderYaml(const Json& value) {
   return out;
 }
 
-}  // namespace crisp::ctl
+}  // namespace crisp::codec

@@ -5,8 +5,8 @@
 
 #include "base/json.h"
 #include "cri/v1/api.pb.h"
-#include "ctl/message.h"
 #include "codec/yaml.h"
+#include "ctl/message.h"
 
 extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   std::string_view text(reinterpret_cast<const char*>(data), size);

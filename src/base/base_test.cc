@@ -63,6 +63,10 @@ TEST(Ids, ParseIsExact) {
 TEST(Json, LimitsAndTypes) {
   EXPECT_FALSE(ParseJson(std::string(100, '['), "x"));
   EXPECT_FALSE(ParseJson("{\"a\":", "x"));
+  const JsonLimits unique{.unique_members = true};
+  EXPECT_TRUE(ParseJson(R"({"a":{"b":1},"c":[{"b":2},{"b":3}]})", "x", unique));
+  EXPECT_FALSE(ParseJson(R"({"a":{"b":1,"b":1}})", "x", unique));
+  EXPECT_FALSE(ParseJson(R"([{"a":1,"\u0061":1}])", "x", unique));
   Result<Json> json = ParseJson(R"({"a":"b","n":-1})", "x");
   ASSERT_TRUE(json);
   EXPECT_EQ(*JsonGet<std::string>(*json, "a"), "b");

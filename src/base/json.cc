@@ -1,6 +1,7 @@
 #include "base/json.h"
 
 #include <map>
+#include <set>
 
 #include "base/strings.h"
 
@@ -28,6 +29,27 @@ bool DeeperThan(std::string_view text, int depth_max) {
   return false;
 }
 
+// Watches a parse for objects that name a member twice.
+class Uniqueness {
+ public:
+  bool operator()(int, Json::parse_event_t event, Json& value) {
+    if (event == Json::parse_event_t::object_start) {
+      open_.emplace_back();
+    } else if (event == Json::parse_event_t::object_end) {
+      open_.pop_back();
+    } else if (event == Json::parse_event_t::key && twice_.empty()) {
+      auto [name, is_new] = open_.back().insert(value.get<std::string>());
+      if (!is_new) twice_ = Quote(*name);
+    }
+    return true;
+  }
+  const std::string& twice() const { return twice_; }
+
+ private:
+  std::vector<std::set<std::string>> open_;
+  std::string twice_;
+};
+
 Error WrongType(const char* key, const char* wanted) {
   return Error(Code::kInvalidArgument, StrCat("member ", Quote(key), " is not ", wanted));
 }
@@ -42,7 +64,11 @@ Result<Json> ParseJson(std::string_view text, std::string_view what, JsonLimits 
     return Error(Code::kInvalidArgument, StrCat(what, ": JSON nested deeper than ", limits.depth_max));
   }
   try {
-    return Json::parse(text);
+    if (!limits.unique_members) return Json::parse(text);
+    Uniqueness unique;
+    Json document = Json::parse(text, std::ref(unique));
+    if (unique.twice().empty()) return document;
+    return Error(Code::kInvalidArgument, StrCat(what, ": member ", unique.twice(), " a second time"));
   } catch (const Json::parse_error& e) {
     return Error(Code::kInvalidArgument, StrCat(what, ": no valid JSON at byte ", e.byte));
   } catch (const Json::exception&) {  // a number out of range, 1e999, is no parse_error
@@ -87,6 +113,7 @@ template Result<bool> JsonGet(const Json&, const char*, bool);
 template Result<int64_t> JsonGet(const Json&, const char*, int64_t);
 template Result<uint64_t> JsonGet(const Json&, const char*, uint64_t);
 template Result<std::vector<std::string>> JsonGet(const Json&, const char*, std::vector<std::string>);
-template Result<std::map<std::string, std::string>> JsonGet(const Json&, const char*, std::map<std::string, std::string>);
+template Result<std::map<std::string, std::string>> JsonGet(const Json&, const char*,
+                                                            std::map<std::string, std::string>);
 
 }  // namespace crisp

@@ -16,6 +16,7 @@ using Json = nlohmann::json;
 struct JsonLimits {
   size_t bytes_max = 4u << 20;
   int depth_max = 64;
+  bool unique_members = false;  // a member that is there twice is an error: two readers could see two documents
 };
 
 // Parses one whole JSON text. kInvalidArgument names `what` and the byte offset.

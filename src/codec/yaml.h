@@ -1,4 +1,4 @@
-// YAML in and out, as JSON documents: pod and container files for people who write YAML, and `-o yaml`.
+// YAML in and out, as JSON documents: files that people write, and crispctl's `-o yaml`.
 // Reading: one document of block or flow collections with string keys; plain scalars become null, booleans or numbers
 // by YAML 1.2's core schema, quoted ones stay strings. Anchors, aliases and tags are errors: nothing can be expanded
 // into something larger than the file. Any thread.

@@ -15,6 +15,16 @@ constexpr Method kPullImage{"PullImage", Work::kPull, false};
 constexpr Method kRemoveImage{"RemoveImage", Work::kVerb, false};
 constexpr Method kImageFsInfo{"ImageFsInfo", Work::kQuick, true};
 
+// Failures that the kubelet tells its users by name (cri-api pkg/errors). It looks for these words at the very
+// beginning of the text, and only behind the code UNKNOWN does its client hand on the text alone (cri-client,
+// pullImageV1: any other code puts "rpc error: code = …" before it).
+Error ForKubelet(Error error) {
+  for (std::string_view sentinel : {"RegistryUnavailable", "SignatureValidationFailed"}) {
+    if (error.message().starts_with(sentinel)) return std::move(error).As(Code::kUnknown);
+  }
+  return error;
+}
+
 }  // namespace
 
 Result<v1::ListImagesResponse> ImageService::List(const v1::ListImagesRequest& request) const {
@@ -71,9 +81,11 @@ grpc::ServerUnaryReactor* ImageService::PullImage(grpc::CallbackServerContext* c
   return Unary(deps_.front, kPullImage, context, request, response,
                [this](const Ctx& ctx, const v1::PullImageRequest& req) -> Result<v1::PullImageResponse> {
                  TRY(CheckImageName("image.image", req.image().image()));
-                 image::ImageRef image = TRY(deps_.images.Pull(ctx, req.image().image(), ToCredentials(req.auth())));
+                 Result<image::ImageRef> image = deps_.images.Pull(ctx, req.image().image(), ToCredentials(req.auth()),
+                                                                   {}, req.sandbox_config().metadata().namespace_());
+                 if (!image) return ForKubelet(std::move(image).error());
                  v1::PullImageResponse out;
-                 out.set_image_ref(image->id);
+                 out.set_image_ref((*image)->id);
                  return out;
                });
 }

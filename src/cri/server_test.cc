@@ -494,6 +494,22 @@ TEST_F(ServerTest, ImagesComeAndGo) {
   EXPECT_EQ(Images(&Im::PullImage, pull, &pulled).error_code(), StatusCode::NOT_FOUND);
 }
 
+// The kubelet's client hands on the text alone only behind UNKNOWN, and looks at its very beginning.
+TEST_F(ServerTest, SentinelsReachTheKubelet) {
+  v1::PullImageRequest pull;
+  v1::PullImageResponse pulled;
+  pull.mutable_image()->set_image("host/unsigned:1");
+  grpc::Status status = Images(&Im::PullImage, pull, &pulled);
+  EXPECT_EQ(status.error_code(), StatusCode::UNKNOWN);
+  EXPECT_EQ(status.error_message(), "SignatureValidationFailed: host/unsigned:1");
+  pull.mutable_sandbox_config()->mutable_metadata()->set_namespace_("lax");
+  EXPECT_TRUE(Images(&Im::PullImage, pull, &pulled).ok()) << "the pod's namespace has a policy of its own";
+  pull.mutable_image()->set_image("host/down:1");
+  status = Images(&Im::PullImage, pull, &pulled);
+  EXPECT_EQ(status.error_code(), StatusCode::UNKNOWN);
+  EXPECT_EQ(status.error_message(), "RegistryUnavailable: no connection");
+}
+
 TEST_F(ServerTest, PullTellsHowFarItIs) {
   std::unique_ptr<own::Images::Stub> stub = own::Images::NewStub(Channel());
   own::PullRequest request;

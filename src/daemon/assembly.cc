@@ -45,6 +45,9 @@ image::ServiceOptions ImageOptions(const Config& config) {
   }
   options.docker_config = config.registry_docker_config;
   options.pinned = config.images_pinned;
+  options.signature_policy = config.images_signature_policy;
+  options.signature_policy_dir = config.images_signature_policy_dir;
+  options.signature_lookaside_dir = config.images_signature_lookaside_dir;
   options.layers_parallel_max = static_cast<int>(config.images_parallel_layers);
   return options;
 }

@@ -51,6 +51,12 @@ const Key kKeys[] = {
     {"images.pinned", &Config::images_pinned, "Images that the kubelet shall not collect as garbage."},
     {"images.parallel_layers", &Config::images_parallel_layers,
      "How many layers of one image are fetched and unpacked at once."},
+    {"images.signature_policy", &Config::images_signature_policy,
+     "A containers-policy.json(5) that says which images may be pulled; read at each pull. Empty: any image."},
+    {"images.signature_policy_dir", &Config::images_signature_policy_dir,
+     "NAMESPACE.json in this directory counts instead for pods of that namespace. Empty: none."},
+    {"images.signature_lookaside_dir", &Config::images_signature_lookaside_dir,
+     "Directory with containers-registries.d(5) files: where GPG signatures of images are kept."},
     {"runtime.default_handler", &Config::runtime_default_handler, "Handler of pods that name none."},
     {"runtime.shim", &Config::runtime_shim, "The program crisp-shim. Empty: beside crispd, else in PATH."},
     {"cgroup.driver", &Config::cgroup_driver, "\"cgroupfs\", \"systemd\", or \"auto\": systemd where it is the init."},
@@ -350,6 +356,11 @@ Result<> CheckConfig(const Config& config) {
   if (!config.registry_certs_dir.empty()) TRY(CheckDir("registry.certs_dir", config.registry_certs_dir));
   if (!config.registry_docker_config.empty()) TRY(CheckDir("registry.docker_config", config.registry_docker_config));
   TRY(CheckRange("images.parallel_layers", config.images_parallel_layers, 1, 64));
+  if (!config.images_signature_policy.empty()) TRY(CheckDir("images.signature_policy", config.images_signature_policy));
+  if (!config.images_signature_policy_dir.empty()) {
+    TRY(CheckDir("images.signature_policy_dir", config.images_signature_policy_dir));
+  }
+  TRY(CheckDir("images.signature_lookaside_dir", config.images_signature_lookaside_dir));
   TRY(CheckHandlers(config));
   TRY(CheckWord("cgroup.driver", config.cgroup_driver, {"auto", "cgroupfs", "systemd"}));
   for (const std::string& dir : config.cdi_spec_dirs) TRY(CheckDir("cdi.spec_dirs", dir));

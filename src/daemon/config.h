@@ -45,6 +45,9 @@ struct Config {
   std::string registry_docker_config;
   std::vector<std::string> images_pinned;
   int64_t images_parallel_layers = 4;
+  std::string images_signature_policy;
+  std::string images_signature_policy_dir;
+  std::string images_signature_lookaside_dir = "/etc/containers/registries.d";
 
   std::string runtime_default_handler = "runc";
   std::string runtime_shim;

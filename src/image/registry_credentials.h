@@ -46,7 +46,8 @@ class CredentialStore {
   std::string default_helper_;
 };
 
-Result<std::string> Base64Decode(std::string_view text);
+// Without white space; padding may be missing. kInvalidArgument: not base64, or more than `text_max` characters.
+Result<std::string> Base64Decode(std::string_view text, size_t text_max = 256u << 10);
 std::string Base64Encode(std::string_view bytes);
 
 }  // namespace crisp::image

@@ -14,17 +14,20 @@
 #include "image/registry_image.h"
 #include "image/stage.h"
 #include "image/store.h"
+#include "image/trust.h"
 #include "oci/reference.h"
 
 namespace crisp::image {
 
 namespace {
 
-// Who may share a pull: the same reference with the same credentials. In memory only.
-std::string FlightKey(const oci::Reference& reference, const Credentials& credentials) {
-  std::string key = reference.str();
-  for (const std::string* part : {&credentials.username, &credentials.password, &credentials.auth, &credentials.server_address,
-                                  &credentials.identity_token, &credentials.registry_token}) {
+// Who may share a pull: the same reference with the same credentials under the same policy. In memory only.
+std::string FlightKey(const oci::Reference& reference, const Credentials& credentials,
+                      const std::string& pod_namespace) {
+  std::string key = StrCat(reference.str(), "\n", pod_namespace);
+  for (const std::string* part :
+       {&credentials.username, &credentials.password, &credentials.auth, &credentials.server_address,
+        &credentials.identity_token, &credentials.registry_token}) {
     key += StrCat("\n", part->size(), ":", *part);
   }
   return key;
@@ -44,17 +47,23 @@ class ImageService final : public Service {
  public:
   ImageService(const ServiceOptions& options, std::unique_ptr<Store> store)
       : registry_({.certs_dir = options.certs_dir, .docker_config = options.docker_config}),
+        trust_({.policy = options.signature_policy,
+                .policy_dir = options.signature_policy_dir,
+                .lookaside_dir = options.signature_lookaside_dir},
+               registry_),
         platform_(WantedPlatform(options)),
         store_(std::move(store)),
         stager_(*store_, options.layers_parallel_max) {}
 
   Result<ImageRef> Pull(const Ctx& ctx, const std::string& reference, const Credentials& credentials,
-                        const ProgressFn& progress) override;
+                        const ProgressFn& progress, const std::string& pod_namespace) override;
   Result<ImageRef> Find(const std::string& reference) const override;
   std::vector<ImageRef> List() const override { return store_->List(); }
   Result<> Remove(const std::string& reference) override;
   Result<> Untag(const std::string& reference) override;
-  Result<> Lease(const std::string& image_id, const std::string& owner) override { return store_->Lease(image_id, owner); }
+  Result<> Lease(const std::string& image_id, const std::string& owner) override {
+    return store_->Lease(image_id, owner);
+  }
   Result<> Release(const std::string& owner) override { return store_->Release(owner); }
   Result<> KeepOnly(const std::function<bool(const std::string&)>& alive) override { return store_->KeepOnly(alive); }
   Result<std::vector<ImageRef>> Import(const Ctx& ctx, const std::string& path, const std::string& reference) override {
@@ -71,9 +80,10 @@ class ImageService final : public Service {
   Result<ImageRef> PullArtifact(const Ctx& ctx, Repository& repository, const ResolvedImage& resolved,
                                 const ImageNames& names, const ProgressFn& progress);
   Result<ImageRef> PullAlone(const Ctx& ctx, const oci::Reference& reference, const Credentials& credentials,
-                             const ProgressFn& progress);
+                             const ProgressFn& progress, const PullPolicy& policy);
 
   const Registry registry_;
+  const ImageTrust trust_;
   const oci::Platform platform_;
   std::unique_ptr<Store> store_;
   Stager stager_;
@@ -91,9 +101,10 @@ Result<ImageRef> ImageService::Find(const std::string& reference) const {
 
 // Single flight: whoever asks for what is being pulled gets that pull's result.
 Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, const Credentials& credentials,
-                                    const ProgressFn& progress) {
+                                    const ProgressFn& progress, const std::string& pod_namespace) {
   const oci::Reference reference = TRY(oci::Reference::Parse(text));
-  const std::string key = FlightKey(reference, credentials);
+  const PullPolicy policy = TRY(trust_.PolicyFor(reference, pod_namespace));
+  const std::string key = FlightKey(reference, credentials, pod_namespace);
   std::shared_ptr<Flight> flight;
   while (flight == nullptr) {
     TRY(ctx.Check());
@@ -113,7 +124,7 @@ Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, con
     // Its caller went away; ours did not.
     if (code != Code::kCancelled && code != Code::kDeadlineExceeded) return others->outcome;
   }
-  Result<ImageRef> outcome = PullAlone(ctx, reference, credentials, progress);
+  Result<ImageRef> outcome = PullAlone(ctx, reference, credentials, progress, policy);
   std::lock_guard lock(mutex_);
   flight->done = true;
   flight->outcome = outcome;
@@ -122,25 +133,34 @@ Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, con
   return outcome;
 }
 
-Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& reference, const Credentials& credentials,
-                                         const ProgressFn& progress) {
+Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& reference,
+                                         const Credentials& credentials, const ProgressFn& progress,
+                                         const PullPolicy& policy) {
   ctx.Stage("resolve image");
   std::unique_ptr<Repository> repository = TRY(registry_.Open(reference, credentials));
   auto names_for = [&](const oci::Digest& root) { return ImageNames{reference.RepoTag(), reference.RepoDigest(root)}; };
 
-  // HEAD first: it is not counted by registries that limit pulls, and mostly the answer is "what you have".
-  oci::Descriptor head = TRY(repository->Head(ctx));
-  if (ImageRef known = store_->FindByRootDigest(head.digest)) {
-    Result<ImageRef> named = store_->AddNames(known->id, names_for(head.digest));
-    if (named || named.error().code() != Code::kNotFound) return named;
+  // HEAD first: it is not counted by registries that limit pulls, and mostly the answer is "what you have". Not where a
+  // signature is wanted: it may be the platform's manifest's, and what is here may have come under another policy.
+  if (!policy.NeedsSignature()) {
+    oci::Descriptor head = TRY(repository->Head(ctx));
+    if (ImageRef known = store_->FindByRootDigest(head.digest)) {
+      Result<ImageRef> named = store_->AddNames(known->id, names_for(head.digest));
+      if (named || named.error().code() != Code::kNotFound) return named;
+    }
   }
   ResolvedImage resolved = TRY(ResolveImage(ctx, *repository, platform_));
+  ctx.Stage("check signatures");
+  std::vector<oci::Digest> may_be_signed = {resolved.manifest_digest};
+  if (resolved.root_digest != resolved.manifest_digest) may_be_signed.push_back(resolved.root_digest);
+  TRY(trust_.Check(ctx, policy, reference, credentials, may_be_signed));
   const ImageNames names = names_for(resolved.root_digest);
   FAILPOINT("pull.after_resolve");
   if (resolved.is_artifact) return PullArtifact(ctx, *repository, resolved, names, progress);
   const std::string id = resolved.manifest.config.digest.str();
   // The same image by another manifest: compressed otherwise, or in an index with other platforms.
-  if (Result<ImageRef> named = store_->AddNames(id, names); named || named.error().code() != Code::kNotFound) return named;
+  if (Result<ImageRef> named = store_->AddNames(id, names); named || named.error().code() != Code::kNotFound)
+    return named;
 
   WantedImage wanted{.id = resolved.manifest.config.digest,
                      .config_bytes = std::move(resolved.config_bytes),
@@ -156,9 +176,10 @@ Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& r
     wanted.layers.push_back({.diff_id = wanted.config.diff_ids[i],
                              .blob_digest = layer.digest,
                              .blob_bytes = layer.size,
-                             .fetch = [&repository, &layer](const Ctx& fetch_ctx, const BlobSink& sink) {
-                               return repository->FetchBlob(fetch_ctx, layer, 0, sink);
-                             },
+                             .fetch =
+                                 [&repository, &layer](const Ctx& fetch_ctx, const BlobSink& sink) {
+                                   return repository->FetchBlob(fetch_ctx, layer, 0, sink);
+                                 },
                              .reject = [&repository, &layer] { return repository->RejectBlob(layer); }});
   }
   ImageRef image = TRY(BringIn(ctx, *store_, stager_, std::move(wanted),

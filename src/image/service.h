@@ -22,13 +22,18 @@ class Database;
 namespace crisp::image {
 
 struct ServiceOptions {
-  std::string root_dir;               // images live in <root_dir>/images (layers/, tmp/); durable
-  std::string certs_dir;              // certs.d with hosts.toml; may be missing
-  std::string docker_config;          // path of a docker config.json with auths/credHelpers; may be empty
-  std::vector<std::string> pinned;    // references (exact, normalised here) which are never removed by a GC: Image::pinned
+  std::string root_dir;       // images live in <root_dir>/images (layers/, tmp/); durable
+  std::string certs_dir;      // certs.d with hosts.toml; may be missing
+  std::string docker_config;  // path of a docker config.json with auths/credHelpers; may be empty
+  std::vector<std::string>
+      pinned;  // references (exact, normalised here) which are never removed by a GC: Image::pinned
+  // Signature policies, containers-policy.json(5); empty: everything is accepted. Read at each pull. image/trust.h.
+  std::string signature_policy;         // path of a policy.json
+  std::string signature_policy_dir;     // NAMESPACE.json here counts instead for pods of that namespace
+  std::string signature_lookaside_dir;  // registries.d: where GPG signatures are
   int layers_parallel_max = 4;
   std::string platform_os = "linux";
-  std::string platform_arch;          // GOARCH name; this machine's when empty
+  std::string platform_arch;  // GOARCH name; this machine's when empty
 };
 
 class Service {
@@ -41,13 +46,15 @@ class Service {
   // Pulls `reference` ("busybox", "quay.io/x/y:tag", "…@sha256:…") unless what the registry names now is there already.
   // Returns the image. Errors: kInvalidArgument (reference), kNotFound (no such image), kUnauthenticated/
   // kPermissionDenied, kUnavailable "RegistryUnavailable: …", kDataLoss (registry lies about digest or size),
-  // kResourceExhausted (disk full). Nothing half made stays after an error.
+  // kResourceExhausted (disk full), kPermissionDenied "SignatureValidationFailed: …" (the signature policy for
+  // `pod_namespace`, which may be empty, does not accept it). Nothing half made stays after an error.
   using ProgressFn = std::function<void(const std::vector<PullProgress>&)>;
   virtual Result<ImageRef> Pull(const Ctx& ctx, const std::string& reference, const Credentials& credentials,
-                                const ProgressFn& progress = {}) = 0;
+                                const ProgressFn& progress = {}, const std::string& pod_namespace = {}) = 0;
 
-  // By id ("sha256:…" or bare hex digits: all 64, or the first 7 or more of no other image's), tag reference, or digest reference; names are normalised (busybox →
-  // docker.io/library/busybox:latest). nullptr: not there. kInvalidArgument: not a reference at all.
+  // By id ("sha256:…" or bare hex digits: all 64, or the first 7 or more of no other image's), tag reference, or digest
+  // reference; names are normalised (busybox → docker.io/library/busybox:latest). nullptr: not there. kInvalidArgument:
+  // not a reference at all.
   virtual Result<ImageRef> Find(const std::string& reference) const = 0;
   virtual std::vector<ImageRef> List() const = 0;
 
@@ -67,7 +74,8 @@ class Service {
   // OCI image layout or docker-save archive, plain or gzip/zstd tar, from `path`. Returns what was imported. Names in
   // the archive never move a tag of another image unless `reference` names it explicitly (S15): a name that already
   // stands for another image is refused with kAlreadyExists.
-  virtual Result<std::vector<ImageRef>> Import(const Ctx& ctx, const std::string& path, const std::string& reference) = 0;
+  virtual Result<std::vector<ImageRef>> Import(const Ctx& ctx, const std::string& path,
+                                               const std::string& reference) = 0;
   // Writes an OCI image layout tar (with docker-compatible manifest.json) of `reference` to `path`. Layers are
   // re-created from their directories as uncompressed tars with identical diffIDs when possible, see the README.
   virtual Result<> Export(const Ctx& ctx, const std::string& reference, const std::string& path) = 0;

@@ -216,8 +216,14 @@ class FakeManager : public pod::Manager {
 class FakeImages : public image::Service {
  public:
   Result<image::ImageRef> Pull(const Ctx& ctx, const std::string& reference, const image::Credentials& credentials,
-                               const ProgressFn& progress) override {
+                               const ProgressFn& progress, const std::string& pod_namespace) override {
     TRY(ctx.Check());
+    if (reference.find("unsigned") != std::string::npos && pod_namespace != "lax") {
+      return Error(Code::kPermissionDenied, "SignatureValidationFailed: " + reference);
+    }
+    if (reference.find("down") != std::string::npos) {
+      return Error(Code::kUnavailable, "RegistryUnavailable: no connection");
+    }
     if (reference.find("missing") != std::string::npos) return Error(Code::kNotFound, reference + " is not there");
     if (reference.find("private") != std::string::npos && credentials.password != "open sesame") {
       return Error(Code::kUnauthenticated, reference + ": the registry wants credentials");

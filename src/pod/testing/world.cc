@@ -301,7 +301,8 @@ class FakeImages final : public image::Service {
     image_ = image;
   }
 
-  Result<image::ImageRef> Pull(const Ctx&, const std::string&, const image::Credentials&, const ProgressFn&) override {
+  Result<image::ImageRef> Pull(const Ctx&, const std::string&, const image::Credentials&, const ProgressFn&,
+                               const std::string&) override {
     return image_;
   }
   Result<image::ImageRef> Find(const std::string& reference) const override {

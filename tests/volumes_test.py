@@ -124,6 +124,11 @@ def life_in_userns(node, handler):
         check_equal(open(f"/proc/{host_pid}/status").read().split("Uid:")[1].split()[0], str(BASE), "uid on the node")
         eater = w.container(pod, config, "eater", ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"], linux=linux)
         check_equal(w.wait_exit(eater).reason, "OOMKilled", "a container over its limit")
+        fixed = w.security(pid)
+        fixed.security_context.readonly_rootfs = True
+        container = w.container(pod, config, "fixed", linux=fixed)
+        check(w.sh(container, "touch /x").exit_code != 0, "a read-only root file system")
+        w.out(container, "cat /etc/hosts")
         if shared:
             check("crisp-init" in w.out(container, "cat /proc/1/comm"), "the pod's init")
         w.client.StopContainer(container_id=container, timeout=0)
@@ -307,7 +312,7 @@ def test_artifacts(node):
     pod, config = w.pod()
     mount = pb.Mount(container_path="/model", readonly=True, image=pb.ImageSpec(image=ref))
     container = w.container(pod, config, mounts=[mount])
-    check_equal(w.out(container, "wc -c < /model/model.bin; cat '/model/read me.txt'; ls /model | wc -l").split(),
+    check_equal(w.out(container, "wc -c < /model/model.bin; cat '/model/read me.txt'; echo; ls /model | wc -l").split(),
                 ["700000", "hello", "3"], "files")
     check(b"Read-only" in w.sh(container, "rm /model/model.bin").stderr, "read-only")
     one = pb.Mount(container_path="/one", readonly=True, image=pb.ImageSpec(image=ref), image_sub_path="read me.txt")

@@ -50,7 +50,12 @@ std::vector<Json> PodFileMounts(const Planning& p) {
   std::string access = p.security().readonly_rootfs ? "ro" : "rw";
   std::vector<Json> mounts;
   auto add = [&](const char* destination, const std::string& source, const Options& options) {
-    if (!source.empty()) mounts.push_back(OciMount(destination, "bind", source, options));
+    if (source.empty()) return;
+    mounts.push_back(OciMount(destination, "bind", source, options));
+    // Made read-only in a user namespace, a mount must keep what its source's mount has, and /run usually has these.
+    if (p.userns() && access == "ro" && destination != std::string_view("/dev/shm")) {
+      for (const char* flag : {"nosuid", "noexec", "nodev"}) mounts.back()["options"].push_back(flag);
+    }
   };
   add("/etc/hostname", p.in.files.hostname, {"rbind", "rprivate", access});
   add("/etc/hosts", p.in.files.hosts, {"rbind", "rprivate", access});
@@ -148,6 +153,8 @@ Result<Json> RequestedMount(const Planning& p, size_t index, std::string& root_p
   Options options = {"rbind"};
   TRY(Propagate(mount, source, options, root_propagation));
   options.push_back(TRY(Access(p, mount)));
+  // As rootfs::StageImageVolume has mounted it. In a user namespace these flags are locked: a remount must name them.
+  if (!mount.image.empty()) options.insert(options.end(), {"nosuid", "nodev"});
   TRY(AddExtraOptions(mount, options));
   return OciMount(destination, "bind", host, options);
 }

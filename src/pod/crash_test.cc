@@ -56,7 +56,15 @@ void LiveOneLife(Daemon& daemon) {
   auto container = [&](const std::string& name, std::vector<std::string> command) {
     ContainerConfig config = Container(name, command);
     config.mounts.push_back({.container_path = "/models", .readonly = true, .image = "busybox"});
-    auto id = Insist("CreateContainer", [&] { return m.CreateContainer(ctx, pod->str(), config); });
+    auto id = Insist("CreateContainer", [&]() -> Result<ContainerId> {
+      auto made = m.CreateContainer(ctx, pod->str(), config);
+      if (made || made.error().code() != Code::kAlreadyExists) return made;
+      // It had its life before the program died: a kubelet sees that in the list.
+      for (const ContainerRef& old : m.ListContainers({.pod = pod->str(), .state = ContainerState::kExited})) {
+        if (old->config.metadata.name == name) return old->id;
+      }
+      return made;
+    });
     return id ? id->str() : std::string();
   };
   auto start = [&](const std::string& id) {

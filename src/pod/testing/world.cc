@@ -330,6 +330,11 @@ class FakeCgroups final : public cgroup::Cgroups {
   Result<cgroup::Usage> Read(const std::string& kernel_path) const override {
     return Error(Code::kNotFound, "cgroup " + kernel_path + " not found");
   }
+  Result<cgroup::Details> ReadDetails(const std::string& kernel_path) const override {
+    cgroup::Details out;
+    out.usage = TRY(Read(kernel_path));
+    return out;
+  }
   std::vector<std::string> OomEventFiles(const std::string& path) const override { return {path + "/memory.events"}; }
   std::vector<std::string> HugepageSizes() const override { return {}; }
   bool HasController(const std::string&) const override { return true; }

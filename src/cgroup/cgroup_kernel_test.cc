@@ -155,6 +155,35 @@ TEST_F(OnKernel, CgroupKillOfV2) {
   }
 }
 
+TEST_F(OnKernel, UsageIsTheKernelsAndEndsWithTheCgroup) {
+  ASSERT_TRUE(cgroups_->Create(path_));
+  sys::Process process = RunInside("exec sleep 1000");
+  Result<Usage> usage = cgroups_->Read(path_);
+  ASSERT_TRUE(usage) << usage.error().message();
+  if (layout_.Find("memory") != nullptr) {
+    EXPECT_GT(usage->memory_bytes, 0u);
+    EXPECT_GT(usage->page_faults, 0u);
+  }
+  if (layout_.Find("pids") != nullptr) {
+    EXPECT_EQ(usage->processes, 1u);
+  }
+  EXPECT_GT(usage->cpu_nanos, 0u);
+  EXPECT_EQ(usage->cpu_pressure.has_value(), layout_.unified && sys::Exists("/proc/pressure/cpu"));
+  Result<Details> details = cgroups_->ReadDetails(path_);
+  ASSERT_TRUE(details) << details.error().message();
+  EXPECT_THAT(details->pids, ::testing::ElementsAre(process.pid()));
+  EXPECT_GE(*details->cpu_user_nanos + *details->cpu_system_nanos, 0u);
+
+  // Its files are still open with us; what they say now is that it is gone.
+  ASSERT_TRUE(cgroups_->Remove(ctx_, path_));
+  EXPECT_EQ(cgroups_->Read(path_).error().code(), Code::kNotFound);
+  EXPECT_EQ(cgroups_->ReadDetails(path_).error().code(), Code::kNotFound);
+  // Another one of that name is read anew.
+  ASSERT_TRUE(cgroups_->Create(path_));
+  EXPECT_TRUE(cgroups_->Read(path_));
+  EXPECT_EQ(process.Wait(ctx_)->signal, SIGKILL);
+}
+
 TEST_F(OnKernel, MissingIsSuccess) {
   EXPECT_TRUE(cgroups_->Kill(ctx_, path_));
   EXPECT_TRUE(cgroups_->Remove(ctx_, path_));

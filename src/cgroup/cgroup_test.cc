@@ -1,15 +1,14 @@
 // Names, detection and refusals, on fixture trees. What the kernel does is in cgroup_kernel_test.cc.
 #include <gmock/gmock.h>
-#include <stdlib.h>
 
 #include <filesystem>
-#include <fstream>
 
 #include "base/ids.h"
 #include "base/strings.h"
 #include "cgroup/cgroup.h"
 #include "cgroup/hierarchy.h"
 #include "cgroup/place.h"
+#include "cgroup/testing.h"
 
 namespace crisp::cgroup {
 namespace {
@@ -18,45 +17,6 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 
 const std::string kId = std::string(60, 'a') + "0123";
-
-// A machine made of files.
-class Machine {
- public:
-  Machine() {
-    char name[] = "/tmp/cgroup-test-XXXXXX";
-    dir_ = mkdtemp(name);
-  }
-  ~Machine() { std::filesystem::remove_all(dir_); }
-  Machine& File(const std::string& path, const std::string& content) {
-    std::filesystem::path full = dir_ + "/" + path;
-    std::filesystem::create_directories(full.parent_path());
-    std::ofstream(full) << content;
-    return *this;
-  }
-  Machine& Mount(const std::string& where, const std::string& type, const std::string& options, const std::string& root = "/") {
-    mounts_ += StrCat("40 31 0:1 ", root, " ", where, " rw,relatime shared:9 - ", type, " ", type, " rw,", options, "\n");
-    std::filesystem::create_directories(dir_ + "/tree" + where.substr(std::string("/sys/fs/cgroup").size()));
-    return *this;
-  }
-  std::unique_ptr<Cgroups> Detect(Driver driver = Driver::kCgroupfs) {
-    File("mountinfo", mounts_);
-    auto cgroups = Cgroups::Detect({.driver = driver, .root = dir_ + "/tree", .mountinfo = dir_ + "/mountinfo",
-                                    .hugepages_dir = dir_ + "/hugepages"});
-    EXPECT_TRUE(cgroups) << cgroups.error().message();
-    return std::move(*cgroups);
-  }
-  std::string Tree(const std::string& path) const { return dir_ + "/tree" + path; }
-  const std::string& dir() const { return dir_; }
-
- private:
-  std::string dir_, mounts_ = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n";
-};
-
-Machine& MakeV1(Machine& m) {
-  return m.Mount("/sys/fs/cgroup/cpu,cpuacct", "cgroup", "cpu,cpuacct,release_agent=/x")
-      .Mount("/sys/fs/cgroup/memory", "cgroup", "memory")
-      .Mount("/sys/fs/cgroup/systemd", "cgroup", "xattr,name=systemd");
-}
 
 TEST(Detect, V1WithControllersThatShareOneTree) {
   Machine m;
@@ -182,45 +142,6 @@ TEST(Fixture, CreatesInEveryHierarchyAndRemovesAll) {
   EXPECT_FALSE(std::filesystem::exists(m.Tree("/cpu,cpuacct" + path)));
   EXPECT_TRUE(std::filesystem::exists(m.Tree("/memory/crisp"))) << "the shared parent stays";
   EXPECT_TRUE(cgroups->Remove(Ctx(), path)) << "missing is success";
-}
-
-TEST(Usage, OfV1) {
-  Machine m;
-  MakeV1(m);
-  m.File("tree/cpu,cpuacct/a/cpuacct.usage", "123456789\n")
-      .File("tree/memory/a/memory.usage_in_bytes", "1000\n")
-      .File("tree/memory/a/memory.memsw.usage_in_bytes", "1300\n")
-      .File("tree/memory/a/memory.stat",
-            "inactive_file 1\nhierarchical_memory_limit 5000\nhierarchical_memsw_limit 9223372036854771712\n"
-            "total_rss 70\ntotal_pgfault 8\ntotal_pgmajfault 9\ntotal_inactive_file 400\n");
-  Usage usage = m.Detect()->Read("/a").value();
-  EXPECT_EQ(usage.cpu_nanos, 123456789u);
-  EXPECT_EQ(usage.memory_bytes, 1000u);
-  EXPECT_EQ(usage.working_set_bytes, 600u);
-  EXPECT_EQ(usage.available_bytes, 4400u);
-  EXPECT_EQ(usage.rss_bytes, 70u);
-  EXPECT_EQ(usage.page_faults, 8u);
-  EXPECT_EQ(usage.major_page_faults, 9u);
-  EXPECT_EQ(usage.swap_bytes, 300u);
-  EXPECT_EQ(usage.swap_available_bytes, std::nullopt) << "there is no limit";
-  EXPECT_EQ(usage.processes, std::nullopt) << "no such controller";
-  EXPECT_EQ(m.Detect()->Read("/gone").error().code(), Code::kNotFound);
-}
-
-TEST(Usage, OfV2) {
-  Machine m;
-  m.Mount("/sys/fs/cgroup", "cgroup2", "nsdelegate").File("tree/cgroup.controllers", "memory pids\n");
-  m.File("tree/a/cpu.stat", "usage_usec 1500\nuser_usec 1000\n")
-      .File("tree/a/memory.current", "300\n")
-      .File("tree/a/memory.max", "max\n")
-      .File("tree/a/memory.stat", "anon 100\nfile 200\ninactive_file 400\n")
-      .File("tree/a/pids.current", "3\n");
-  Usage usage = m.Detect()->Read("/a").value();
-  EXPECT_EQ(usage.cpu_nanos, 1'500'000u);
-  EXPECT_EQ(usage.working_set_bytes, 0u) << "the two files are read one after the other: never below zero";
-  EXPECT_EQ(usage.available_bytes, std::nullopt);
-  EXPECT_EQ(usage.rss_bytes, 100u);
-  EXPECT_EQ(usage.processes, 3u);
 }
 
 }  // namespace

@@ -1,4 +1,5 @@
 #include <dirent.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -11,6 +12,7 @@
 #include "cgroup/hierarchy.h"
 #include "cgroup/place.h"
 #include "cgroup/tree.h"
+#include "cgroup/usage_reader.h"
 #include "sys/file.h"
 
 namespace crisp::cgroup {
@@ -84,9 +86,22 @@ Result<> CreateIn(const Hierarchy& hierarchy, const std::string& kernel_path) {
   return {};
 }
 
+// Files that may stay open for readings: six or so for each cgroup, and never more than a quarter of what we may have.
+size_t DescriptorsMax() {
+  constexpr size_t kDescriptorsMax = 6'000;  // a thousand containers
+  rlimit limit;
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == RLIM_INFINITY) return kDescriptorsMax;
+  return std::min<size_t>(kDescriptorsMax, limit.rlim_cur / 4);
+}
+
 class CgroupsImpl : public Cgroups {
  public:
   CgroupsImpl(Options options, Layout layout) : options_(std::move(options)), layout_(std::move(layout)) {
+    ReadFacts();
+    reader_ = std::make_unique<UsageReader>(layout_, hugepage_sizes_, DescriptorsMax());
+  }
+
+  void ReadFacts() {
     for (const Hierarchy& hierarchy : layout_.hierarchies) {
       controllers_.insert(controllers_.end(), hierarchy.controllers.begin(), hierarchy.controllers.end());
     }
@@ -109,7 +124,10 @@ class CgroupsImpl : public Cgroups {
     return PlaceFor(options_.driver, parent, name);
   }
 
-  Result<Usage> Read(const std::string& kernel_path) const override { return ReadUsage(layout_, kernel_path); }
+  Result<Usage> Read(const std::string& kernel_path) const override { return reader_->Read(kernel_path); }
+  Result<Details> ReadDetails(const std::string& kernel_path) const override {
+    return reader_->ReadDetails(kernel_path);
+  }
 
   Result<> Create(const std::string& kernel_path) override {
     TRY(CheckOurs(kernel_path));
@@ -175,6 +193,7 @@ class CgroupsImpl : public Cgroups {
   std::vector<std::string> controllers_;
   std::vector<std::string> hugepage_sizes_;
   bool swap_accounting_ = false;
+  std::unique_ptr<UsageReader> reader_;
 };
 
 }  // namespace

@@ -99,6 +99,14 @@ void Call::Start(std::function<Result<>(const Ctx&)> handler) {
   }
 }
 
+bool Call::Post(std::function<void(const Ctx&)> work) {
+  if (front_.stopping()) return false;
+  Pool* pool = front_.PoolOf(method_.work);
+  if (pool != nullptr) return pool->Submit([this, work = std::move(work)] { work(ctx_); });
+  work(ctx_);
+  return true;
+}
+
 void Call::Run(const std::function<Result<>(const Ctx&)>& handler) {
   // A call that waited for a thread longer than its caller did.
   if (Result<> go_on = ctx_.Check(); !go_on) return LeaveAndReply(std::move(go_on));

@@ -65,6 +65,7 @@ class Front {
   // Null: we are stopping.
   std::optional<std::list<Call*>::iterator> Enter(Call* call);
   void Leave(std::list<Call*>::iterator place);
+  bool stopping() const { return running_.Lock()->stopping; }
 
   const Options options_;
   struct Running {
@@ -89,6 +90,13 @@ class Call {
   void Start(std::function<Result<>(const Ctx&)> handler);
 
  protected:
+  // For a call that answers more than once (list_streams.h), in place of Start: runs `work` where the method's work
+  // belongs, as often as it is called, and ends with End. False: too much waits there already, or we are stopping.
+  // Drain does not wait for such a call, which may be as slow as its client.
+  bool Post(std::function<void(const Ctx&)> work);
+  // Logs and sends the outcome; nothing may follow.
+  void End(Result<> outcome) { Reply(std::move(outcome)); }
+
   // Ends the call towards gRPC, which may delete it before this returns.
   virtual void Send(const grpc::Status& status) = 0;
   void Cancel() { stop_.request_stop(); }

@@ -9,6 +9,7 @@
 
 #include "base/time.h"
 #include "sys/fd.h"
+#include "sys/mountinfo.h"
 
 namespace crisp::cri {
 namespace {
@@ -77,6 +78,21 @@ Result<image::FsUsage> MeasureTree(const Ctx& ctx, const std::string& dir) {
   return std::move(walk.usage);
 }
 
+DiskUsage::~DiskUsage() { stopping_.request_stop(); }
+
+std::string DiskUsage::Device() {
+  {
+    auto state = state_.Lock();
+    if (state->device) return *state->device;
+  }
+  std::string device;
+  if (Result<std::vector<sys::MountInfo>> mounts = sys::ReadMountInfo()) {
+    if (const sys::MountInfo* mount = sys::FindMount(*mounts, dir_)) device = mount->source;
+  }
+  state_.Lock()->device = device;
+  return device;
+}
+
 Result<DiskUsage::Measured> DiskUsage::MeasurePart(const Ctx& ctx, const std::string& name) const {
   Measured part{.usage = TRY(MeasureTree(ctx, dir_ + "/" + name)), .at_unix_nanos = UnixNanosNow()};
   part.usage.mountpoint = dir_;
@@ -95,26 +111,35 @@ Result<> DiskUsage::MeasureAll(const Ctx& ctx) {
     total.usage.inodes_used += part.usage.inodes_used + 1;
     parts.emplace(std::move(name), std::move(part));
   }
-  constexpr std::chrono::seconds kYoung(5);
+  constexpr std::chrono::seconds kYoung(5), kOld(30);
+  Clock::time_point now = Clock::now();
   auto state = state_.Lock();
-  state->again_at = Clock::now() + std::max<Clock::duration>(kYoung, 20 * (Clock::now() - began));
+  state->again_at = now + std::max<Clock::duration>(kYoung, 20 * (now - began));
+  state->old_at = std::max(state->again_at, now + kOld);
   state->total = std::move(total);
   state->parts = std::move(parts);
   return {};
 }
 
 Result<DiskUsage::Measured> DiskUsage::Total(const Ctx& ctx) {
+  bool in_background = false;
   {
     auto state = state_.Lock();
+    Clock::time_point now = Clock::now();
     bool have = state->total.at_unix_nanos != 0;
-    if (have && (state->measuring || Clock::now() < state->again_at)) return state->total;
+    if (have && (state->measuring || now < state->again_at)) return state->total;
     state->measuring = true;
+    in_background = have && now < state->old_at;
   }
-  Result<> done = MeasureAll(ctx);
-  auto state = state_.Lock();
-  state->measuring = false;
-  if (!done) return std::move(done).error();
-  return state->total;
+  auto measure = [this](const Ctx& measure_ctx) {
+    Result<> done = MeasureAll(measure_ctx);
+    state_.Lock()->measuring = false;
+    return done;
+  };
+  Ctx background(Clock::time_point::max(), stopping_.get_token(), "disk usage");
+  // An error of a measurement in the background is the next caller's to find.
+  if (!in_background || !background_.Submit([=] { (void)measure(background); })) TRY(measure(ctx));
+  return state_.Lock()->total;
 }
 
 Result<DiskUsage::Measured> DiskUsage::Of(const Ctx& ctx, const std::string& name) {

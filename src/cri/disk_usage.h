@@ -1,11 +1,13 @@
-// How much disk a directory tree takes, measured in the background: the kubelet asks every ten seconds and a tree of
-// many containers takes long to walk. Threading: any thread.
+// How much disk a directory tree takes. The kubelet asks every ten seconds and a tree of many containers takes long to
+// walk, so it is measured in the background, on one thread. Threading: any thread.
 #pragma once
 
 #include <map>
+#include <optional>
 #include <string>
 
 #include "base/context.h"
+#include "base/pool.h"
 #include "base/synchronized.h"
 #include "image/types.h"
 
@@ -20,14 +22,20 @@ class DiskUsage {
   // `dir` has one directory for each container. It is also the mount point that is reported: the kubelet looks up its
   // file system.
   explicit DiskUsage(std::string dir) : dir_(std::move(dir)) {}
+  ~DiskUsage();
+
+  const std::string& dir() const { return dir_; }
+  // What is mounted where `dir` lies ("/dev/vda1"), looked up once.
+  std::string Device();
 
   struct Measured {
     image::FsUsage usage;
     int64_t at_unix_nanos = 0;
   };
-  // The last measurement if it is young enough, else a new one. "Young" grows with what measuring costs, so that no
-  // more than about a twentieth of a thread's time goes there. A caller that comes while another measures gets the last
-  // value.
+  // The last measurement. Where it is not young any more a new one begins in the background; where it is old (half a
+  // minute), or there is none, the caller measures and gets the new one. "Young" grows with what measuring costs, so
+  // that no more than about a twentieth of a thread's time goes there. A caller that comes while another measures gets
+  // the last value.
   Result<Measured> Total(const Ctx& ctx);
   // The same of the directory `name` in it. One that came after the last measurement is measured by itself.
   Result<Measured> Of(const Ctx& ctx, const std::string& name);
@@ -37,13 +45,17 @@ class DiskUsage {
     Measured total;
     std::map<std::string, Measured> parts;
     Clock::time_point again_at = Clock::time_point::min();
+    Clock::time_point old_at = Clock::time_point::min();
     bool measuring = false;
+    std::optional<std::string> device;
   };
   Result<Measured> MeasurePart(const Ctx& ctx, const std::string& name) const;
   Result<> MeasureAll(const Ctx& ctx);
 
   const std::string dir_;
   Synchronized<State> state_;
+  std::stop_source stopping_;
+  Pool background_{{.name = "cri-disk", .threads_max = 1, .queue_max = 1}};
 };
 
 }  // namespace crisp::cri

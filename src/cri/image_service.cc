@@ -3,6 +3,7 @@
 #include "base/time.h"
 #include "cri/from_cri.h"
 #include "cri/info.h"
+#include "cri/list_streams.h"
 #include "cri/to_cri.h"
 #include "cri/validate.h"
 
@@ -10,6 +11,7 @@ namespace crisp::cri {
 namespace {
 
 constexpr Method kListImages{"ListImages", Work::kMemory, true};
+constexpr Method kStreamImages{"StreamImages", Work::kMemory, true};
 constexpr Method kImageStatus{"ImageStatus", Work::kMemory, true};
 constexpr Method kPullImage{"PullImage", Work::kPull, false};
 constexpr Method kRemoveImage{"RemoveImage", Work::kVerb, false};
@@ -27,17 +29,12 @@ Error ForKubelet(Error error) {
 
 }  // namespace
 
-Result<v1::ListImagesResponse> ImageService::List(const v1::ListImagesRequest& request) const {
-  v1::ListImagesResponse out;
-  const std::string& wanted = request.filter().image().image();
-  if (!wanted.empty()) {
-    TRY(CheckImageName("filter.image.image", wanted));
-    image::ImageRef image = TRY(deps_.images.Find(wanted));
-    if (image) *out.add_images() = ImageToCri(*image);
-    return out;
-  }
-  for (const image::ImageRef& image : deps_.images.List()) *out.add_images() = ImageToCri(*image);
-  return out;
+Result<std::vector<image::ImageRef>> ImageService::List(const v1::ImageFilter& filter) const {
+  const std::string& wanted = filter.image().image();
+  if (wanted.empty()) return deps_.images.List();
+  TRY(CheckImageName("filter.image.image", wanted));
+  image::ImageRef image = TRY(deps_.images.Find(wanted));
+  return image ? std::vector{image} : std::vector<image::ImageRef>();
 }
 
 Result<v1::ImageStatusResponse> ImageService::StatusOf(const v1::ImageStatusRequest& request) const {
@@ -65,7 +62,25 @@ grpc::ServerUnaryReactor* ImageService::ListImages(grpc::CallbackServerContext* 
                                                    const v1::ListImagesRequest* request,
                                                    v1::ListImagesResponse* response) {
   return Unary(deps_.front, kListImages, context, request, response,
-               [this](const Ctx&, const v1::ListImagesRequest& req) { return List(req); });
+               [this](const Ctx&, const v1::ListImagesRequest& req) -> Result<v1::ListImagesResponse> {
+                 v1::ListImagesResponse out;
+                 for (const image::ImageRef& image : TRY(List(req.filter()))) *out.add_images() = ImageToCri(*image);
+                 return out;
+               });
+}
+
+grpc::ServerWriteReactor<v1::StreamImagesResponse>* ImageService::StreamImages(grpc::CallbackServerContext* context,
+                                                                               const v1::StreamImagesRequest* request) {
+  using Stream = ListStream<image::ImageRef, v1::StreamImagesResponse>;
+  return new Stream(deps_.front, kStreamImages, context,
+                    {.list = [this, filter = request->filter()](const Ctx&) { return List(filter); },
+                     .add =
+                         [](const Ctx&, const image::ImageRef& image, v1::StreamImagesResponse& out) {
+                           v1::Image& added = *out.add_images();
+                           added = ImageToCri(*image);
+                           return added.ByteSizeLong();
+                         },
+                     .prepare = {}});
 }
 
 grpc::ServerUnaryReactor* ImageService::ImageStatus(grpc::CallbackServerContext* context,

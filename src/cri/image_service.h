@@ -22,6 +22,8 @@ class ImageService final : public v1::ImageService::CallbackService {
 
   grpc::ServerUnaryReactor* ListImages(grpc::CallbackServerContext* context, const v1::ListImagesRequest* request,
                                        v1::ListImagesResponse* response) override;
+  grpc::ServerWriteReactor<v1::StreamImagesResponse>* StreamImages(grpc::CallbackServerContext* context,
+                                                                   const v1::StreamImagesRequest* request) override;
   grpc::ServerUnaryReactor* ImageStatus(grpc::CallbackServerContext* context, const v1::ImageStatusRequest* request,
                                         v1::ImageStatusResponse* response) override;
   grpc::ServerUnaryReactor* PullImage(grpc::CallbackServerContext* context, const v1::PullImageRequest* request,
@@ -32,7 +34,7 @@ class ImageService final : public v1::ImageService::CallbackService {
                                         v1::ImageFsInfoResponse* response) override;
 
  private:
-  Result<v1::ListImagesResponse> List(const v1::ListImagesRequest& request) const;
+  Result<std::vector<image::ImageRef>> List(const v1::ImageFilter& filter) const;
   Result<v1::ImageStatusResponse> StatusOf(const v1::ImageStatusRequest& request) const;
   Result<v1::ImageFsInfoResponse> FsInfo(const Ctx& ctx) const;
 

@@ -19,19 +19,15 @@ constexpr Method kRunPodSandbox{"RunPodSandbox", Work::kSandbox, false};
 constexpr Method kStopPodSandbox{"StopPodSandbox", Work::kSandbox, false};
 constexpr Method kRemovePodSandbox{"RemovePodSandbox", Work::kSandbox, false};
 constexpr Method kPodSandboxStatus{"PodSandboxStatus", Work::kMemory, true};
-constexpr Method kListPodSandbox{"ListPodSandbox", Work::kMemory, true};
 constexpr Method kCreateContainer{"CreateContainer", Work::kVerb, false};
 constexpr Method kStartContainer{"StartContainer", Work::kVerb, false};
 constexpr Method kStopContainer{"StopContainer", Work::kStop, false};
 constexpr Method kRemoveContainer{"RemoveContainer", Work::kVerb, false};
-constexpr Method kListContainers{"ListContainers", Work::kMemory, true};
 constexpr Method kContainerStatus{"ContainerStatus", Work::kMemory, true};
 constexpr Method kContainerStatusVerbose{"ContainerStatus", Work::kQuick, true};
 constexpr Method kUpdateContainerResources{"UpdateContainerResources", Work::kVerb, false};
 constexpr Method kUpdatePodSandboxResources{"UpdatePodSandboxResources", Work::kVerb, false};
 constexpr Method kReopenContainerLog{"ReopenContainerLog", Work::kQuick, false};
-constexpr Method kContainerStats{"ContainerStats", Work::kQuick, true};
-constexpr Method kListContainerStats{"ListContainerStats", Work::kQuick, true};
 constexpr Method kExecSync{"ExecSync", Work::kExec, true};
 constexpr Method kExec{"Exec", Work::kMemory, false};
 constexpr Method kAttach{"Attach", Work::kMemory, false};
@@ -142,21 +138,6 @@ Result<v1::ContainerStatusResponse> RuntimeService::MakeContainerStatus(
   return out;
 }
 
-Result<v1::ListContainerStatsResponse> RuntimeService::ListStats(const Ctx& ctx,
-                                                                 const v1::ListContainerStatsRequest& request) {
-  pod::ContainerFilter filter{
-      .id = request.filter().id(),
-      .pod = request.filter().pod_sandbox_id(),
-      .state = {},
-      .labels = {request.filter().label_selector().begin(), request.filter().label_selector().end()}};
-  v1::ListContainerStatsResponse out;
-  for (const pod::ContainerRef& container : deps_.pods.ListContainers(filter)) {
-    TRY(ctx.Check());
-    *out.add_stats() = stats_.Make(ctx, *container);
-  }
-  return out;
-}
-
 // The calls. `CALL` opens the adapter with `ctx` and `request` in the handler's scope.
 #define CALL(name, Request, Response)                                                                              \
   grpc::ServerUnaryReactor* RuntimeService::name(grpc::CallbackServerContext* context, const v1::Request* request, \
@@ -230,16 +211,6 @@ CALL(PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse) {
   HANDLE(kPodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse) { return MakeSandboxStatus(req); });
 }
 
-CALL(ListPodSandbox, ListPodSandboxRequest, ListPodSandboxResponse) {
-  HANDLE(kListPodSandbox, ListPodSandboxRequest, ListPodSandboxResponse) {
-    v1::ListPodSandboxResponse out;
-    for (const pod::SandboxRef& sandbox : deps_.pods.ListSandboxes(TRY(ToFilter(req.filter())))) {
-      *out.add_items() = SandboxToCri(*sandbox);
-    }
-    return out;
-  });
-}
-
 CALL(CreateContainer, CreateContainerRequest, CreateContainerResponse) {
   HANDLE(kCreateContainer, CreateContainerRequest, CreateContainerResponse) {
     TRY(CheckId("pod_sandbox_id", req.pod_sandbox_id()));
@@ -273,16 +244,6 @@ CALL(RemoveContainer, RemoveContainerRequest, RemoveContainerResponse) {
     TRY(CheckId("container_id", req.container_id()));
     TRY(deps_.pods.RemoveContainer(ctx, req.container_id()));
     return v1::RemoveContainerResponse();
-  });
-}
-
-CALL(ListContainers, ListContainersRequest, ListContainersResponse) {
-  HANDLE(kListContainers, ListContainersRequest, ListContainersResponse) {
-    v1::ListContainersResponse out;
-    for (const pod::ContainerRef& container : deps_.pods.ListContainers(TRY(ToFilter(req.filter())))) {
-      *out.add_containers() = ContainerToCri(*container);
-    }
-    return out;
   });
 }
 
@@ -377,20 +338,6 @@ CALL(PortForward, PortForwardRequest, PortForwardResponse) {
   });
 }
 
-CALL(ContainerStats, ContainerStatsRequest, ContainerStatsResponse) {
-  HANDLE(kContainerStats, ContainerStatsRequest, ContainerStatsResponse) {
-    TRY(CheckId("container_id", req.container_id()));
-    pod::ContainerRef container = TRY(deps_.pods.GetContainer(req.container_id()));
-    v1::ContainerStatsResponse out;
-    *out.mutable_stats() = stats_.Make(ctx, *container);
-    return out;
-  });
-}
-
-CALL(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) {
-  HANDLE(kListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) { return ListStats(ctx, req); });
-}
-
 #undef CALL
 #undef HANDLE
 
@@ -399,13 +346,9 @@ CALL(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) 
                                                  v1::Response*) {                                          \
     return Unimplemented(context, #name);                                                                  \
   }
-CRISP_UNIMPLEMENTED(PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatsResponse)
-CRISP_UNIMPLEMENTED(ListPodSandboxStats, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse)
 CRISP_UNIMPLEMENTED(CheckpointContainer, CheckpointContainerRequest, CheckpointContainerResponse)
 CRISP_UNIMPLEMENTED(CheckpointPod, CheckpointPodRequest, CheckpointPodResponse)
 CRISP_UNIMPLEMENTED(RestorePod, RestorePodRequest, RestorePodResponse)
-CRISP_UNIMPLEMENTED(ListMetricDescriptors, ListMetricDescriptorsRequest, ListMetricDescriptorsResponse)
-CRISP_UNIMPLEMENTED(ListPodSandboxMetrics, ListPodSandboxMetricsRequest, ListPodSandboxMetricsResponse)
 #undef CRISP_UNIMPLEMENTED
 
 }  // namespace crisp::cri

@@ -6,10 +6,14 @@
 
 #include "cgroup/cgroup.h"
 #include "cri/call.h"
+#include "cri/encoded_lists.h"
 #include "cri/event_streams.h"
 #include "cri/info.h"
+#include "cri/pod_metrics.h"
+#include "cri/pod_stats.h"
 #include "cri/stats.h"
 #include "cri/streams.h"
+#include "cri/usage_cache.h"
 #include "network/network.h"
 #include "pod/manager.h"
 #include "runtime/runtime.h"
@@ -18,7 +22,11 @@ namespace crisp::cri {
 
 namespace v1 = ::runtime::v1;
 
-class RuntimeService final : public v1::RuntimeService::CallbackService {
+// The two lists that a kubelet asks every second are answered in bytes (encoded_lists.h).
+using RuntimeServiceBase = v1::RuntimeService::WithRawCallbackMethod_ListPodSandbox<
+    v1::RuntimeService::WithRawCallbackMethod_ListContainers<v1::RuntimeService::CallbackService>>;
+
+class RuntimeService final : public RuntimeServiceBase {
  public:
   struct Deps {
     Front& front;
@@ -35,8 +43,7 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
     Info info;                    // for Status with verbose: "config" and whatever else does not change
     EventStreams::Options events = {};
   };
-  RuntimeService(Deps deps, Facts facts)
-      : deps_(deps), facts_(std::move(facts)), stats_(deps.cgroups, deps.layers), events_(deps.pods, facts_.events) {}
+  RuntimeService(Deps deps, Facts facts);
 
   // Ends the streams that have no end of their own. To be called before the server shuts down.
   void CloseStreams() { events_.Close(); }
@@ -54,13 +61,15 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
   CRISP_CRI_CALL(StopPodSandbox, StopPodSandboxRequest, StopPodSandboxResponse);
   CRISP_CRI_CALL(RemovePodSandbox, RemovePodSandboxRequest, RemovePodSandboxResponse);
   CRISP_CRI_CALL(PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse);
-  CRISP_CRI_CALL(ListPodSandbox, ListPodSandboxRequest, ListPodSandboxResponse);
+  grpc::ServerUnaryReactor* ListPodSandbox(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
 
   CRISP_CRI_CALL(CreateContainer, CreateContainerRequest, CreateContainerResponse);
   CRISP_CRI_CALL(StartContainer, StartContainerRequest, StartContainerResponse);
   CRISP_CRI_CALL(StopContainer, StopContainerRequest, StopContainerResponse);
   CRISP_CRI_CALL(RemoveContainer, RemoveContainerRequest, RemoveContainerResponse);
-  CRISP_CRI_CALL(ListContainers, ListContainersRequest, ListContainersResponse);
+  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
+                                           grpc::ByteBuffer* response) override;
   CRISP_CRI_CALL(ContainerStatus, ContainerStatusRequest, ContainerStatusResponse);
   CRISP_CRI_CALL(UpdateContainerResources, UpdateContainerResourcesRequest, UpdateContainerResourcesResponse);
   CRISP_CRI_CALL(ReopenContainerLog, ReopenContainerLogRequest, ReopenContainerLogResponse);
@@ -84,16 +93,31 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
     return events_.Open(context);
   }
 
+// The same for calls that answer with a stream of lists (runtime_lists.cc).
+#define CRISP_CRI_STREAM(name)                                                             \
+  grpc::ServerWriteReactor<v1::name##Response>* name(grpc::CallbackServerContext* context, \
+                                                     const v1::name##Request* request) override
+  CRISP_CRI_STREAM(StreamPodSandboxes);
+  CRISP_CRI_STREAM(StreamContainers);
+  CRISP_CRI_STREAM(StreamContainerStats);
+  CRISP_CRI_STREAM(StreamPodSandboxStats);
+  CRISP_CRI_STREAM(StreamPodSandboxMetrics);
+
  private:
   Result<v1::StatusResponse> MakeStatus(bool verbose) const;
   Result<v1::PodSandboxStatusResponse> MakeSandboxStatus(const v1::PodSandboxStatusRequest& request) const;
-  Result<v1::ListContainerStatsResponse> ListStats(const Ctx& ctx, const v1::ListContainerStatsRequest& request);
   Result<v1::ContainerStatusResponse> MakeContainerStatus(const v1::ContainerStatusRequest& request) const;
 
   const Deps deps_;
   const Facts facts_;
-  StatsMaker stats_;
-  EventStreams events_;
+  EncodedList<pod::SandboxStatus> encoded_pods_;
+  EncodedList<pod::ContainerStatus> encoded_containers_;
+  UsageCache usage_{deps_.cgroups};
+  PodLinks links_;
+  StatsMaker stats_{usage_, deps_.layers};
+  PodStatsMaker pod_stats_{deps_.cgroups, usage_, stats_, links_};
+  MetricsMaker metrics_{deps_.cgroups, usage_, deps_.layers, links_};
+  EventStreams events_{deps_.pods, facts_.events};
 };
 
 }  // namespace crisp::cri

@@ -5,16 +5,48 @@
 namespace crisp::cri {
 namespace {
 
-// Readings closer together than this say more about the scheduler than about the container.
-constexpr int64_t kRateNanosMin = 500'000'000;
-constexpr int64_t kForgetAfterNanos = 600'000'000'000;
-constexpr size_t kReadingsBeforeForgetting = 1024;
-
 void Set(const std::optional<uint64_t>& from, auto set) {
   if (from) set()->set_value(*from);
 }
 
-void Memory(const cgroup::Usage& usage, v1::MemoryUsage& out) {
+void FillSwap(const cgroup::Usage& usage, v1::SwapUsage& out) {
+  out.set_timestamp(usage.at_unix_nanos);
+  Set(usage.swap_bytes, [&] { return out.mutable_swap_usage_bytes(); });
+  Set(usage.swap_available_bytes, [&] { return out.mutable_swap_available_bytes(); });
+}
+
+void FillPressureLine(const cgroup::Pressure::Line& line, v1::PsiData& out) {
+  constexpr uint64_t kNanosPerMicro = 1000;  // CRI's Total is in nanoseconds
+  out.set_total(line.total_micros * kNanosPerMicro);
+  out.set_avg10(line.avg10);
+  out.set_avg60(line.avg60);
+  out.set_avg300(line.avg300);
+}
+
+// Both parts always: the kubelet takes them without looking.
+void FillPressure(const cgroup::Pressure& pressure, v1::PsiStats& out) {
+  FillPressureLine(pressure.full, *out.mutable_full());
+  FillPressureLine(pressure.some, *out.mutable_some());
+}
+
+void FillAttributes(const pod::ContainerStatus& container, v1::ContainerAttributes& out) {
+  out.set_id(container.id.str());
+  out.mutable_metadata()->set_name(container.config.metadata.name);
+  out.mutable_metadata()->set_attempt(container.config.metadata.attempt);
+  out.mutable_labels()->insert(container.config.labels.begin(), container.config.labels.end());
+  out.mutable_annotations()->insert(container.config.annotations.begin(), container.config.annotations.end());
+}
+
+}  // namespace
+
+void FillCpu(const UsageCache::Reading& reading, v1::CpuUsage& out) {
+  out.set_timestamp(reading.usage.at_unix_nanos);
+  Set(reading.usage.cpu_nanos, [&] { return out.mutable_usage_core_nano_seconds(); });
+  Set(reading.nano_cores, [&] { return out.mutable_usage_nano_cores(); });
+  if (reading.usage.cpu_pressure) FillPressure(*reading.usage.cpu_pressure, *out.mutable_psi());
+}
+
+void FillMemory(const cgroup::Usage& usage, v1::MemoryUsage& out) {
   out.set_timestamp(usage.at_unix_nanos);
   Set(usage.working_set_bytes, [&] { return out.mutable_working_set_bytes(); });
   Set(usage.available_bytes, [&] { return out.mutable_available_bytes(); });
@@ -22,55 +54,29 @@ void Memory(const cgroup::Usage& usage, v1::MemoryUsage& out) {
   Set(usage.rss_bytes, [&] { return out.mutable_rss_bytes(); });
   Set(usage.page_faults, [&] { return out.mutable_page_faults(); });
   Set(usage.major_page_faults, [&] { return out.mutable_major_page_faults(); });
+  if (usage.memory_pressure) FillPressure(*usage.memory_pressure, *out.mutable_psi());
 }
 
-void Swap(const cgroup::Usage& usage, v1::SwapUsage& out) {
-  out.set_timestamp(usage.at_unix_nanos);
-  Set(usage.swap_bytes, [&] { return out.mutable_swap_usage_bytes(); });
-  Set(usage.swap_available_bytes, [&] { return out.mutable_swap_available_bytes(); });
+void FillIo(const cgroup::Usage& usage, const std::function<v1::IoUsage*()>& out) {
+  if (!usage.io_pressure) return;
+  v1::IoUsage* io = out();
+  io->set_timestamp(usage.at_unix_nanos);
+  FillPressure(*usage.io_pressure, *io->mutable_psi());
 }
 
-}  // namespace
-
-std::optional<uint64_t> StatsMaker::RateOf(const std::string& id, const cgroup::Usage& usage) {
-  auto readings = readings_.Lock();
-  if (readings->size() > kReadingsBeforeForgetting) {
-    std::erase_if(*readings,
-                  [&](const auto& r) { return usage.at_unix_nanos - r.second.at_unix_nanos > kForgetAfterNanos; });
-  }
-  Reading& last = (*readings)[id];
-  int64_t passed = usage.at_unix_nanos - last.at_unix_nanos;
-  if (last.at_unix_nanos != 0 && passed >= 0 && passed < kRateNanosMin) return last.rate;
-  bool comparable = last.at_unix_nanos != 0 && passed > 0 && *usage.cpu_nanos >= last.cpu_nanos;
-  double rate =
-      comparable ? static_cast<double>(*usage.cpu_nanos - last.cpu_nanos) * 1e9 / static_cast<double>(passed) : 0;
-  last = {.at_unix_nanos = usage.at_unix_nanos,
-          .cpu_nanos = *usage.cpu_nanos,
-          .rate = comparable ? std::optional(static_cast<uint64_t>(rate)) : std::nullopt};
-  return last.rate;
-}
-
-v1::ContainerStats StatsMaker::Make(const Ctx& ctx, const pod::ContainerStatus& container) {
-  v1::ContainerStats out;
-  v1::Container listed = ContainerToCri(container);
-  out.mutable_attributes()->set_id(listed.id());
-  *out.mutable_attributes()->mutable_metadata() = listed.metadata();
-  *out.mutable_attributes()->mutable_labels() = listed.labels();
-  *out.mutable_attributes()->mutable_annotations() = listed.annotations();
+void StatsMaker::Fill(const Ctx& ctx, const pod::ContainerStatus& container, v1::ContainerStats& out) {
+  FillAttributes(container, *out.mutable_attributes());
   if (container.state == pod::ContainerState::kRunning) {
-    if (Result<cgroup::Usage> usage = cgroups_.Read(container.cgroup_path)) {
-      out.mutable_cpu()->set_timestamp(usage->at_unix_nanos);
-      Set(usage->cpu_nanos, [&] { return out.mutable_cpu()->mutable_usage_core_nano_seconds(); });
-      if (usage->cpu_nanos)
-        Set(RateOf(listed.id(), *usage), [&] { return out.mutable_cpu()->mutable_usage_nano_cores(); });
-      Memory(*usage, *out.mutable_memory());
-      Swap(*usage, *out.mutable_swap());
+    if (std::optional<UsageCache::Reading> reading = usage_.Of(container.cgroup_path)) {
+      FillCpu(*reading, *out.mutable_cpu());
+      FillMemory(reading->usage, *out.mutable_memory());
+      FillSwap(reading->usage, *out.mutable_swap());
+      FillIo(reading->usage, [&] { return out.mutable_io(); });
     }
   }
-  if (Result<DiskUsage::Measured> layer = layers_.Of(ctx, listed.id())) {
+  if (Result<DiskUsage::Measured> layer = layers_.Of(ctx, container.id.str())) {
     *out.mutable_writable_layer() = UsageToCri(layer->usage, layer->at_unix_nanos);
   }
-  return out;
 }
 
 }  // namespace crisp::cri

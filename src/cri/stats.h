@@ -4,11 +4,10 @@
 
 #include "cri/v1/api.pb.h"
 
-#include <map>
+#include <functional>
 
-#include "base/synchronized.h"
-#include "cgroup/cgroup.h"
 #include "cri/disk_usage.h"
+#include "cri/usage_cache.h"
 #include "pod/manager.h"
 
 namespace crisp::cri {
@@ -17,23 +16,22 @@ namespace v1 = ::runtime::v1;
 
 class StatsMaker {
  public:
-  StatsMaker(cgroup::Cgroups& cgroups, DiskUsage& layers) : cgroups_(cgroups), layers_(layers) {}
+  // Both outlive it.
+  StatsMaker(UsageCache& usage, DiskUsage& layers) : usage_(usage), layers_(layers) {}
 
-  // Never fails: a container that does not run, or ends meanwhile, has attributes and a writable layer only.
-  v1::ContainerStats Make(const Ctx& ctx, const pod::ContainerStatus& container);
+  // Never fails: a container that does not run, or ends meanwhile, has attributes and a writable layer only. `out` is
+  // empty.
+  void Fill(const Ctx& ctx, const pod::ContainerStatus& container, v1::ContainerStats& out);
 
  private:
-  // The rate needs two readings: the one before is kept for each container.
-  struct Reading {
-    int64_t at_unix_nanos = 0;
-    uint64_t cpu_nanos = 0;
-    std::optional<uint64_t> rate;  // nanoseconds of processor time in a second
-  };
-  std::optional<uint64_t> RateOf(const std::string& id, const cgroup::Usage& usage);
-
-  cgroup::Cgroups& cgroups_;
+  UsageCache& usage_;
   DiskUsage& layers_;
-  Synchronized<std::map<std::string, Reading>> readings_;
 };
+
+// The parts, for pods too. `reading` is somebody's who runs.
+void FillCpu(const UsageCache::Reading& reading, v1::CpuUsage& out);
+void FillMemory(const cgroup::Usage& usage, v1::MemoryUsage& out);
+// Nothing without pressure: CRI's IoUsage has no other number.
+void FillIo(const cgroup::Usage& usage, const std::function<v1::IoUsage*()>& out);
 
 }  // namespace crisp::cri

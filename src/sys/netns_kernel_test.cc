@@ -12,6 +12,7 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/net_dev.h"
 
 namespace crisp::sys {
 namespace {
@@ -164,6 +165,24 @@ TEST(Route, DumpsOfManyPiecesAndBatchesOfManyAnswers) {
   for (int i = 0; i < 60; ++i) SetLinkGroup(remove, StrCat("many", i), 99);
   DeleteLinkGroup(remove, 99);
   Ok(host.Send(remove));
+}
+
+TEST(NetDev, CountersOfOtherNamespacesAreReadWithoutKeepingThem) {
+  auto made = CreateNetns();
+  Ok(made);
+  NetlinkBatch batch;
+  AddBridge(batch, "inside0", {0x0a, 0, 0, 0, 0, 1}, 0);
+  Ok(made->route.Send(batch));
+  std::string pin = "/mnt/counters";
+  Ok(PinNetns(made->fd, pin));
+  ino_t before = MyNetns();
+  auto links = ReadLinkCounters({"/mnt/no-such", pin});
+  EXPECT_EQ(MyNetns(), before);
+  EXPECT_FALSE(links[0]);
+  ASSERT_TRUE(links[1]);
+  ASSERT_EQ(links[1]->size(), 1u) << "lo is left out";
+  EXPECT_EQ((*links[1])[0].name, "inside0");
+  Ok(UnpinNetns(pin));
 }
 
 }  // namespace

@@ -348,24 +348,37 @@ class FakeCgroups : public cgroup::Cgroups {
   bool unified() const override { return false; }
   cgroup::Driver driver() const override { return cgroup::Driver::kCgroupfs; }
   const std::vector<std::string>& controllers() const override { return none_; }
-  Result<cgroup::Location> Place(const std::string&, const std::string&) const override { return cgroup::Location(); }
+  Result<cgroup::Location> Place(const std::string& parent, const std::string& name) const override {
+    std::string path = (parent.empty() ? "/crisp" : parent) + "/" + name;
+    return cgroup::Location{.oci_path = path, .kernel_path = path};
+  }
   Result<> Create(const std::string&) override { return {}; }
   Result<> SetLimits(const std::string&, const cgroup::Limits&) override { return {}; }
   Result<> Remove(const Ctx&, const std::string&) override { return {}; }
   Result<> Kill(const Ctx&, const std::string&) override { return {}; }
   Result<std::vector<pid_t>> Processes(const std::string&) const override { return std::vector<pid_t>(); }
   Result<cgroup::Usage> Read(const std::string& kernel_path) const override {
+    ++reads;
     if (kernel_path != "/busy") return Error(Code::kNotFound, "cgroup " + kernel_path + " not found");
     cgroup::Usage usage;
-    usage.at_unix_nanos = UnixNanosNow();
+    usage.at_unix_nanos = 1'000'000'000'000;
     usage.cpu_nanos = 5'000'000;
     usage.working_set_bytes = 4096;
+    usage.processes = 3;
     return usage;
+  }
+  Result<cgroup::Details> ReadDetails(const std::string& kernel_path) const override {
+    cgroup::Details out = details;
+    out.usage = TRY(Read(kernel_path));
+    return out;
   }
   std::vector<std::string> OomEventFiles(const std::string&) const override { return {}; }
   std::vector<std::string> HugepageSizes() const override { return {}; }
   bool HasController(const std::string&) const override { return false; }
   bool SwapAccounting() const override { return false; }
+
+  mutable std::atomic<int> reads{0};
+  cgroup::Details details;  // of every busy cgroup
 
  private:
   std::vector<std::string> none_;

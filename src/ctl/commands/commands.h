@@ -37,7 +37,7 @@ void AddListCommands(CLI::App& app, Session& session);        // pods, ps, inspe
 void AddLogCommands(CLI::App& app, Session& session);         // logs
 void AddImageCommands(CLI::App& app, Session& session);       // images, inspecti, rmi, imagefsinfo, image import/export
 void AddPullCommands(CLI::App& app, Session& session);        // pull
-void AddStatsCommands(CLI::App& app, Session& session);       // stats, statsp
+void AddStatsCommands(CLI::App& app, Session& session);       // stats, statsp, metricsp, metricdescs
 void AddCompletionCommands(CLI::App& app, Session& session);  // completion
 
 // To stdout, whole.

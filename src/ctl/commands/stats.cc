@@ -1,4 +1,5 @@
 // stats, statsp: what containers and pods use. CPU is the difference of two readings, where the runtime gives no rate.
+// metricsp, metricdescs: what the kubelet shows as metrics, and the names and labels of that.
 #include <poll.h>
 
 #include <algorithm>
@@ -38,15 +39,21 @@ std::string Percent(const cri::CpuUsage& now, const cri::CpuUsage* before) {
   return text;
 }
 
+template <class Filter>
+Result<> AddLabels(const std::vector<std::string>& labels, Filter& filter) {
+  for (const std::string& label : labels) {
+    size_t equals = label.find('=');
+    if (equals == std::string::npos) return Error(Code::kInvalidArgument, StrCat("no key=value label: ", Quote(label)));
+    (*filter.mutable_label_selector())[label.substr(0, equals)] = label.substr(equals + 1);
+  }
+  return {};
+}
+
 Result<cri::ListContainerStatsResponse> Containers(Session& session, const StatsOptions& options) {
   cri::ListContainerStatsRequest request;
   if (!options.id.empty()) request.mutable_filter()->set_id(options.id);
   if (!options.pod.empty()) request.mutable_filter()->set_pod_sandbox_id(TRY(FindPod(*session.client, options.pod)));
-  for (const std::string& label : options.labels) {
-    size_t equals = label.find('=');
-    if (equals == std::string::npos) return Error(Code::kInvalidArgument, StrCat("no key=value label: ", Quote(label)));
-    (*request.mutable_filter()->mutable_label_selector())[label.substr(0, equals)] = label.substr(equals + 1);
-  }
+  TRY(AddLabels(options.labels, *request.mutable_filter()));
   return session.client->Call(&Client::Runtime::ListContainerStats, request);
 }
 
@@ -67,6 +74,7 @@ std::string ContainerTable(Session& session, const cri::ListContainerStatsRespon
 
 Result<cri::ListPodSandboxStatsResponse> Pods(Session& session, const StatsOptions& options) {
   cri::ListPodSandboxStatsRequest request;
+  TRY(AddLabels(options.labels, *request.mutable_filter()));
   if (!options.id.empty()) request.mutable_filter()->set_id(TRY(FindPod(*session.client, options.id)));
   return session.client->Call(&Client::Runtime::ListPodSandboxStats, request);
 }
@@ -107,6 +115,22 @@ Result<int> StatsCommand(Session& session, const StatsOptions& options, List lis
   return 0;
 }
 
+Result<OutputFormat> DocumentFormat(const OutputOption& output) {
+  OutputFormat format = TRY(output.Get());
+  if (format == OutputFormat::kTable) return Error(Code::kInvalidArgument, "output: json or yaml");
+  return format;
+}
+
+Result<int> MetricsCommand(Session& session, const StatsOptions& options) {
+  OutputFormat format = TRY(DocumentFormat(options.output));
+  while (true) {
+    TRY(PrintMessage(TRY(session.client->Call(&Client::Runtime::ListPodSandboxMetrics, {})), format));
+    if (!options.watch) return 0;
+    std::fflush(stdout);
+    Pause(options.seconds);
+  }
+}
+
 }  // namespace
 
 void AddStatsCommands(CLI::App& app, Session& session) {
@@ -126,11 +150,31 @@ void AddStatsCommands(CLI::App& app, Session& session) {
   auto* statsp = app.add_subcommand("statsp", "what pods use");
   auto pod_options = std::make_shared<StatsOptions>();
   statsp->add_option("POD,--id", pod_options->id);
+  statsp->add_option("--label", pod_options->labels, "key=value, repeated")->allow_extra_args(false);
   statsp->add_option("-s,--seconds", pod_options->seconds, "time between two readings");
   statsp->add_flag("-w,--watch", pod_options->watch, "again and again");
   AddOutput(*statsp, pod_options->output, "table");
   statsp->callback([=, &session] {
     session.action = [=, &session] { return StatsCommand(session, *pod_options, Pods, PodTable); };
+  });
+
+  auto* metricsp = app.add_subcommand("metricsp", "metrics of pods and their containers");
+  auto metrics_options = std::make_shared<StatsOptions>();
+  metricsp->add_option("-s,--seconds", metrics_options->seconds, "time between two readings");
+  metricsp->add_flag("-w,--watch", metrics_options->watch, "again and again");
+  AddOutput(*metricsp, metrics_options->output, "json");
+  metricsp->callback(
+      [=, &session] { session.action = [=, &session] { return MetricsCommand(session, *metrics_options); }; });
+
+  auto* metricdescs = app.add_subcommand("metricdescs", "names and labels of metrics");
+  auto output = std::make_shared<OutputOption>();
+  AddOutput(*metricdescs, *output, "json");
+  metricdescs->callback([=, &session] {
+    session.action = [=, &session]() -> Result<int> {
+      OutputFormat format = TRY(DocumentFormat(*output));
+      TRY(PrintMessage(TRY(session.client->Call(&Client::Runtime::ListMetricDescriptors, {})), format));
+      return 0;
+    };
   });
 }
 

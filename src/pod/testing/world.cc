@@ -380,6 +380,11 @@ class FakeCgroups final : public cgroup::Cgroups {
     usage.working_set_bytes = static_cast<uint64_t>(used);
     return usage;
   }
+  Result<cgroup::Details> ReadDetails(const std::string& kernel_path) const override {
+    cgroup::Details out;
+    out.usage = TRY(Read(kernel_path));
+    return out;
+  }
   std::vector<std::string> OomEventFiles(const std::string& path) const override { return {path + "/memory.events"}; }
   std::vector<std::string> HugepageSizes() const override { return {"2MB"}; }
   bool HasController(const std::string&) const override { return true; }

@@ -34,6 +34,7 @@ struct Image {
   std::string platform;                   // "linux/amd64"
   bool pinned = false;
   int64_t created_unix_nanos = 0;
+  std::string checkpoint_of;  // the image is a checkpoint of a container with this name; "": an ordinary image
 };
 using ImageRef = std::shared_ptr<const Image>;
 

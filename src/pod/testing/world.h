@@ -25,7 +25,8 @@ struct Faults {
   int teardowns_failing = 0;    // so many network teardowns fail, then they work
   int setups_failing = 0;
   int shim_starts_failing = 0;
-  bool shim_hangs = false;      // signals time out
+  int checkpoints_failing = 0;
+  bool shim_hangs = false;  // signals time out
   bool reconnect_hangs = false;
   std::function<void()> in_setup, in_start, in_rootfs, in_mount_sources;  // called within the call: a test's place to stop it
 };

@@ -36,40 +36,53 @@ bool HasMountAt(const ContainerConfig& config, const std::string& path) {
 
 }  // namespace
 
-Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config) {
+Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id,
+                                                 const ContainerConfig& config) {
+  return CreateFrom(caller, pod_id, config, "");
+}
+
+// `archive`: of a checkpoint, "" for none (an image may still be one).
+Result<ContainerId> ManagerImpl::CreateFrom(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config,
+                                            const std::string& archive) {
   TRY(CheckContainerConfig(config));
   PodRef pod = TRY(store_.FindPod(pod_id));
   ContainerClaim claim = TRY(store_.ClaimContainer(pod->id, config));
   if (claim.kind == ContainerClaim::Kind::kThere) return claim.entry->id;
-  if (claim.kind == ContainerClaim::Kind::kJoin) return claim.flight->Wait(caller, "CreateContainer for this container");
-  Result<> made = MakeContainer(caller.Detached(kVerbTimeout), *pod, *claim.entry);
-  Result<ContainerId> result = made ? Result<ContainerId>(claim.entry->id) : Result<ContainerId>(std::move(made).error());
+  if (claim.kind == ContainerClaim::Kind::kJoin)
+    return claim.flight->Wait(caller, "CreateContainer for this container");
+  Result<> made = MakeContainer(caller.Detached(kVerbTimeout), *pod, *claim.entry,
+                                {.archive = archive, .layer_dir = {}, .image_id = {}});
+  Result<ContainerId> result =
+      made ? Result<ContainerId>(claim.entry->id) : Result<ContainerId>(std::move(made).error());
   store_.Land(claim, result);
   return result;
 }
 
-Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container) {
+Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container, CheckpointSource source) {
   OpLock::Hold pod_hold = TRY(SharePod(ctx, pod, "CreateContainer"));
   OpLock::Hold hold = TRY(HoldContainer(ctx, container, "CreateContainer"));
   PodRecord sandbox = *pod.record.Lock();
   if (sandbox.phase != PodPhase::kReady) {
     return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod.id.str(), " is not ready"));
   }
-  image::ImageRef image = TRY(PlanRecord(sandbox, container));
+  image::ImageRef image = TRY(PlanRecord(sandbox, container, source));
   FAILPOINT("create_container.before_record");
   TRY(store_.Change(container, [](ContainerRecord&) {}));  // the intent, from PlanRecord
   Rollback undo;
   undo.Add("undo container", [&] { return DiscardContainer(ctx.Detached(kUndoTimeout), container); });
   FAILPOINT("create_container.after_record");
-  TRY(deps_.images.Lease(image->id, container.id.str()), "image lease");
+  TRY(deps_.images.Lease(source.image_id.empty() ? image->id : source.image_id, container.id.str()), "image lease");
   FAILPOINT("create_container.after_lease");
   ctx.Stage("prepare the container's root file system");
-  TRY(MakeRootfs(ctx, container, *image));
+  TRY(MakeRootfs(ctx, container, *image, source));
+  // The checkpoint image's layer has been copied; what is mounted is the other image's.
+  if (!source.image_id.empty()) TRY(deps_.images.Lease(image->id, container.id.str()), "image lease");
   FAILPOINT("create_container.after_rootfs");
   ContainerInputs inputs = TRY(GatherInputs(ctx, sandbox, container, *image));
   FAILPOINT("create_container.after_inputs");
   ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
+  if (source.any()) plan.config_json = TRY(PrepareRestore(container, plan.config_json));
   TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
   FAILPOINT("create_container.after_config");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
@@ -85,11 +98,20 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
 }
 
 // Fills the record with everything that undoing needs to know; not written yet.
-Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, ContainerEntry& container) {
+Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, ContainerEntry& container,
+                                                CheckpointSource& source) {
   auto record = container.record.Lock();
   const ContainerConfig& config = record->config;
   image::ImageRef image = TRY(deps_.images.Find(config.image));
   if (image == nullptr) return Error(Code::kNotFound, StrCat("image ", Quote(config.image), " not found"));
+  if (!image->checkpoint_of.empty()) {
+    if (source.any()) return Error(Code::kInvalidArgument, "the image of a pod's checkpoint is a checkpoint itself");
+    image::ImageRef base = TRY(BaseImage(*image));
+    source.layer_dir = image->layer_dirs.front();
+    source.image_id = image->id;
+    image = std::move(base);
+  }
+  record->restore = source.any();
   record->log_path = TRY(LogPath(sandbox.config, config));
   cgroup::Location place = TRY(deps_.cgroups.Place(sandbox.cgroup_parent, container.id.str()));
   record->cgroup_oci_path = place.oci_path;
@@ -101,15 +123,18 @@ Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, Contai
   return image;
 }
 
-Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, ContainerEntry& container, const image::Image& image) {
+Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, ContainerEntry& container, const image::Image& image,
+                                 const CheckpointSource& source) {
   TRY(sys::MakeDir(paths_.Bundle(container.id), 0700));
   TRY(sys::MakeDir(paths_.ContainerRoot(container.id), 0700));
   FAILPOINT("create_container.after_dirs");
+  if (source.any()) TRY(StageCheckpoint(ctx, container, source, image));
   rootfs::RootfsSpec spec;
   spec.layer_dirs = image.layer_dirs;
   spec.container_dir = paths_.ContainerRoot(container.id);
   spec.mount_point = paths_.Rootfs(container.id);
-  return host_->PrepareRootfs(ctx, spec);
+  TRY(host_->PrepareRootfs(ctx, spec));
+  return source.any() ? DeleteAsCheckpointed(ctx, container) : Result<>();
 }
 
 // A VOLUME of the image that the request mounts nothing on gets a directory of the container, filled from the image.

@@ -72,12 +72,6 @@ std::chrono::seconds Seconds(int64_t value) {
   return std::chrono::seconds(std::clamp<int64_t>(value, 0, kLongest));
 }
 
-grpc::ServerUnaryReactor* Unimplemented(grpc::CallbackServerContext* context, const char* name) {
-  grpc::ServerUnaryReactor* reactor = context->DefaultReactor();
-  reactor->Finish({grpc::StatusCode::UNIMPLEMENTED, StrCat(name, " is not implemented")});
-  return reactor;
-}
-
 }  // namespace
 
 Result<v1::StatusResponse> RuntimeService::MakeStatus(bool verbose) const {
@@ -340,15 +334,5 @@ CALL(PortForward, PortForwardRequest, PortForwardResponse) {
 
 #undef CALL
 #undef HANDLE
-
-#define CRISP_UNIMPLEMENTED(name, Request, Response)                                                       \
-  grpc::ServerUnaryReactor* RuntimeService::name(grpc::CallbackServerContext* context, const v1::Request*, \
-                                                 v1::Response*) {                                          \
-    return Unimplemented(context, #name);                                                                  \
-  }
-CRISP_UNIMPLEMENTED(CheckpointContainer, CheckpointContainerRequest, CheckpointContainerResponse)
-CRISP_UNIMPLEMENTED(CheckpointPod, CheckpointPodRequest, CheckpointPodResponse)
-CRISP_UNIMPLEMENTED(RestorePod, RestorePodRequest, RestorePodResponse)
-#undef CRISP_UNIMPLEMENTED
 
 }  // namespace crisp::cri

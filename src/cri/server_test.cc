@@ -347,14 +347,6 @@ TEST_F(ServerTest, EmptyRequestsAreInvalid) {
   }
 }
 
-TEST_F(ServerTest, WhatIsNotImplementedSaysSoByName) {
-  v1::CheckpointPodRequest request;
-  v1::CheckpointPodResponse response;
-  grpc::Status status = Runtime(&Rt::CheckpointPod, request, &response);
-  EXPECT_EQ(status.error_code(), StatusCode::UNIMPLEMENTED);
-  EXPECT_THAT(status.error_message(), HasSubstr("CheckpointPod"));
-}
-
 TEST_F(ServerTest, HandlersAndSandboxConfigsMustFit) {
   v1::RunPodSandboxRequest run;
   run.mutable_config()->mutable_metadata()->set_name("p");

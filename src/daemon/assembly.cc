@@ -136,6 +136,10 @@ pod::ManagerOptions PodOptions(const Config& config) {
   for (const auto& [name, handler] : config.handlers) {
     options.annotations[name] = {handler.pod_annotations, handler.container_annotations};
   }
+  options.checkpoint = {.enabled = config.checkpoint_enabled,
+                        .restore = config.checkpoint_restore,
+                        .bytes_max = config.checkpoint_bytes_max,
+                        .archives_max = config.checkpoint_archives_max};
   options.policy.pids_max = config.pod_pids_max;
   options.policy.shm_bytes = config.pod_shm_bytes;
   options.policy.unprivileged_ports = config.pod_unprivileged_ports;

@@ -76,6 +76,13 @@ const Key kKeys[] = {
     {"pod.shm_bytes", &Config::pod_shm_bytes, "Size of a pod's /dev/shm."},
     {"pod.unprivileged_ports", &Config::pod_unprivileged_ports, "Any user in a pod may listen on ports below 1024."},
     {"pod.unprivileged_icmp", &Config::pod_unprivileged_icmp, "Any user in a pod may send pings."},
+    {"checkpoint.enabled", &Config::checkpoint_enabled,
+     "Let CRI make checkpoints of containers and pods: every page of their memory, secrets included, goes to a file."},
+    {"checkpoint.restore", &Config::checkpoint_restore,
+     "Let CRI restore them: a checkpoint's processes go on with the privileges that they had."},
+    {"checkpoint.bytes_max", &Config::checkpoint_bytes_max, "Size limit of one container's checkpoint."},
+    {"checkpoint.archives_max", &Config::checkpoint_archives_max,
+     "No further checkpoint into a directory that has so many already."},
     {"log.level", &Config::log_level, "\"debug\", \"info\", \"warning\" or \"error\"."},
     {"log.format", &Config::log_format, "\"text\" or \"json\"."},
     {"log.slow_call_seconds", &Config::log_slow_call_seconds,
@@ -376,6 +383,8 @@ Result<> CheckConfig(const Config& config) {
   TRY(CheckRange("nri.request_timeout_seconds", config.nri_request_timeout_seconds, 1, 600));
   TRY(CheckRange("pod.pids_max", config.pod_pids_max, 0, int64_t{1} << 22));
   TRY(CheckRange("pod.shm_bytes", config.pod_shm_bytes, 1 << 12, int64_t{1} << 50));
+  TRY(CheckRange("checkpoint.bytes_max", config.checkpoint_bytes_max, 1 << 20, int64_t{1} << 50));
+  TRY(CheckRange("checkpoint.archives_max", config.checkpoint_archives_max, 1, 1'000'000));
   TRY(CheckWord("log.level", config.log_level, {"debug", "info", "warning", "error"}));
   TRY(CheckWord("log.format", config.log_format, {"text", "json"}));
   TRY(CheckRange("log.slow_call_seconds", config.log_slow_call_seconds, 1, 86'400));

@@ -69,6 +69,11 @@ struct Config {
   bool pod_unprivileged_ports = true;
   bool pod_unprivileged_icmp = true;
 
+  bool checkpoint_enabled = false;
+  bool checkpoint_restore = false;
+  int64_t checkpoint_bytes_max = int64_t{16} << 30;
+  int64_t checkpoint_archives_max = 32;
+
   std::string log_level = "info";
   std::string log_format = "text";
   int64_t log_slow_call_seconds = 5;

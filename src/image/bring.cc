@@ -28,8 +28,13 @@ LayerRecord RecordOf(const UnpackedLayer& unpacked, const WantedLayer& wanted) {
 }
 
 // Bottom up: a layer's directories may take their attributes from what was just staged below.
-Result<NewImage> Stack(const Ctx& ctx, const Store& store, const WantedImage& image, const std::vector<StagedRef>& staged) {
-  NewImage out{.id = image.id.str(), .config = image.config_bytes, .size_bytes = image.size_bytes, .names = image.names};
+Result<NewImage> Stack(const Ctx& ctx, const Store& store, const WantedImage& image,
+                       const std::vector<StagedRef>& staged) {
+  NewImage out{.id = image.id.str(),
+               .config = image.config_bytes,
+               .size_bytes = image.size_bytes,
+               .names = image.names,
+               .checkpoint_of = image.checkpoint_of};
   std::vector<std::string> below;
   for (size_t i = 0; i < image.layers.size(); ++i) {
     const WantedLayer& wanted = image.layers[i];

@@ -18,6 +18,7 @@ struct WantedImage {
   uint64_t size_bytes = 0;
   std::vector<WantedLayer> layers;  // bottom first, as many as the config's diffIDs; chain ids are filled in here
   std::vector<ImageNames> names;
+  std::string checkpoint_of;
 };
 
 // Stages what is missing, makes it durable, commits. Threading: any thread, blocks.

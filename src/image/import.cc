@@ -72,6 +72,7 @@ Result<Found> FromLayoutEntry(const Ctx& ctx, const ArchiveFile& file, const oci
   found.image.config_bytes = std::move(resolved.config_bytes);
   found.image.config = std::move(resolved.config);
   found.image.size_bytes = resolved.manifest.config.size;
+  found.image.checkpoint_of = CheckpointOf(resolved.manifest);
   for (size_t i = 0; i < resolved.manifest.layers.size(); ++i) {
     const oci::Descriptor& layer = resolved.manifest.layers[i];
     TRY(oci::CompressionOf(layer));

@@ -45,7 +45,8 @@ std::string ToJson(const ImageRecord& record) {
                    {"tags", record.tags},
                    {"digests", record.digests},
                    {"size_bytes", record.size_bytes},
-                   {"layers", record.layers}});
+                   {"layers", record.layers},
+                   {"checkpoint_of", record.checkpoint_of}});
 }
 
 std::string ToJson(const LeaseRecord& record) {
@@ -83,6 +84,7 @@ Result<ImageRecord> ParseImageRecord(std::string_view key, int version, std::str
   record.size_bytes = TRY(JsonGet<uint64_t>(value, "size_bytes"));
   record.layers = TRY(JsonGet<std::vector<std::string>>(value, "layers"));
   for (const std::string& layer : record.layers) TRY(CheckLayerId(layer));
+  record.checkpoint_of = TRY(JsonGet<std::string>(value, "checkpoint_of"));
   return record;
 }
 

@@ -38,6 +38,7 @@ struct ImageRecord {
   std::vector<std::string> digests;  // sorted
   uint64_t size_bytes = 0;
   std::vector<std::string> layers;  // ids, bottom first; as many as the config's diffIDs
+  std::string checkpoint_of;        // Image::checkpoint_of
 };
 
 struct LeaseRecord {

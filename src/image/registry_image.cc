@@ -145,4 +145,14 @@ Result<ResolvedImage> ResolveImage(const Ctx& ctx, Repository& repository, const
   return Resolve(ctx, source, std::move(root), platform, Artifacts::kTaken);
 }
 
+std::string CheckpointOf(const oci::Manifest& manifest) {
+  constexpr size_t kNameBytesMax = 1024;
+  for (const char* key : {"org.criu.checkpoint.container.name", "io.kubernetes.cri-o.annotations.checkpoint.name",
+                          "checkpointctl.annotation.checkpoint.name"}) {
+    auto found = manifest.annotations.find(key);
+    if (found != manifest.annotations.end() && !found->second.empty()) return found->second.substr(0, kNameBytesMax);
+  }
+  return {};
+}
+
 }  // namespace crisp::image

@@ -38,4 +38,8 @@ Result<ResolvedImage> ResolveImage(const Ctx& ctx, ManifestSource& source, Manif
 // itself.
 Result<ResolvedImage> ResolveImage(const Ctx& ctx, Repository& repository, const oci::Platform& platform);
 
+// The name of the container that an image is a checkpoint of, by the annotations that say so (checkpointctl's, CRI-O's
+// and its older ones); "" for an ordinary image.
+std::string CheckpointOf(const oci::Manifest& manifest);
+
 }  // namespace crisp::image

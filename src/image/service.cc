@@ -166,7 +166,8 @@ Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& r
                      .config_bytes = std::move(resolved.config_bytes),
                      .config = std::move(resolved.config),
                      .size_bytes = resolved.manifest.config.size,
-                     .names = {names}};
+                     .names = {names},
+                     .checkpoint_of = CheckpointOf(resolved.manifest)};
   Progress reporter(progress);
   for (size_t i = 0; i < resolved.manifest.layers.size(); ++i) {
     const oci::Descriptor& layer = resolved.manifest.layers[i];

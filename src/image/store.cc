@@ -238,6 +238,7 @@ Result<ImageRef> Store::Describe(const ImageRecord& record, const std::map<std::
   image->repo_tags = record.tags;
   image->repo_digests = record.digests;
   image->size_bytes = record.size_bytes;
+  image->checkpoint_of = record.checkpoint_of;
   image->platform = config.platform.Text();
   image->created_unix_nanos = config.created_unix_nanos;
   for (const oci::Digest& diff_id : config.diff_ids) image->diff_ids.push_back(diff_id.str());
@@ -335,6 +336,7 @@ Result<ImageRef> Store::Commit(const NewImage& image) {
     record.id = image.id;
     record.config = image.config;
     if (record.size_bytes == 0) record.size_bytes = image.size_bytes;
+    if (record.checkpoint_of.empty()) record.checkpoint_of = image.checkpoint_of;
     record.layers = image.layer_ids;
     for (const ImageNames& names : image.names) Name(changed, *memory, record, names);
     changed[image.id] = std::move(record);

@@ -44,6 +44,7 @@ struct NewImage {
   std::vector<std::string> layer_ids;  // bottom first
   std::vector<NewLayer> new_layers;    // those of layer_ids that may not be in the store yet
   std::vector<ImageNames> names;
+  std::string checkpoint_of;
 };
 
 class Store {

@@ -37,6 +37,7 @@ struct Image {
   std::string artifact_type;
   bool IsArtifact() const { return !artifact_type.empty(); }
   int64_t created_unix_nanos = 0;
+  std::string checkpoint_of;  // the image is a checkpoint of a container with this name; "": an ordinary image
 };
 using ImageRef = std::shared_ptr<const Image>;
 

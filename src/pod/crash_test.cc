@@ -98,6 +98,11 @@ void LiveOneLife(Daemon& daemon) {
     (void)Insist("ExecSync", [&] { return m.ExecSync(ctx, runs, {"ls"}, 1s); });
     (void)Insist("update of a running one", [&] { return m.UpdateResources(ctx, runs, resources, {}); });
     (void)Insist("ReopenLog", [&] { return m.ReopenLog(ctx, runs); });
+    const std::string archive = daemon.world.Dir("runs.tar");
+    (void)Insist("CheckpointContainer", [&]() -> Result<> {
+      Result<> made = m.CheckpointContainer(ctx, runs, archive, 0s);
+      return sys::Exists(archive) ? Result<>() : std::move(made);  // in place: as asked
+    });
   }
   (void)Insist("StopContainer", [&] { return m.StopContainer(ctx, runs, 5s); });
   (void)Insist("RemoveContainer", [&] { return m.RemoveContainer(ctx, ends); });
@@ -113,6 +118,9 @@ void Audit(Daemon& daemon) {
   daemon->Sweep(Ctx());  // undos that failed are finished by it
   daemon->DrainBackground();
   EXPECT_THAT(daemon.world.Left(), IsEmpty());
+  for (const auto& entry : std::filesystem::directory_iterator(daemon.world.Dir(""))) {
+    EXPECT_FALSE(entry.path().filename().string().starts_with(".crisp-checkpoint")) << "half a checkpoint is left";
+  }
   EXPECT_THAT(*daemon.db->List(kPodTable), IsEmpty());
   EXPECT_THAT(*daemon.db->List(kContainerTable), IsEmpty());
 }

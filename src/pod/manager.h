@@ -112,6 +112,20 @@ struct PassedAnnotations {
   std::vector<std::string> pod, container;
 };
 
+struct RestoredPod {
+  PodId pod;
+  std::vector<std::pair<std::string, ContainerId>> containers;  // name in the pod, id
+};
+
+// Checkpoints hold every page of a container's memory, and restoring one runs what somebody else has put there: both
+// are off unless the node's owner wants them (S54, S55).
+struct CheckpointOptions {
+  bool enabled = false;
+  bool restore = false;
+  int64_t bytes_max = 16ll << 30;  // of one archive
+  int64_t archives_max = 32;       // in the directory that the next one is to go to
+};
+
 struct ManagerOptions {
   std::string root_dir;   // <root>/containers/<id>: upper, work (durable disk)
   std::string state_dir;  // <state>/pods/<id>, <state>/containers/<id>: bundles, rootfs mount points, shm, exits
@@ -123,6 +137,7 @@ struct ManagerOptions {
   std::map<std::string, PassedAnnotations> annotations;  // by handler
   Policy policy;
   std::chrono::milliseconds retry_pause{1000};  // before the undo of a pod that failed is tried again; then doubled
+  CheckpointOptions checkpoint;
 };
 
 class Manager {
@@ -175,6 +190,19 @@ class Manager {
   virtual Result<StreamSessionPtr> OpenAttach(const Ctx& ctx, const std::string& id, const StreamWants& wants) = 0;
   // A TCP connection to localhost in the pod's network, IPv4 before IPv6; non-blocking. kUnavailable: nobody listens.
   virtual Result<sys::UniqueFd> DialPod(const Ctx& ctx, const std::string& pod_id, uint16_t port) = 0;
+  // Checkpoints of running containers, which are frozen for it and then go on. kUnimplemented says what this node
+  // lacks; kAlreadyExists: nothing is replaced; kResourceExhausted: a limit, or another checkpoint is being made. After
+  // an error nothing is left and the containers run as before. `timeout` 0: two minutes. The answer may come up to 30 s
+  // later than that: a dump that is under way is let finish, because breaking it off would kill the container.
+  virtual Result<> CheckpointContainer(const Ctx& ctx, const std::string& id, const std::string& location,
+                                       std::chrono::seconds timeout) = 0;
+  // All of `containers` (none: all that run) at one moment, into the directory `dir`, which is made when missing.
+  virtual Result<> CheckpointPod(const Ctx& ctx, const std::string& id, const std::string& dir,
+                                 const std::vector<std::string>& containers) = 0;
+  // A new pod with its containers CREATED, to be restored when they are started. Each container of the checkpoint needs
+  // its configuration. A container is restored on its own by creating it from a checkpoint image.
+  virtual Result<RestoredPod> RestorePod(const Ctx& ctx, const std::string& dir, const SandboxConfig& config,
+                                         const std::vector<ContainerConfig>& containers) = 0;
 
   // Ids may be unique prefixes of an id; kNotFound names the id, kInvalidArgument an ambiguous prefix.
   virtual Result<SandboxRef> GetSandbox(const std::string& id) const = 0;

@@ -5,12 +5,14 @@
 #include <atomic>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
 
 #include "cdi/registry.h"
 #include "cgroup/cgroup.h"
+#include "checkpoint/writer.h"
 #include "image/service.h"
 #include "network/network.h"
 #include "pod/events.h"
@@ -77,6 +79,12 @@ class ManagerImpl final : public Manager {
                                     const StreamWants& wants) override;
   Result<StreamSessionPtr> OpenAttach(const Ctx& ctx, const std::string& id, const StreamWants& wants) override;
   Result<sys::UniqueFd> DialPod(const Ctx& ctx, const std::string& pod_id, uint16_t port) override;
+  Result<> CheckpointContainer(const Ctx& ctx, const std::string& id, const std::string& location,
+                               std::chrono::seconds timeout) override;
+  Result<> CheckpointPod(const Ctx& ctx, const std::string& id, const std::string& dir,
+                         const std::vector<std::string>& containers) override;
+  Result<RestoredPod> RestorePod(const Ctx& ctx, const std::string& dir, const SandboxConfig& config,
+                                 const std::vector<ContainerConfig>& containers) override;
   Result<SandboxRef> GetSandbox(const std::string& id) const override { return store_.PodStatus(id); }
   Result<ContainerRef> GetContainer(const std::string& id) const override { return store_.ContainerStatusOf(id); }
   Result<PodSnapshot> GetPod(const std::string& id) const override { return store_.Snapshot(id); }
@@ -102,9 +110,18 @@ class ManagerImpl final : public Manager {
   Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned);
   Result<sys::OwnedNamespaces> MakePodUserns(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
 
-  Result<> MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
-  Result<image::ImageRef> PlanRecord(const PodRecord& sandbox, ContainerEntry& container);
-  Result<> MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, const image::Image& image);
+  // Where a container that is restored comes from: an archive, or the layer of a checkpoint image. Neither: from no
+  // checkpoint.
+  struct CheckpointSource {
+    std::string archive, layer_dir, image_id;
+    bool any() const { return !archive.empty() || !layer_dir.empty(); }
+  };
+  Result<ContainerId> CreateFrom(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config,
+                                 const std::string& archive);
+  Result<> MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container, CheckpointSource source);
+  Result<image::ImageRef> PlanRecord(const PodRecord& sandbox, ContainerEntry& container, CheckpointSource& source);
+  Result<> MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, const image::Image& image,
+                      const CheckpointSource& source);
   Result<std::vector<VolumeMount>> MakeVolumes(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record,
                                                const image::Image& image);
   Result<> ResolveImageVolumes(ContainerConfig& config);
@@ -137,6 +154,21 @@ class ManagerImpl final : public Manager {
   Result<> UpdateRunning(const Ctx& ctx, const ContainerRecord& record, const std::string& resources_json, bool v2);
   Result<> LimitHugepages(const ContainerRecord& record, const Resources& update);
   void NoteStartFailed(const Ctx& ctx, ContainerEntry& container, const Error& error);
+
+  // restore.cc
+  Result<image::ImageRef> BaseImage(const image::Image& checkpoint);
+  Result<> StageCheckpoint(const Ctx& ctx, ContainerEntry& container, const CheckpointSource& source,
+                           const image::Image& base);
+  Result<> DeleteAsCheckpointed(const Ctx& ctx, ContainerEntry& container);
+  Result<std::string> PrepareRestore(ContainerEntry& container, const std::string& config_json);
+  // checkpoint_container.cc
+  Result<> CheckArchiveRoom(const std::string& archive) const;
+  Result<> CheckpointAll(const Ctx& ctx, const std::vector<std::pair<CtrRef, std::string>>& containers,
+                         const std::function<Result<>(std::vector<checkpoint::ArchiveWriter>&)>& commit);
+  Result<> FreezeContainer(const Ctx& ctx, ContainerEntry& container, const std::string& archive);
+  Result<> CaptureContainer(const Ctx& ctx, ContainerEntry& container);
+  Result<> ThawContainer(const Ctx& ctx, ContainerEntry& container);
+  Result<> ForgetCheckpoint(ContainerEntry& container);
 
   // ---- teardown.cc: idempotent ends; each is used by its verb, by undo and by recovery ----
   // Ends what runs in the pod, then its shim, its network and its mounts. The pod is held exclusively.
@@ -179,6 +211,7 @@ class ManagerImpl final : public Manager {
   void RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::Hold> holds);
   bool Reconnect(const Ctx& ctx, PodEntry& pod);
   void RecoverContainer(const Ctx& ctx, ContainerEntry& container, bool shim_there);
+  void RecoverCheckpoint(const Ctx& ctx, ContainerEntry& container, bool may_run);
   void RecoverStart(const Ctx& ctx, ContainerEntry& container);
   void ReconnectLate(PodRef pod);
 
@@ -214,6 +247,7 @@ class ManagerImpl final : public Manager {
   bool rebooted_ = false;  // set by Load only
   // Holds of objects that recovery has not come to yet, by pod; verbs on them wait.
   Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;
+  std::mutex checkpointing_;  // one checkpoint at a time on a node: they are big. Held throughout, never waited for
   std::stop_source stopping_;
   Workers exits_{1};       // records exits only: nothing here waits for a verb
   Workers background_{3};  // cleaning after exits, late reconnects

@@ -28,6 +28,10 @@ struct Paths {
   std::string ConfigJson(const ContainerId& id) const { return Bundle(id) + "/config.json"; }
   std::string Rootfs(const ContainerId& id) const { return Bundle(id) + "/rootfs"; }
   std::string ContainerRoot(const ContainerId& id) const { return StrCat(ContainerRoots(), "/", id.str()); }
+  std::string Dump(const ContainerId& id) const { return ContainerRoot(id) + "/dump"; }  // while it is checkpointed
+  std::string Checkpoint(const ContainerId& id) const {
+    return ContainerRoot(id) + "/checkpoint";
+  }  // until it is restored
   std::string Volumes(const ContainerId& id) const { return ContainerRoot(id) + "/volumes"; }
 };
 

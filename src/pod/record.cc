@@ -34,6 +34,7 @@ void Fields(V& v, ContainerRecord& t) {
   v("image_id", t.image_id), v("image_digest_ref", t.image_digest_ref), v("log_path", t.log_path);
   v("cgroup_oci_path", t.cgroup_oci_path), v("cgroup_path", t.cgroup_path), v("resources", t.resources);
   v("user", t.user), v("stop_signal", t.stop_signal), v("pid", t.pid);
+  v("restore", t.restore), v("checkpoint_to", t.checkpoint_to);
 }
 
 namespace {

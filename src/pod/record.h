@@ -67,6 +67,8 @@ struct ContainerRecord {
   std::optional<ContainerUser> user;
   int stop_signal = 15;
   int pid = 0;
+  bool restore = false;       // StartContainer restores it from a checkpoint
+  std::string checkpoint_to;  // while a checkpoint is made: the archive's path; it may be frozen
 };
 
 std::string EncodeRecord(const PodRecord& record);

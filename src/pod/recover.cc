@@ -171,6 +171,7 @@ void ManagerImpl::RecoverContainer(const Ctx& ctx, ContainerEntry& container, bo
     if (!killed) LogWarning("cgroup could not be killed", {{"container", record.id.str()}, {"error", killed.error()}});
     NoteLost(container, kExitUnknown, kReasonUnknown, "it ended with its shim, which left no exit status");
   }
+  if (!record.checkpoint_to.empty()) RecoverCheckpoint(ctx, container, may_run && shim_there);
   record = *container.record.Lock();
   if (!record.made || record.removing) {
     Result<> done = RemoveHeld(ctx, container);
@@ -187,8 +188,18 @@ void ManagerImpl::RecoverContainer(const Ctx& ctx, ContainerEntry& container, bo
   }
 }
 
-// We died within StartContainer and nobody was told anything. What has ended already counts as started; all else goes back to
-// CREATED, so that the repeated call starts it.
+// We died within a checkpoint: the container may be frozen, and its dump is half made.
+void ManagerImpl::RecoverCheckpoint(const Ctx& ctx, ContainerEntry& container, bool may_run) {
+  Result<> thawed = may_run ? ThawContainer(ctx, container) : Result<>();
+  if (!thawed)
+    LogError("container may be frozen still", {{"container", container.id.str()}, {"error", thawed.error()}});
+  Result<> forgotten = ForgetCheckpoint(container);
+  if (!forgotten)
+    LogWarning("remains of a checkpoint", {{"container", container.id.str()}, {"error", forgotten.error()}});
+}
+
+// We died within StartContainer and nobody was told anything. What has ended already counts as started; all else goes
+// back to CREATED, so that the repeated call starts it.
 void ManagerImpl::RecoverStart(const Ctx& ctx, ContainerEntry& container) {
   if (container.record.Lock()->finished_at != 0) {
     store_.Note(container, [](ContainerRecord& r) { r.started_at = std::min(r.start_asked_at, r.finished_at); });

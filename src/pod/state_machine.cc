@@ -47,6 +47,7 @@ std::string_view VerbName(Verb verb) {
     case Verb::kAttach: return "attach";
     case Verb::kUpdate: return "UpdateContainerResources";
     case Verb::kReopenLog: return "ReopenContainerLog";
+    case Verb::kCheckpoint: return "CheckpointContainer";
   }
   return "unknown";
 }
@@ -62,6 +63,7 @@ static bool Allowed(Verb verb, Life life) {
     // Only of a running one: the kubelet takes its rotation back when reopening fails, and an ended container would
     // otherwise lose its log file (nobody writes a new one).
     case Verb::kReopenLog: return life == Life::kRunning;
+    case Verb::kCheckpoint: return life == Life::kRunning;
   }
   return false;
 }

@@ -36,7 +36,7 @@ bool IsListed(const ContainerRecord& record);
 SandboxState ShownState(const PodRecord& record);
 ContainerState ShownState(const ContainerRecord& record);
 
-enum class Verb { kStart, kStop, kRemove, kExec, kAttach, kUpdate, kReopenLog };
+enum class Verb { kStart, kStop, kRemove, kExec, kAttach, kUpdate, kReopenLog, kCheckpoint };
 std::string_view VerbName(Verb verb);  // "StartContainer"
 
 // kFailedPrecondition says which state the container is in and which is wanted; kNotFound: it is being made or removed.

@@ -18,7 +18,13 @@ std::vector<std::string> OciHandler::Global(const std::string& log_file) const {
 
 std::vector<std::string> OciHandler::RunArgv(const ContainerId& id, const RunFiles& files) const {
   std::vector<std::string> argv = Global(files.log_file);
-  argv.insert(argv.end(), {"run", "--detach", "--bundle", files.bundle, "--pid-file", files.pid_file});
+  if (files.restore_images.empty()) {
+    argv.push_back("run");
+  } else {
+    argv.insert(argv.end(),
+                {"restore", "--image-path", files.restore_images, "--work-path", files.bundle, "--file-locks"});
+  }
+  argv.insert(argv.end(), {"--detach", "--bundle", files.bundle, "--pid-file", files.pid_file});
   if (!files.console_socket.empty()) argv.insert(argv.end(), {"--console-socket", files.console_socket});
   argv.push_back(id.str());
   return argv;
@@ -31,6 +37,20 @@ std::vector<std::string> OciHandler::ExecArgv(const ContainerId& id, const ExecF
   if (!files.console_socket.empty()) argv.insert(argv.end(), {"--console-socket", files.console_socket});
   argv.push_back(id.str());
   return argv;
+}
+
+std::vector<std::string> OciHandler::VerbArgv(const std::string& verb, const ContainerId& id,
+                                              const std::vector<std::string>& options) const {
+  std::vector<std::string> argv = Global("");
+  argv.push_back(verb);
+  argv.insert(argv.end(), options.begin(), options.end());
+  argv.push_back(id.str());
+  return argv;
+}
+
+std::vector<std::string> OciHandler::CheckpointArgv(const ContainerId& id, const CheckpointDirs& dirs) const {
+  return VerbArgv("checkpoint", id,
+                  {"--image-path", dirs.images, "--work-path", dirs.work, "--leave-running", "--file-locks"});
 }
 
 std::vector<std::string> OciHandler::DeleteArgv(const ContainerId& id) const {

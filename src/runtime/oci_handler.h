@@ -30,8 +30,13 @@ class OciHandler {
 
   struct RunFiles {
     std::string bundle, pid_file, log_file, console_socket;
+    std::string restore_images = {};  // "": run
   };
   std::vector<std::string> RunArgv(const ContainerId& id, const RunFiles& files) const;
+  // "checkpoint", "pause", "resume": no options but those given.
+  std::vector<std::string> VerbArgv(const std::string& verb, const ContainerId& id,
+                                    const std::vector<std::string>& options = {}) const;
+  std::vector<std::string> CheckpointArgv(const ContainerId& id, const CheckpointDirs& dirs) const;
   struct ExecFiles {
     std::string process_file, pid_file, log_file, cgroup;  // cgroup: argument of --cgroup, "" = without
     std::string console_socket;                            // "" = without a terminal

@@ -327,7 +327,8 @@ Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, co
   request.stdin_open = spec.stdin_open;
   request.stdin_once = spec.stdin_once;
   request.oom_event_files = spec.oom_event_files;
-  OciHandler::RunFiles files{spec.bundle_dir, request.pid_file, spec.bundle_dir + "/runtime.log", ""};
+  OciHandler::RunFiles files{spec.bundle_dir, request.pid_file, spec.bundle_dir + "/runtime.log", "",
+                             spec.restore_images_dir};
   if (spec.terminal) {
     request.console_socket = StrCat(spec.id.Short(), ".tty");
     files.console_socket = ConsoleSocket(*link, request.console_socket);

@@ -68,6 +68,12 @@ struct ContainerSpec {
   bool stdin_open = false;      // keep a stdin that attach can write to
   bool stdin_once = false;      // close it when the first attached client goes
   std::vector<std::string> oom_event_files;  // read at exit for an `oom_kill N` line with N > 0
+  std::string restore_images_dir;            // CRIU's images to restore it from, "" = start it; the directory is ours
+};
+
+// Where a checkpoint goes: two existing directories of ours.
+struct CheckpointDirs {
+  std::string images, work;  // CRIU's images; its log and statistics
 };
 
 struct ContainerExit {
@@ -127,8 +133,9 @@ class Runtime {
   // Kills what the shim still has, ends it, waits for it, by force if it does not listen. Gone: success.
   virtual Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
 
-  // Runs `<runtime> run --detach`: on return the container's process has been started. The error carries the runtime's
-  // own message ("exec: \"foo\": executable file not found in $PATH"). On error nothing of the container stays.
+  // Runs `<runtime> run --detach` or `restore --detach`: on return the container's process has been started. The error
+  // carries the runtime's own message ("exec: \"foo\": executable file not found in $PATH"). On error nothing of the
+  // container stays.
   virtual Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) = 0;
   // To the container's init (pidfd; no race with pid reuse). Not running: success.
   virtual Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) = 0;
@@ -138,6 +145,17 @@ class Runtime {
   virtual Result<> UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
                                    const std::string& resources_json) = 0;
   virtual Result<> ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) = 0;
+
+  // kUnimplemented says what is missing to checkpoint and restore containers of this handler: the kernel, the OCI
+  // runtime or CRIU. Asks each of them, every time.
+  virtual Result<> CanCheckpoint(const Ctx& ctx, const std::string& handler) = 0;
+  // `<runtime> pause` and `resume`: all processes by the cgroup freezer. Paused resp. running already: success.
+  virtual Result<> PauseContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) = 0;
+  virtual Result<> ResumeContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) = 0;
+  // `<runtime> checkpoint --leave-running` of a running or paused container, which is as before in any case. CRIU is
+  // killed at the deadline of `ctx` only: a process that it holds just then is lost.
+  virtual Result<> CheckpointContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
+                                       const CheckpointDirs& dirs) = 0;
 
   // Runs a command to its end inside the container. At `timeout` (0: none) the whole tree of the exec is killed and
   // the error is kDeadlineExceeded. The process of a caller that goes away (ctx) is killed too.

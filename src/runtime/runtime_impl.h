@@ -44,6 +44,11 @@ class RuntimeImpl final : public Runtime {
   Result<> UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
                            const std::string& resources_json) override;
   Result<> ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) override;
+  Result<> CanCheckpoint(const Ctx& ctx, const std::string& handler) override;
+  Result<> PauseContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) override;
+  Result<> ResumeContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) override;
+  Result<> CheckpointContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
+                               const CheckpointDirs& dirs) override;
   Result<ExecSyncResult> ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
                                   const ExecSpec& spec, std::chrono::seconds timeout, size_t output_bytes_max) override;
   Result<std::unique_ptr<StreamSession>> OpenExec(const Ctx& ctx, const PodId& pod, const ContainerId& id,
@@ -72,6 +77,7 @@ class RuntimeImpl final : public Runtime {
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
+  Result<> SetPaused(const Ctx& ctx, const ContainerId& id, const std::string& handler, bool paused);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
   Result<> Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id);
   void EndByForce(const ShimLink& link);

@@ -8,6 +8,7 @@
 #include <map>
 #include <mutex>
 
+#include "base/strings.h"
 #include "base/synchronized.h"
 #include "base/time.h"
 #include "cgroup/cgroup.h"
@@ -129,6 +130,27 @@ class FakeManager : public pod::Manager {
   Result<sys::UniqueFd> DialPod(const Ctx&, const std::string&, uint16_t) override {
     return Error(Code::kUnimplemented, "no network here");
   }
+  Result<> CheckpointContainer(const Ctx&, const std::string& id, const std::string& location,
+                               std::chrono::seconds timeout) override {
+    TRY(Change(id, [](pod::ContainerStatus&) {}));
+    checkpointed = StrCat(location, " ", timeout.count());
+    return {};
+  }
+  Result<> CheckpointPod(const Ctx&, const std::string& id, const std::string& dir,
+                         const std::vector<std::string>& containers) override {
+    TRY(GetSandbox(id));
+    checkpointed = StrCat(dir, " ", Join(containers, ","));
+    return {};
+  }
+  Result<pod::RestoredPod> RestorePod(const Ctx& ctx, const std::string& dir, const spec::SandboxConfig& config,
+                                      const std::vector<spec::ContainerConfig>& containers) override {
+    if (dir == "/nothing") return Error(Code::kInvalidArgument, "no checkpoint in /nothing");
+    pod::RestoredPod restored{TRY(RunSandbox(ctx, config)), {}};
+    for (const spec::ContainerConfig& each : containers) {
+      restored.containers.emplace_back(each.metadata.name, TRY(CreateContainer(ctx, restored.pod.str(), each)));
+    }
+    return restored;
+  }
   Result<pod::SandboxRef> GetSandbox(const std::string& id) const override {
     auto state = state_.Lock();
     auto found = state->sandboxes.find(id);
@@ -182,6 +204,7 @@ class FakeManager : public pod::Manager {
 
   pod::Feed feed;  // a test publishes what it wants to be told
   std::atomic<int> sleeping{0};
+  std::string checkpointed;  // what the last checkpoint was asked for
 
  private:
   // Until ctx ends; always an error.
@@ -311,6 +334,13 @@ class FakeRuntime : public runtime::Runtime {
     return Never();
   }
   Result<> ReopenLog(const Ctx&, const PodId&, const ContainerId&) override { return Never(); }
+  Result<> CanCheckpoint(const Ctx&, const std::string&) override { return Never(); }
+  Result<> PauseContainer(const Ctx&, const ContainerId&, const std::string&) override { return Never(); }
+  Result<> ResumeContainer(const Ctx&, const ContainerId&, const std::string&) override { return Never(); }
+  Result<> CheckpointContainer(const Ctx&, const ContainerId&, const std::string&,
+                               const runtime::CheckpointDirs&) override {
+    return Never();
+  }
   Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId&, const std::string&,
                                            const runtime::ExecSpec&, std::chrono::seconds, size_t) override {
     return Never();

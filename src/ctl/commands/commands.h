@@ -33,6 +33,7 @@ void AddSystemCommands(CLI::App& app, Session& session);      // version, info, 
 void AddConfigCommands(CLI::App& app, Session& session);      // config
 void AddPodCommands(CLI::App& app, Session& session);         // runp, stopp, rmp
 void AddContainerCommands(CLI::App& app, Session& session);   // create, start, run, stop, rm, update, exec
+void AddCheckpointCommands(CLI::App& app, Session& session);  // checkpoint
 void AddListCommands(CLI::App& app, Session& session);        // pods, ps, inspectp, inspect
 void AddLogCommands(CLI::App& app, Session& session);         // logs
 void AddImageCommands(CLI::App& app, Session& session);       // images, inspecti, rmi, imagefsinfo, image import/export

@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kKinds[] = {"leases", "networks", "shims", "processes", "oci", "cgroups", "mounts"};
+constexpr const char* kKinds[] = {"leases", "networks", "shims", "processes", "oci", "cgroups", "mounts", "paused"};
 
 std::string Escape(std::string path) {
   std::replace(path.begin(), path.end(), '/', '%');
@@ -185,6 +185,10 @@ class FakeRuntime final : public runtime::Runtime {
     Json config = TRY(ParseJson(text, "config.json"));
     CHECK(world_.Has("mounts", config["root"]["path"].get<std::string>()));
     std::vector<std::string> args = config["process"]["args"];
+    if (!spec.restore_images_dir.empty()) {
+      world_.Put("restored", spec.id.str(), TRY(sys::ReadFile(spec.restore_images_dir + "/inventory.img")));
+      args = {"run"};
+    }
     if (args[0] == "gibberish") return Error(Code::kUnknown, "no \xff good");
     if (args[0] == "missing") return Error(Code::kUnknown, "exec: \"missing\": executable file not found in $PATH");
     CHECK(!world_.Has("processes", spec.id.str()));  // started twice
@@ -219,6 +223,26 @@ class FakeRuntime final : public runtime::Runtime {
   Result<> ReopenLog(const Ctx&, const PodId&, const ContainerId& id) override {
     world_.Put("reopened", id.str());
     return {};
+  }
+  Result<> CanCheckpoint(const Ctx&, const std::string&) override { return {}; }
+  Result<> PauseContainer(const Ctx&, const ContainerId& id, const std::string&) override {
+    if (!world_.Has("processes", id.str())) return Error(Code::kNotFound, "container does not exist");
+    world_.Put("paused", id.str());
+    return {};
+  }
+  Result<> ResumeContainer(const Ctx&, const ContainerId& id, const std::string&) override {
+    world_.Remove("paused", id.str());
+    return {};
+  }
+  Result<> CheckpointContainer(const Ctx&, const ContainerId& id, const std::string&,
+                               const runtime::CheckpointDirs& dirs) override {
+    CHECK(world_.Has("paused", id.str()));
+    if (Take(world_.faults.Lock()->checkpoints_failing)) {
+      TRY(sys::WriteFileAtomic(dirs.work + "/dump.log", "(00.1) Error (criu/x.c:1): no such luck\n", 0600,
+                               sys::Durability::kNone));
+      return Error(Code::kInternal, "criu failed");
+    }
+    return sys::WriteFileAtomic(dirs.images + "/inventory.img", "memory of " + id.str(), 0600, sys::Durability::kNone);
   }
   Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId& id, const std::string&,
                                            const runtime::ExecSpec& spec, std::chrono::seconds timeout, size_t) override {
@@ -299,6 +323,12 @@ class FakeImages final : public image::Service {
     image->config.stop_signal = "SIGUSR1";
     image->layer_dirs = {"/layers/1"};
     image_ = image;
+    auto checkpoint = std::make_shared<image::Image>(*image);
+    checkpoint->id = "sha256:" + std::string(64, 'c');
+    checkpoint->repo_tags = {"docker.io/library/checkpointed:latest"};
+    checkpoint->checkpoint_of = "main";
+    checkpoint->layer_dirs = {world.Dir("checkpoint-layer")};  // a test puts it there
+    checkpoint_ = checkpoint;
   }
 
   Result<image::ImageRef> Pull(const Ctx&, const std::string&, const image::Credentials&, const ProgressFn&,
@@ -306,7 +336,8 @@ class FakeImages final : public image::Service {
     return image_;
   }
   Result<image::ImageRef> Find(const std::string& reference) const override {
-    return reference == "busybox" || reference == image_->id ? image_ : nullptr;
+    if (reference == "checkpointed") return checkpoint_;
+    return reference == "busybox" || reference == image_->id || reference == image_->repo_digests[0] ? image_ : nullptr;
   }
   std::vector<image::ImageRef> List() const override { return {image_}; }
   Result<> Remove(const std::string&) override { return {}; }
@@ -333,7 +364,7 @@ class FakeImages final : public image::Service {
 
  private:
   World& world_;
-  image::ImageRef image_;
+  image::ImageRef image_, checkpoint_;
 };
 
 class FakeCgroups final : public cgroup::Cgroups {
@@ -506,7 +537,9 @@ std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_un
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
 Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::milliseconds retry_pause) : world(dir) {
-  for (const char* kind : {"signals", "updates", "reopened", "limits"}) Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
+  for (const char* kind : {"signals", "updates", "reopened", "limits", "restored"}) {
+    Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
+  }
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));
   Must(opened);
   db = std::move(*opened);
@@ -522,6 +555,7 @@ Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::
   options.cdi_spec_dirs = {world.Dir("cdi")};
   options.annotations["runc"] = {{"pod.example/passed"}, {"container.example/passed"}};
   options.retry_pause = retry_pause;
+  options.checkpoint = {.enabled = true, .restore = true};
   Result<std::unique_ptr<ManagerImpl>> made =
       MakeManager(options, {*db, *images, *network, *runtime, *cgroups, relay, hooks}, MakeHost(world));
   Must(made);

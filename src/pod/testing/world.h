@@ -26,6 +26,7 @@ struct Faults {
   int setups_failing = 0;
   int shim_starts_failing = 0;
   int deletes_failing = 0;      // of containers, in the OCI runtime
+  int checkpoints_failing = 0;
   bool shim_hangs = false;      // signals time out
   int64_t memory_used = 0;      // by every cgroup; 0: none is there
   bool reconnect_hangs = false;

@@ -40,37 +40,49 @@ std::vector<std::string> DevicesOf(const ContainerConfig& config) {
 
 }  // namespace
 
-Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config) {
+Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id,
+                                                 const ContainerConfig& config) {
+  return CreateFrom(caller, pod_id, config, "");
+}
+
+// `archive`: of a checkpoint, "" for none (an image may still be one).
+Result<ContainerId> ManagerImpl::CreateFrom(const Ctx& caller, const std::string& pod_id, const ContainerConfig& config,
+                                            const std::string& archive) {
   TRY(CheckContainerConfig(config));
   PodRef pod = TRY(store_.FindPod(pod_id));
   ContainerClaim claim = TRY(store_.ClaimContainer(pod->id, config));
   if (claim.kind == ContainerClaim::Kind::kThere) return claim.entry->id;
-  if (claim.kind == ContainerClaim::Kind::kJoin) return claim.flight->Wait(caller, "CreateContainer for this container");
-  Result<> made = MakeContainer(caller.Detached(kVerbTimeout), *pod, *claim.entry);
-  Result<ContainerId> result = made ? Result<ContainerId>(claim.entry->id) : Result<ContainerId>(std::move(made).error());
+  if (claim.kind == ContainerClaim::Kind::kJoin)
+    return claim.flight->Wait(caller, "CreateContainer for this container");
+  Result<> made = MakeContainer(caller.Detached(kVerbTimeout), *pod, *claim.entry,
+                                {.archive = archive, .layer_dir = {}, .image_id = {}});
+  Result<ContainerId> result =
+      made ? Result<ContainerId>(claim.entry->id) : Result<ContainerId>(std::move(made).error());
   store_.Land(claim, result);
   return result;
 }
 
-Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container) {
+Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container, CheckpointSource source) {
   OpLock::Hold pod_hold = TRY(SharePod(ctx, pod, "CreateContainer"));
   OpLock::Hold hold = TRY(HoldContainer(ctx, container, "CreateContainer"));
   PodRecord sandbox = *pod.record.Lock();
   if (sandbox.phase != PodPhase::kReady) {
     return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod.id.str(), " is not ready"));
   }
-  image::ImageRef image = TRY(PlanRecord(sandbox, container));
+  image::ImageRef image = TRY(PlanRecord(sandbox, container, source));
   FAILPOINT("create_container.before_record");
   TRY(store_.Change(container, [](ContainerRecord&) {}));  // the intent, from PlanRecord
   Rollback undo;
   undo.Add("undo container", [&] { return DiscardContainer(ctx.Detached(kUndoTimeout), container); });
   FAILPOINT("create_container.after_record");
-  TRY(deps_.images.Lease(image->id, container.id.str()), "image lease");
+  TRY(deps_.images.Lease(source.image_id.empty() ? image->id : source.image_id, container.id.str()), "image lease");
   ContainerConfig config = container.record.Lock()->config;
   TRY(LeaseImageVolumes(container.id, config));
   FAILPOINT("create_container.after_lease");
   ctx.Stage("prepare the container's root file system");
-  TRY(MakeRootfs(ctx, sandbox, container, *image));
+  TRY(MakeRootfs(ctx, sandbox, container, *image, source));
+  // The checkpoint image's layer has been copied; what is mounted is the other image's.
+  if (!source.image_id.empty()) TRY(deps_.images.Lease(image->id, container.id.str()), "image lease");
   FAILPOINT("create_container.after_rootfs");
   ContainerInputs inputs = TRY(GatherInputs(ctx, sandbox, container, *image));
   FAILPOINT("create_container.after_inputs");
@@ -82,6 +94,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   TRY(AdjustContainer(ctx, sandbox, container, plan.config_json));
   FAILPOINT("create_container.after_hooks");
   TRY(RelabelMounts(ctx, container.id, inputs, plan));
+  if (source.any()) plan.config_json = TRY(PrepareRestore(container, plan.config_json));
   TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
   FAILPOINT("create_container.after_config");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
@@ -98,7 +111,8 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
 }
 
 // Fills the record with everything that undoing needs to know; not written yet.
-Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, ContainerEntry& container) {
+Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, ContainerEntry& container,
+                                                CheckpointSource& source) {
   auto record = container.record.Lock();
   const ContainerConfig& config = record->config;
   image::ImageRef image = TRY(deps_.images.Find(config.image));
@@ -107,6 +121,17 @@ Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, Contai
     return Error(Code::kFailedPrecondition,
                  StrCat("image ", Quote(config.image), " is an artifact of type ", Quote(image->artifact_type),
                         ", which cannot run: mount it as a volume"));
+  }
+  if (!image->checkpoint_of.empty()) {
+    if (source.any()) return Error(Code::kInvalidArgument, "the image of a pod's checkpoint is a checkpoint itself");
+    image::ImageRef base = TRY(BaseImage(*image));
+    source.layer_dir = image->layer_dirs.front();
+    source.image_id = image->id;
+    image = std::move(base);
+  }
+  record->restore = source.any();
+  if (source.any() && sandbox.config.security.namespaces.userns_pod) {
+    return Error(Code::kUnimplemented, "restoring a checkpoint in a pod with a user namespace");
   }
   TRY(ResolveImageVolumes(record->config));
   record->log_path = TRY(LogPath(sandbox.config, config));
@@ -121,10 +146,11 @@ Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, Contai
 }
 
 Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
-                                 const image::Image& image) {
+                                 const image::Image& image, const CheckpointSource& source) {
   TRY(sys::MakeDir(paths_.Bundle(container.id), 0700));
   TRY(sys::MakeDir(paths_.ContainerRoot(container.id), 0700));
   FAILPOINT("create_container.after_dirs");
+  if (source.any()) TRY(StageCheckpoint(ctx, container, source, image));
   rootfs::RootfsSpec spec;
   spec.layer_dirs = image.layer_dirs;
   spec.container_dir = paths_.ContainerRoot(container.id);
@@ -135,7 +161,8 @@ Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, Conta
     TRY(host_->OpenForUserns(paths_.Bundle(container.id), {paths_.Containers(), paths_.state_dir}, root));
     spec.idmap = {.userns = *userns, .root_uid = root.uid, .root_gid = root.gid};
   }
-  return host_->PrepareRootfs(ctx, spec);
+  TRY(host_->PrepareRootfs(ctx, spec));
+  return source.any() ? DeleteAsCheckpointed(ctx, container) : Result<>();
 }
 
 Result<std::string> ManagerImpl::TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config) {

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "base/time.h"
+#include "checkpoint/format.h"
 #include "pod/manager_impl.h"
 #include "sys/file.h"
 
@@ -96,8 +97,18 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   spec.stdin_open = record.config.stdin_open;
   spec.stdin_once = record.config.stdin_once;
   spec.oom_event_files = deps_.cgroups.OomEventFiles(record.cgroup_path);
+  if (record.restore) {
+    TRY(deps_.runtime.CanCheckpoint(ctx, record.handler));
+    spec.restore_images_dir = StrCat(paths_.Checkpoint(container.id), "/", checkpoint::kImagesDir);
+  }
   ctx.Stage("start the container in the pod's shim");
-  runtime::Started started = TRY(deps_.runtime.StartContainer(ctx, pod.id, spec));
+  Result<runtime::Started> run = deps_.runtime.StartContainer(ctx, pod.id, spec);
+  if (!run && record.restore) {
+    Result<std::string> log = sys::ReadFile(paths_.Bundle(container.id) + "/restore.log", 64u << 20);
+    std::string why = log ? checkpoint::LastErrorOfCriuLog(*log) : "";
+    return Error(run.error().code(), StrCat("restore: ", run.error().message(), why.empty() ? "" : ": ", why));
+  }
+  runtime::Started started = TRY(std::move(run));
   FAILPOINT("start_container.after_run");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
     r.started_at = UnixNanosNow();
@@ -105,6 +116,13 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
     if (r.finished_at != 0 && r.finished_at < r.started_at) r.started_at = r.finished_at;
     r.pid = started.pid;
   }));
+  if (record.restore) {
+    // Its memory once more, on disk. What cannot be removed now goes with the container.
+    Result<> removed = sys::RemoveTree(paths_.Checkpoint(container.id));
+    if (!removed)
+      LogWarning("checkpoint of a restored container stays for now",
+                 {{"container", container.id.str()}, {"error", removed.error()}});
+  }
   return {};
 }
 

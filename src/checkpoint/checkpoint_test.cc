@@ -1,0 +1,237 @@
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <fstream>
+
+#include "base/json.h"
+#include "base/strings.h"
+#include "checkpoint/files.h"
+#include "checkpoint/format.h"
+#include "checkpoint/writer.h"
+#include "codec/tar.h"
+#include "sys/file.h"
+
+namespace crisp::checkpoint {
+namespace {
+
+namespace fs = std::filesystem;
+using testing::ElementsAre;
+using testing::HasSubstr;
+
+class CheckpointTest : public testing::Test {
+ protected:
+  CheckpointTest() {
+    std::string pattern = testing::TempDir() + "/checkpoint-XXXXXX";
+    dir_ = mkdtemp(pattern.data());
+    fs::create_directory(dir_ + "/out");
+  }
+  ~CheckpointTest() override { fs::remove_all(dir_); }
+
+  void Put(const std::string& name, const std::string& text) { std::ofstream(dir_ + "/" + name) << text; }
+  std::string Get(const std::string& name) { return sys::ReadFile(dir_ + "/" + name).value_or("(missing)"); }
+  std::vector<std::string> Names(const std::string& sub = "") {
+    std::vector<std::string> names;
+    for (const auto& entry : fs::directory_iterator(dir_ + sub)) names.push_back(entry.path().filename());
+    std::sort(names.begin(), names.end());
+    return names;
+  }
+  Result<> Unpack(const std::string& tar, const Limits& limits = {}) {
+    Put("in.tar", tar);
+    sys::UniqueFd fd = *sys::Open(dir_ + "/in.tar", O_RDONLY);
+    return UnpackArchive(Ctx(), fd, dir_ + "/out", limits);
+  }
+
+  std::string dir_;
+};
+
+std::string Entry(codec::TarEntry entry, const std::string& content = "") {
+  entry.size = content.size();
+  entry.mode = 0644;
+  return StrCat(*codec::TarHeader(entry), content, codec::TarPadding(content.size()));
+}
+std::string File(const std::string& path, const std::string& content) { return Entry({.path = path}, content); }
+std::string Archive(const std::string& entries) { return StrCat(entries, codec::TarTrailer()); }
+
+TEST_F(CheckpointTest, ContainerDumpIsReadBack) {
+  ContainerDump dump;
+  dump.id = std::string(64, 'a');
+  dump.name = "main";
+  dump.image = "docker.io/library/busybox:latest";
+  dump.image_ref = "sha256:1";
+  dump.runtime = "runc";
+  dump.created_at = 1'700'000'000'000'000'000;
+  std::string text = EncodeContainerDump(dump);
+  EXPECT_THAT(text, HasSubstr("\"createdTime\":\"2023-11-14T22:13:20.000000000Z\""));
+  Result<ContainerDump> read = ParseContainerDump(text);
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_EQ(read->id, dump.id);
+  EXPECT_EQ(read->image, dump.image);
+  EXPECT_EQ(read->image_ref, dump.image_ref);
+  EXPECT_EQ(read->runtime, "runc");
+}
+
+TEST_F(CheckpointTest, HostileDumpsAreRefused) {
+  EXPECT_FALSE(ParseContainerDump(""));
+  EXPECT_FALSE(ParseContainerDump("[]"));
+  EXPECT_FALSE(ParseContainerDump(R"({"id":1})"));
+  EXPECT_FALSE(ParseContainerDump(R"({"rootfsImageName":"a\nb"})"));
+  EXPECT_FALSE(ParseContainerDump(StrCat(R"({"rootfsImageRef":")", std::string(2000, 'x'), "\"}")));
+}
+
+TEST_F(CheckpointTest, DeletedFilesStayInside) {
+  EXPECT_THAT(*ParseDeletedFiles(R"(["/etc/a","./b//c"])"), ElementsAre("etc/a", "b/c"));
+  EXPECT_TRUE(ParseDeletedFiles("null")->empty());
+  for (const char* bad :
+       {R"(["../x"])", R"(["a/../../x"])", R"(["/"])", R"([""])", R"([1])", R"({"a":1})", "[\"a\\u0000b\"]"}) {
+    EXPECT_FALSE(ParseDeletedFiles(bad)) << bad;
+  }
+  EXPECT_FALSE(ParseDeletedFiles(R"(["a","b"])", {.deleted_max = 1}));
+}
+
+TEST_F(CheckpointTest, BindTargetsAreThoseOfBindMounts) {
+  const char* spec = R"({"mounts":[{"destination":"/proc","type":"proc"},{"destination":"/data/","type":"bind"},
+                        {"destination":"/etc/hosts","options":["rbind","ro"]}]})";
+  EXPECT_THAT(*ParseBindTargets(spec), ElementsAre("/data", "/etc/hosts"));
+  EXPECT_TRUE(ParseBindTargets("{}")->empty());
+  EXPECT_FALSE(ParseBindTargets(R"({"mounts":[{"destination":"../..","type":"bind"}]})"));
+  EXPECT_FALSE(ParseBindTargets(R"({"mounts":{}})"));
+}
+
+TEST_F(CheckpointTest, PodDumpIsReadBackAndNamesNoPath) {
+  Result<PodDump> read = ParsePodDump(EncodePodDump({"p", "web", "uid", "default", {{"main", "c1.tar"}}}));
+  ASSERT_TRUE(read) << read.error().message();
+  EXPECT_EQ(read->pod_namespace, "default");
+  ASSERT_EQ(read->members.size(), 1u);
+  EXPECT_EQ(read->members[0].archive, "c1.tar");
+  EXPECT_FALSE(ParsePodDump(EncodePodDump({"p", "web", "uid", "default", {{"main", "../c1.tar"}}})));
+  EXPECT_FALSE(ParsePodDump(EncodePodDump({"p", "web", "uid", "default", {{"", "c1.tar"}}})));
+  EXPECT_FALSE(ParsePodDump(R"({"version":2,"containers":[]})"));
+}
+
+TEST_F(CheckpointTest, OnlyKnownMembersHaveNames) {
+  EXPECT_EQ(MemberName("./config.dump"), "config.dump");
+  EXPECT_EQ(MemberName("/checkpoint/pages-1.img"), "checkpoint/pages-1.img");
+  for (const char* bad :
+       {"container.log", "checkpoint", "checkpoint/a/b", "../config.dump", "checkpoint/..", "x", "", "/"}) {
+    EXPECT_EQ(MemberName(bad), std::nullopt) << bad;
+  }
+}
+
+TEST_F(CheckpointTest, UnpacksWhatItKnows) {
+  ASSERT_TRUE(Unpack(Archive(StrCat(File("config.dump", "{}"), File("container.log", "secret"),
+                                    Entry({.type = codec::TarEntry::Type::kDirectory, .path = "checkpoint/"}),
+                                    File("checkpoint/core-1.img", "core"), File("rootfs-diff.tar", "diff")))));
+  EXPECT_THAT(Names("/out"), ElementsAre("checkpoint", "config.dump", "rootfs-diff.tar"));
+  EXPECT_EQ(Get("out/checkpoint/core-1.img"), "core");
+  struct stat info;
+  ASSERT_EQ(stat((dir_ + "/out/config.dump").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 0777, 0600u);
+}
+
+TEST_F(CheckpointTest, UnpackRefusesTricks) {
+  using Type = codec::TarEntry::Type;
+  codec::TarEntry link{.type = Type::kSymlink, .path = "config.dump"};
+  link.link_target = "/etc/shadow";
+  EXPECT_EQ(Unpack(Archive(Entry(link))).error().code(), Code::kInvalidArgument);
+  EXPECT_TRUE(Names("/out").empty());
+  // A directory's name as a link, then a file below it: the link is not made.
+  codec::TarEntry dir_link{.type = Type::kSymlink, .path = "checkpoint"};
+  dir_link.link_target = "/tmp";
+  ASSERT_TRUE(Unpack(Archive(StrCat(Entry(dir_link), File("checkpoint/a", "x")))));
+  EXPECT_FALSE(fs::is_symlink(dir_ + "/out/checkpoint"));
+  EXPECT_FALSE(Unpack(Archive(StrCat(File("spec.dump", "1"), File("./spec.dump", "2")))));
+}
+
+TEST_F(CheckpointTest, UnpackHasLimits) {
+  EXPECT_EQ(Unpack(Archive(File("config.dump", std::string(100, 'x'))), {.bytes_max = 99}).error().code(),
+            Code::kInvalidArgument);
+  EXPECT_EQ(Unpack(Archive(StrCat(File("status.dump", std::string(60, 'x')), File("spec.dump", std::string(60, 'x')))),
+                   {.bytes_max = 99})
+                .error()
+                .code(),
+            Code::kResourceExhausted);
+  EXPECT_EQ(
+      Unpack(Archive(StrCat(File("checkpoint/a", ""), File("checkpoint/b", ""))), {.images_max = 1}).error().code(),
+      Code::kResourceExhausted);
+  EXPECT_EQ(Unpack(Archive(File("checkpoint/c", "x")).substr(0, 600)).error().code(), Code::kDataLoss);
+}
+
+TEST_F(CheckpointTest, LayersAreCopiedWithoutFollowingLinks) {
+  fs::create_directories(dir_ + "/layer/checkpoint");
+  Put("layer/config.dump", "{}");
+  Put("layer/other", "no");
+  Put("layer/checkpoint/core-1.img", "core");
+  ASSERT_TRUE(CopyLayer(Ctx(), dir_ + "/layer", dir_ + "/out"));
+  EXPECT_THAT(Names("/out"), ElementsAre("checkpoint", "config.dump"));
+  fs::remove_all(dir_ + "/out");
+  fs::create_directory(dir_ + "/out");
+  Put("secret", "s");
+  fs::create_symlink(dir_ + "/secret", dir_ + "/layer/spec.dump");
+  EXPECT_FALSE(CopyLayer(Ctx(), dir_ + "/layer", dir_ + "/out"));
+  EXPECT_EQ(Get("out/spec.dump"), "(missing)");
+}
+
+TEST_F(CheckpointTest, AnArchiveAppearsWhole) {
+  fs::create_directory(dir_ + "/images");
+  Put("images/a.img", "aa");
+  {
+    Result<ArchiveWriter> writer = ArchiveWriter::Create(dir_ + "/out/c.tar", "t", 1 << 20);
+    ASSERT_TRUE(writer);
+    ASSERT_TRUE(writer->AddText("config.dump", "{}"));
+    ASSERT_TRUE(writer->AddDirectory(Ctx(), "checkpoint", dir_ + "/images"));
+    ASSERT_TRUE(writer->AddFile(Ctx(), "container.log", dir_ + "/no-such-log"));
+    EXPECT_FALSE(fs::exists(dir_ + "/out/c.tar"));
+    ASSERT_TRUE(writer->Commit());
+  }
+  EXPECT_THAT(Names("/out"), ElementsAre("c.tar"));
+  struct stat info;
+  ASSERT_EQ(stat((dir_ + "/out/c.tar").c_str(), &info), 0);
+  EXPECT_EQ(info.st_mode & 07777, 0600u);
+  EXPECT_EQ(*CountArchives(dir_ + "/out/d.tar"), 1u);
+  std::string tar = *sys::ReadFile(dir_ + "/out/c.tar");
+  fs::remove(dir_ + "/out/c.tar");
+  ASSERT_TRUE(Unpack(tar));
+  EXPECT_EQ(Get("out/checkpoint/a.img"), "aa");
+}
+
+TEST_F(CheckpointTest, NothingIsReplacedAndNothingHalfStays) {
+  Put("out/c.tar", "mine");
+  EXPECT_EQ(ArchiveWriter::Create(dir_ + "/out/c.tar", "t", 100).error().code(), Code::kAlreadyExists);
+  fs::create_symlink(dir_ + "/elsewhere", dir_ + "/out/l.tar");
+  EXPECT_EQ(ArchiveWriter::Create(dir_ + "/out/l.tar", "t", 100).error().code(), Code::kAlreadyExists);
+  {
+    Result<ArchiveWriter> writer = ArchiveWriter::Create(dir_ + "/out/n.tar", "t", 1 << 20);
+    ASSERT_TRUE(writer);
+    Put("out/n.tar", "came between");
+    EXPECT_EQ(writer->Commit().error().code(), Code::kAlreadyExists);
+  }
+  {
+    Result<ArchiveWriter> writer = ArchiveWriter::Create(dir_ + "/out/o.tar", "t", 600);
+    EXPECT_EQ(writer->AddText("x", std::string(200, 'x')).error().code(), Code::kResourceExhausted);
+  }
+  EXPECT_THAT(Names("/out"), ElementsAre("c.tar", "l.tar", "n.tar"));
+  EXPECT_EQ(Get("out/n.tar"), "came between");
+  EXPECT_EQ(Get("out/c.tar"), "mine");
+}
+
+TEST_F(CheckpointTest, WhatACrashLeftIsDiscarded) {
+  Put("out/.crisp-checkpoint-t", "half");
+  ASSERT_TRUE(ArchiveWriter::Discard(dir_ + "/out/c.tar", "t"));
+  ASSERT_TRUE(ArchiveWriter::Discard(dir_ + "/out/c.tar", "t"));
+  EXPECT_TRUE(Names("/out").empty());
+  EXPECT_FALSE(ArchiveWriter::Create("relative.tar", "t", 1));
+  EXPECT_FALSE(ArchiveWriter::Create("/", "t", 1));
+}
+
+TEST_F(CheckpointTest, CriuTellsWhy) {
+  EXPECT_EQ(
+      LastErrorOfCriuLog("(00.1) x\n(00.2) Error (criu/a.c:1): no\n(00.3) Error (criu/cr-dump.c:2): Dumping FAILED.\n"),
+      "Error (criu/a.c:1): no");
+  EXPECT_EQ(LastErrorOfCriuLog("fine\n"), "");
+}
+
+}  // namespace
+}  // namespace crisp::checkpoint

@@ -1,0 +1,224 @@
+// CheckpointContainer and CheckpointPod (KEP-2008, KEP-5823): freeze, capture, thaw, then write the archives.
+// Containers go on running whatever happens; what a crash of ours leaves frozen or half written, recovery thaws and
+// removes.
+#include "base/failpoint.h"
+#include "base/log.h"
+#include "base/rollback.h"
+#include "base/strings.h"
+#include "checkpoint/diff.h"
+#include "checkpoint/format.h"
+#include "pod/checkpoint.h"
+#include "pod/manager_impl.h"
+#include "sys/file.h"
+
+namespace crisp::pod {
+
+namespace {
+
+// CRIU has code of its own running inside the processes that it dumps: killing it half-way kills them. So it may go on
+// for so long after the caller's time is over.
+constexpr auto kDumpGrace = 30s;
+
+Result<> CheckEnabled(const CheckpointOptions& options) {
+  if (options.enabled) return {};
+  return Error(Code::kUnimplemented, "checkpoints are turned off on this node (checkpoint.enabled)");
+}
+
+std::chrono::milliseconds TimeLeft(const Ctx& ctx) {
+  return std::chrono::ceil<std::chrono::milliseconds>(std::max(ctx.deadline() - Clock::now(), Clock::duration::zero()));
+}
+
+}  // namespace
+
+std::string CheckpointTag(const ContainerId& id) { return id.str(); }
+
+// S54: what a flood of checkpoints can take of the node. Called with the turn held.
+Result<> ManagerImpl::CheckArchiveRoom(const std::string& archive) const {
+  const size_t there = TRY(checkpoint::CountArchives(archive));
+  if (there < static_cast<size_t>(options_.checkpoint.archives_max)) return {};
+  return Error(Code::kResourceExhausted,
+               StrCat("there are ", there, " checkpoints in that directory already (checkpoint.archives_max)"));
+}
+
+// The container is held and running. From here on ThawContainer is owed.
+Result<> ManagerImpl::FreezeContainer(const Ctx& ctx, ContainerEntry& container, const std::string& archive) {
+  ContainerRecord record = *container.record.Lock();
+  Result<cgroup::Usage> usage = deps_.cgroups.Read(record.cgroup_path);
+  const uint64_t bytes_max = static_cast<uint64_t>(options_.checkpoint.bytes_max);
+  if (usage && usage->working_set_bytes.value_or(0) > bytes_max) {
+    return Error(Code::kResourceExhausted,
+                 StrCat("container ", record.id.str(), " uses more memory than checkpoint.bytes_max"));
+  }
+  TRY(store_.Change(container, [&](ContainerRecord& r) { r.checkpoint_to = archive; }));
+  FAILPOINT("checkpoint.after_record");
+  TRY(sys::RemoveTree(paths_.Dump(record.id)));
+  TRY(sys::MakeDir(paths_.Dump(record.id), 0700));
+  TRY(sys::MakeDir(StrCat(paths_.Dump(record.id), "/", checkpoint::kImagesDir), 0700));
+  FAILPOINT("checkpoint.after_dirs");
+  TRY(deps_.runtime.PauseContainer(ctx, record.id, record.handler), StrCat("container ", record.id.str()));
+  FAILPOINT("checkpoint.after_pause");
+  return {};
+}
+
+// Of a frozen container: its memory and its changed files, into the dump directory.
+Result<> ManagerImpl::CaptureContainer(const Ctx& ctx, ContainerEntry& container) {
+  ContainerRecord record = *container.record.Lock();
+  const std::string dump = paths_.Dump(record.id);
+  Ctx patient = ctx.Detached(TimeLeft(ctx) + kDumpGrace);
+  Result<> dumped = deps_.runtime.CheckpointContainer(patient, record.id, record.handler,
+                                                      {StrCat(dump, "/", checkpoint::kImagesDir), dump});
+  if (!dumped) {
+    Result<std::string> log = sys::ReadFile(StrCat(dump, "/", checkpoint::kDumpLog), 64u << 20);
+    std::string why = log ? checkpoint::LastErrorOfCriuLog(*log) : "";
+    return Error(dumped.error().code(), StrCat(dumped.error().message(), why.empty() ? "" : ": ", why));
+  }
+  FAILPOINT("checkpoint.after_dump");
+  TRY(ctx.Check());
+  ctx.Stage("collect the container's changed files");
+  image::ImageRef image = deps_.images.Find(record.image_id).value_or(nullptr);
+  if (image == nullptr) {
+    LogWarning("image of a container is gone, files that it replaced whole directories of are not listed as deleted",
+               {{"container", record.id.str()}});
+  }
+  checkpoint::Diff diff = TRY(checkpoint::WriteDiff(
+      ctx, rootfs::UpperDir(paths_.ContainerRoot(record.id)), image ? image->layer_dirs : std::vector<std::string>(),
+      StrCat(dump, "/", checkpoint::kDiffTar), static_cast<uint64_t>(options_.checkpoint.bytes_max)));
+  if (!diff.deleted.empty()) {
+    TRY(sys::WriteFileAtomic(StrCat(dump, "/", checkpoint::kDeletedFiles), checkpoint::EncodeDeletedFiles(diff.deleted),
+                             0600, sys::Durability::kNone));
+  }
+  FAILPOINT("checkpoint.after_diff");
+  return {};
+}
+
+// Idempotent, and without regard to anybody's deadline.
+Result<> ManagerImpl::ThawContainer(const Ctx& ctx, ContainerEntry& container) {
+  ContainerRecord record = *container.record.Lock();
+  Result<> resumed = deps_.runtime.ResumeContainer(ctx.Detached(kUndoTimeout), record.id, record.handler);
+  // Not found: it has ended meanwhile.
+  if (!resumed && resumed.error().code() != Code::kNotFound) return std::move(resumed).error();
+  FAILPOINT("checkpoint.after_resume");
+  return {};
+}
+
+// What a checkpoint leaves besides its archive. Idempotent; recovery calls it for those that we died in.
+Result<> ManagerImpl::ForgetCheckpoint(ContainerEntry& container) {
+  ContainerRecord record = *container.record.Lock();
+  if (record.checkpoint_to.empty()) return {};
+  TRY(checkpoint::ArchiveWriter::Discard(record.checkpoint_to, CheckpointTag(record.id)));
+  TRY(sys::RemoveTree(paths_.Dump(record.id)));
+  FAILPOINT("checkpoint.after_clean");
+  store_.Note(container, [](ContainerRecord& r) { r.checkpoint_to.clear(); });
+  return {};
+}
+
+Result<> ManagerImpl::CheckpointContainer(const Ctx& caller, const std::string& id, const std::string& location,
+                                          std::chrono::seconds timeout) {
+  TRY(CheckEnabled(options_.checkpoint));
+  CtrRef container = TRY(store_.FindContainer(id));
+  Ctx ctx = caller.Detached(timeout.count() > 0 ? std::chrono::milliseconds(timeout) : kVerbTimeout);
+  Result<> written = CheckpointAll(ctx, {{container, location}}, [](std::vector<checkpoint::ArchiveWriter>& archives) {
+    return archives.front().Commit();
+  });
+  if (!written) return std::move(written).error().Context(StrCat("checkpoint of container ", container->id.str()));
+  LogInfo("container checkpointed", {{"container", container->id.str()}, {"to", location}});
+  return {};
+}
+
+// All of them frozen together, then captured, thawed, written; `commit` gives the archives their names.
+Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<CtrRef, std::string>>& containers,
+                                    const std::function<Result<>(std::vector<checkpoint::ArchiveWriter>&)>& commit) {
+  std::unique_lock turn(checkpointing_, std::try_to_lock);
+  if (!turn.owns_lock()) return Error(Code::kResourceExhausted, "another checkpoint is being made; one at a time");
+  std::vector<OpLock::Hold> holds;
+  Rollback clean;  // runs in any case
+  for (const auto& [container, location] : containers) {
+    holds.push_back(TRY(HoldContainer(ctx, *container, "a checkpoint")));
+    TRY(CheckAllowed(Verb::kCheckpoint, *container->record.Lock()));
+  }
+  TRY(CheckArchiveRoom(containers.front().second));
+  std::vector<checkpoint::ArchiveWriter> archives;
+  for (const auto& [container, location] : containers) {
+    const std::string handler = container->record.Lock()->handler;
+    TRY(deps_.runtime.CanCheckpoint(ctx, handler));
+  }
+  {
+    Rollback thaw;  // runs in any case
+    for (const auto& [container, location] : containers) {
+      clean.Add("remove what a checkpoint has left", [this, c = container] { return ForgetCheckpoint(*c); });
+      thaw.Add("resume the container after its checkpoint",
+               [this, &ctx, c = container] { return ThawContainer(ctx, *c); });
+      TRY(FreezeContainer(ctx, *container, location));
+    }
+    for (const auto& [container, location] : containers) TRY(CaptureContainer(ctx, *container));
+  }
+  ctx.Stage("write the checkpoint");
+  for (const auto& [container, location] : containers) {
+    archives.push_back(TRY(checkpoint::ArchiveWriter::Create(location, CheckpointTag(container->id),
+                                                             static_cast<uint64_t>(options_.checkpoint.bytes_max))));
+    ContainerRecord record = *container->record.Lock();
+    TRY(FillArchive(ctx, paths_, record, archives.back()));
+    FAILPOINT("checkpoint.after_archive");
+  }
+  TRY(ctx.Check());
+  return commit(archives);
+}
+
+Result<> ManagerImpl::CheckpointPod(const Ctx& caller, const std::string& id, const std::string& dir,
+                                    const std::vector<std::string>& container_ids) {
+  TRY(CheckEnabled(options_.checkpoint));
+  PodRef pod = TRY(store_.FindPod(id));
+  Ctx ctx = caller.Detached(caller.deadline() == Clock::time_point::max() ? kVerbTimeout : TimeLeft(caller));
+  OpLock::Hold pod_hold = TRY(SharePod(ctx, *pod, "CheckpointPod"));
+  PodRecord sandbox = *pod->record.Lock();
+  if (sandbox.phase != PodPhase::kReady)
+    return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod->id.str(), " is not ready"));
+  // In the order of their ids, so that two verbs that hold several cannot hold each other up.
+  std::map<ContainerId, CtrRef> chosen;
+  for (const std::string& text : container_ids) {
+    CtrRef container = TRY(store_.FindContainer(text));
+    if (container->pod != pod->id)
+      return Error(Code::kInvalidArgument, StrCat("container ", text, " is not of this pod"));
+    chosen[container->id] = container;
+  }
+  if (container_ids.empty()) {
+    for (const CtrRef& container : store_.ContainersOf(pod->id)) {
+      if (LifeOf(*container->record.Lock()) == Life::kRunning) chosen[container->id] = container;
+    }
+  }
+  if (chosen.empty()) return Error(Code::kFailedPrecondition, StrCat("nothing runs in pod sandbox ", pod->id.str()));
+
+  if (sys::Exists(StrCat(dir, "/", checkpoint::kPodDump))) {
+    return Error(Code::kAlreadyExists, StrCat(Quote(dir), " holds a checkpoint, which is not replaced"));
+  }
+  TRY(sys::MakeDir(dir, 0700));
+  checkpoint::PodDump dump{sandbox.id.str(),
+                           sandbox.config.metadata.name,
+                           sandbox.config.metadata.uid,
+                           sandbox.config.metadata.pod_namespace,
+                           {}};
+  std::vector<std::pair<CtrRef, std::string>> work;
+  for (const auto& [container_id, container] : chosen) {
+    const std::string name = container->record.Lock()->config.metadata.name;
+    const std::string archive = StrCat(container_id.str(), ".tar");
+    dump.members.push_back({name, archive});
+    work.emplace_back(container, StrCat(dir, "/", archive));
+  }
+  Rollback undo;
+  Result<> written = CheckpointAll(ctx, work, [&](std::vector<checkpoint::ArchiveWriter>& archives) -> Result<> {
+    for (size_t i = 0; i < archives.size(); ++i) {
+      TRY(archives[i].Commit());
+      undo.Add("remove an archive of a pod's failed checkpoint",
+               [path = work[i].second] { return sys::RemoveFile(path); });
+    }
+    // The directory is a checkpoint from here on.
+    return sys::WriteFileAtomic(StrCat(dir, "/", checkpoint::kPodDump), checkpoint::EncodePodDump(dump), 0600,
+                                sys::Durability::kSynced);
+  });
+  if (!written) return std::move(written).error().Context(StrCat("checkpoint of pod sandbox ", pod->id.str()));
+  undo.Dismiss();
+  LogInfo("pod checkpointed", {{"pod", pod->id.str()}, {"containers", work.size()}, {"to", dir}});
+  return {};
+}
+
+}  // namespace crisp::pod

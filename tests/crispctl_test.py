@@ -104,6 +104,11 @@ def test_run_and_its_failures(node):
     pods = pod_file(daemon)
     container = ctl("run", container_file(daemon, "main", image, "sleep 1000"), pods).strip()
     check_equal(ctl("ps", "-q").split(), [container], "run pulls, makes and starts")
+    check_equal(ctl("stats").splitlines()[1].split()[:2], [container[:13], "main"], "stats")
+    check_equal(ctl("statsp").splitlines()[1].split()[0], "web", "statsp")
+    check_equal(len(ctl.json("metricdescs")["descriptors"]), 56, "metricdescs")
+    check_equal(ctl.json("metricsp")["podMetrics"][0]["containerMetrics"][0]["containerId"], container, "metricsp")
+    ctl("metricsp", "-o", "table", code=1)
     ctl("rmp", "-a", "-f")
     bad = write(f"{daemon.dir}/bad.json", json.dumps({"metadata": {"name": "bad"}, "image": {"image": image},
                                                       "command": ["/no/such/program"], "log_path": "bad.log"}))

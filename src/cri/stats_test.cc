@@ -375,7 +375,8 @@ TEST_F(MetricsTest, ValuesAndLabels) {
 
 TEST_F(MetricsTest, EverySeriesFitsItsDescriptorAndIsThereOnce) {
   std::map<std::string, int> label_count;
-  for (const v1::MetricDescriptor& descriptor : MetricDescriptors().descriptors()) {
+  v1::ListMetricDescriptorsResponse known = MetricDescriptors();
+  for (const v1::MetricDescriptor& descriptor : known.descriptors()) {
     label_count[descriptor.name()] = descriptor.label_keys_size();
   }
   AddContainer("other", "/a");

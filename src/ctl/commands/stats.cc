@@ -124,7 +124,8 @@ Result<OutputFormat> DocumentFormat(const OutputOption& output) {
 Result<int> MetricsCommand(Session& session, const StatsOptions& options) {
   OutputFormat format = TRY(DocumentFormat(options.output));
   while (true) {
-    TRY(PrintMessage(TRY(session.client->Call(&Client::Runtime::ListPodSandboxMetrics, {})), format));
+    auto metrics = TRY(session.client->Call(&Client::Runtime::ListPodSandboxMetrics, {}));
+    TRY(PrintMessage(metrics, format));
     if (!options.watch) return 0;
     std::fflush(stdout);
     Pause(options.seconds);
@@ -172,7 +173,8 @@ void AddStatsCommands(CLI::App& app, Session& session) {
   metricdescs->callback([=, &session] {
     session.action = [=, &session]() -> Result<int> {
       OutputFormat format = TRY(DocumentFormat(*output));
-      TRY(PrintMessage(TRY(session.client->Call(&Client::Runtime::ListMetricDescriptors, {})), format));
+      auto descriptors = TRY(session.client->Call(&Client::Runtime::ListMetricDescriptors, {}));
+      TRY(PrintMessage(descriptors, format));
       return 0;
     };
   });

@@ -16,6 +16,11 @@ Result<spec::ContainerConfig> ContainerConfigFromJson(const Json& value) {
 Result<spec::Resources> ResourcesFromJson(const Json& value) { return StructFromJson<spec::Resources>(value); }
 
 std::string CanonicalText(const spec::SandboxConfig& config) { return DumpJson(ToJson(config)); }
-std::string CanonicalText(const spec::ContainerConfig& config) { return DumpJson(ToJson(config)); }
+// Requests are compared by it, so without what is filled in for them when the container is created.
+std::string CanonicalText(const spec::ContainerConfig& config) {
+  spec::ContainerConfig asked = config;
+  for (spec::Mount& mount : asked.mounts) mount.image_ref.clear();
+  return DumpJson(ToJson(asked));
+}
 
 }  // namespace crisp::pod

@@ -237,6 +237,21 @@ TEST_F(ManagerTest, AFailedUndoIsTriedAgainByItself) {
   ExpectNothingLeft();
 }
 
+// Without waiting for a verb that would notice: exits would not be heard of until then.
+TEST_F(ManagerTest, ABrokenConnectionToAShimIsMadeAnewAtOnce) {
+  std::string pod = Pod();
+  std::string id = Running(pod);
+  world().events.on_connection_lost(*PodId::Parse(pod));
+  (*daemon_)->DrainBackground();
+  EXPECT_EQ((*m().GetSandbox(pod))->state, SandboxState::kReady) << "it lives";
+  EXPECT_EQ(Status(id)->state, ContainerState::kRunning);
+  world().Remove("shims", pod);
+  world().events.on_connection_lost(*PodId::Parse(pod));
+  (*daemon_)->DrainBackground();
+  EXPECT_EQ((*m().GetSandbox(pod))->state, SandboxState::kNotReady);
+  EXPECT_EQ(Exited(id)->exit_code, 137);
+}
+
 TEST_F(ManagerTest, StoppedPodKeepsItsNameUntilItIsRemoved) {
   std::string pod = Pod();
   ASSERT_TRUE(m().StopSandbox(ctx_, pod));

@@ -389,7 +389,8 @@ class Node:
         self.dir = tempfile.mkdtemp(prefix="crisp-test-", dir="/var/tmp")
         self.children = []
         self.daemons = []
-        self.links_allowed = {"lo"}
+        # lo, and what some kernels put into each new network namespace (sit0, tunl0 …).
+        self.links_allowed = {link["ifname"] for link in json.loads(run("ip", "-j", "link"))}
         self._registry = None
 
     def start(self, *command, env=None, **options):
@@ -457,7 +458,7 @@ class Node:
         for mount in reversed(mounts):
             LIBC.umount2(mount.encode(), 2)
         for link in json.loads(run("ip", "-j", "link")):
-            if link["ifname"] != "lo":
+            if link["ifname"] not in ("lo", "sit0", "tunl0"):
                 subprocess.run(["ip", "link", "del", link["ifname"]], stderr=subprocess.DEVNULL)
         if shutil.which("nft"):
             run("nft", "flush", "ruleset")

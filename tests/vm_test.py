@@ -1,0 +1,64 @@
+"""Program and kernel tests on a machine with nothing but cgroup v2, where a virtual one can be had.
+
+CRISP_VM_RUN names a program that is called as
+
+    $CRISP_VM_RUN -m MEGABYTES -s DISK -t SECONDS -- COMMAND ARGUMENT…
+
+and runs COMMAND as root in a virtual machine whose root file system is this machine's (what is written there does not come
+back), with an ext4 file system of size DISK at /scratch, a pure cgroup v2, and no network; its output and exit code are the
+command's. Without it all tests here are skipped.
+
+A virtual machine without hardware help is some thirty times slower than this one: run by hand, `tests/vm_test.py NAME`.
+"""
+import harness
+import os
+import shlex
+import subprocess
+import tempfile
+
+from harness import Skip, check
+
+def in_vm(command, seconds=1500):
+    run = os.environ.get("CRISP_VM_RUN")
+    if not run:
+        raise Skip("CRISP_VM_RUN names no program that runs virtual machines")
+    lines = ["set -e", "mkdir -m 1777 /scratch/tmp", "mount --bind /scratch/tmp /var/tmp",
+             f"export TEST_TMPDIR=/var/tmp CRISP_BUILD={shlex.quote(harness.BUILD)}",
+             f"cd {shlex.quote(harness.ROOT)}"]
+    lines += [command]
+    # The script is in the build directory, since the machine may have a /tmp of its own.
+    with tempfile.NamedTemporaryFile("w", dir=harness.BUILD, suffix=".sh") as script, tempfile.TemporaryFile() as log:
+        script.write("\n".join(lines) + "\n")
+        script.flush()
+        done = subprocess.run([run, "-m", "3072", "-s", "6G", "-t", str(seconds), "--", "bash", script.name],
+                              stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT)
+        log.seek(0)
+        text = log.read().decode(errors="replace")
+    for line in text.splitlines():
+        print("# | " + line, flush=True)
+    check(done.returncode == 0, f"exit code {done.returncode}")
+    check("not ok" not in text, "a test in the virtual machine failed")
+
+
+def program(name, *cases):
+    return f"python3 -B tests/{name}.py {' '.join(cases)}"
+
+
+def test_kernel_tests(node):
+    in_vm(f"{harness.BUILD}/tests/cgroup_kernel_test && {harness.BUILD}/tests/runtime_kernel_test")
+
+
+def test_pods(node):
+    in_vm(program("pods_test"))
+
+
+def test_resources(node):
+    in_vm(program("resources_test"))
+
+
+def test_events(node):
+    in_vm(program("events_test"))
+
+
+if __name__ == "__main__":
+    harness.main()

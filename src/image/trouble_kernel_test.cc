@@ -1,4 +1,5 @@
-// Pulls when something around them fails: a full disk, a registry that goes away in the middle. Needs root.
+// Pulls when something around them fails: a full disk, a registry that goes away in the middle, a staged layer that
+// vanishes. Needs root.
 #include <fcntl.h>
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
@@ -115,6 +116,30 @@ TEST_F(TroubleTest, FullDiskFailsPullsAndStillRemoves) {
     Close();
     EXPECT_EQ(umount2(root.c_str(), MNT_DETACH), 0);
   }).join();
+}
+
+// Another pull of the same layer may have committed it, and its image been removed, before this one's commit.
+TEST_F(TroubleTest, StagedLayerThatVanishedIsFetchedAgain) {
+  Open(1);
+  BuiltImage built = BuildImage({Files('a', 100'000).Done(), Files('b', 100).Done()}, Packing::kNone);
+  Publish(registry_, built, "v1");
+  int times = 0;
+  answer_ = [&](const Request& request) {
+    // One layer after the other, the large one first.
+    if (request.path.find(testing::Digest256(built.blobs[1])) != std::string::npos && times++ == 0) {
+      for (const std::string& name : Temporaries()) {
+        const std::string staged = StrCat(options_.root_dir, "/images/tmp/", name);
+        if (!sys::Exists(staged + "/fs/a")) continue;
+        EXPECT_TRUE(sys::RemoveTree(staged));
+      }
+    }
+    return registry_.Answer(request);
+  };
+  auto image = Pull("app:v1");
+  ASSERT_TRUE(image) << image.error().message();
+  EXPECT_EQ(sys::ReadFile((*image)->layer_dirs[0] + "/a")->size(), 100'000u);
+  EXPECT_EQ(server_.Count("/blobs/" + testing::Digest256(built.blobs[0])), 2u);
+  EXPECT_THAT(Temporaries(), IsEmpty());
 }
 
 // At whichever request the registry begins to fail, the kubelet's word comes first and no secret comes at all.

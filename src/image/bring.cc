@@ -77,7 +77,9 @@ Result<ImageRef> BringInOnce(const Ctx& ctx, Store& store, Stager& stager, const
   }
   FAILPOINT("pull.after_sync");
   ctx.Stage("commit image");
-  return store.Commit(ready);
+  Result<ImageRef> committed = store.Commit(ready);
+  if (!committed && committed.error().code() == Code::kAborted) stager.ForgetVanished();
+  return committed;
 }
 
 }  // namespace

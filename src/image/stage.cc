@@ -64,6 +64,14 @@ Result<std::vector<StagedRef>> Stager::Stage(const Ctx& ctx, const std::vector<W
   return staged;
 }
 
+void Stager::ForgetVanished() {
+  std::lock_guard lock(mutex_);
+  std::erase_if(landed_layers_, [](const auto& each) {
+    const StagedRef staged = each.second.staged.lock();
+    return staged == nullptr || !sys::Exists(staged->dir);
+  });
+}
+
 // Leads the flight of this layer, or waits for who does.
 Result<StagedRef> Stager::StageOne(const Ctx& ctx, const WantedLayer& layer, const std::function<void(uint64_t)>& on_bytes) {
   const std::string chain_id = layer.chain_id.str();

@@ -56,6 +56,9 @@ class Stager {
   using OnBytes = std::function<void(size_t layer, uint64_t blob_bytes)>;
   Result<std::vector<StagedRef>> Stage(const Ctx& ctx, const std::vector<WantedLayer>& layers, const OnBytes& on_bytes);
 
+  // After a commit that missed a staged directory: nobody is handed it any more.
+  void ForgetVanished();
+
  private:
   struct Flight {
     bool done = false;

@@ -345,7 +345,11 @@ Result<ImageRef> Store::Commit(const NewImage& image) {
     const std::string& id = layer.record.id;
     if (!present.insert(id).second) continue;  // another pull was quicker
     TRY(sweeper_->Trash(LayerDir(id)));        // a left-over without a record
-    if (rename(layer.dir.c_str(), LayerDir(id).c_str()) != 0) return Errno(errno, StrCat("rename ", layer.dir, " to ", LayerDir(id)));
+    if (rename(layer.dir.c_str(), LayerDir(id).c_str()) != 0) {
+      // Another pull that shares it has committed it, and its image has been removed since.
+      if (errno == ENOENT) return Error(Code::kAborted, StrCat("staged layer ", id, " is gone"));
+      return Errno(errno, StrCat("rename ", layer.dir, " to ", LayerDir(id)));
+    }
     rollback.Add("remove layer " + id, [this, id] { return sweeper_->Trash(LayerDir(id)); });
     new_layers.push_back(layer.record);
   }

@@ -53,6 +53,9 @@ Result<> ManagerImpl::UpdateSandboxResources(const Ctx& caller, const std::strin
   for (const Resources* each : {&overhead, &resources}) {
     TRY(PlanResourcesUpdate({}, *each, FreshFacts()), StrCat("pod sandbox ", record.id.str()));  // can it be at all?
   }
+  ctx.Stage("tell the plugins of the update");
+  Hooks::Pass pass = TRY(hooks().Enter(ctx));
+  TRY(hooks().UpdateSandbox(ctx, StatusOf(record), overhead, resources), "plugins");
   FAILPOINT("update_sandbox_resources.before_apply");
   if (!record.cgroup_path.empty()) {
     ctx.Stage("limit the pod's cgroup");
@@ -64,6 +67,7 @@ Result<> ManagerImpl::UpdateSandboxResources(const Ctx& caller, const std::strin
     r.resources = resources;
   }));
   FAILPOINT("update_sandbox_resources.after_record");
+  hooks().PostUpdateSandbox(ctx, StatusOf(*pod->record.Lock()));
   return {};
 }
 

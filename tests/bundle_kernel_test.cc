@@ -397,7 +397,7 @@ TEST_P(BundleTest, UpdateLowersAndRaisesLimits) {
       UnifiedCgroups() ? "cat /sys/fs/cgroup/memory.max" : "cat /sys/fs/cgroup/memory/memory.limit_in_bytes";
   for (int64_t megabytes : {32, 128}) {
     spec::Resources resources{.cpu_quota = 30000, .cpu_shares = 200, .memory_limit_bytes = megabytes << 20};
-    spec::ResourcesPlan update = spec::PlanResourcesUpdate(resources, node_).value();
+    spec::ResourcesPlan update = spec::PlanResourcesUpdate({}, resources, node_).value();
     std::ofstream(dir_ + "/resources.json") << update.resources_json;
     sys::RunResult updated = Runtime({"update", "--resources", dir_ + "/resources.json", id_.str()});
     EXPECT_EQ(updated.status.code, 0) << updated.err;

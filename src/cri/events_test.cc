@@ -71,12 +71,14 @@ class EventsTest : public testing::Test {
   FakeCgroups cgroups_;
   Front front_{{.observer = {}}};
   DiskUsage layers_{"/nonexistent"};
+  FakeStreams streams_;
   RuntimeService service_{{.front = front_,
                            .pods = pods_,
                            .network = network_,
                            .runtime = runtime_,
                            .cgroups = cgroups_,
-                           .layers = layers_},
+                           .layers = layers_,
+                           .streams = streams_},
                           {.version = "9.9",
                            .default_handler = "runc",
                            .info = {},

@@ -130,12 +130,14 @@ class Lists : public Served {
   FakeRuntime fake_runtime_;
   FakeCgroups cgroups_;
   DiskUsage layers_{"/nonexistent"};
+  FakeStreams streams_;
   RuntimeService runtime_service_{{.front = front_,
                                    .pods = pods_,
                                    .network = network_,
                                    .runtime = fake_runtime_,
                                    .cgroups = cgroups_,
-                                   .layers = layers_},
+                                   .layers = layers_,
+                                   .streams = streams_},
                                   {.version = "9.9", .default_handler = "runc", .info = {}}};
   ImageService image_service_{{.front = front_, .images = fake_images_, .layers = layers_}};
 };
@@ -254,7 +256,7 @@ TEST_F(Lists, FiltersOfPodStats) {
 TEST_F(Lists, Images) {
   Context c1;
   v1::ListImagesResponse unary;
-  ASSERT_TRUE(fake_images_.Pull(Ctx(), "busybox:1", {}, {}));
+  ASSERT_TRUE(fake_images_.Pull(Ctx(), "busybox:1", {}, {}, ""));
   ASSERT_TRUE(images_->ListImages(&c1, {}, &unary).ok());
   ASSERT_EQ(unary.images_size(), 1);
   using Im = v1::ImageService::Stub;

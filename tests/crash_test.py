@@ -55,17 +55,20 @@ class Steady:
         self.expected_code = None
 
     def find_pid(self):
-        """The container's init, by its cgroup: what the kernel says, not what crispd says. Not the lowest pid: they
-        wrap around at 32768, and then a child's may be lower."""
+        """The container's first process, by its cgroup: what the kernel says, not what crispd says. Not the lowest pid:
+        they wrap around at 32768, and then a child's may be lower."""
         for mount in harness.cgroup_mounts():
-            path = f"{mount}{self.daemon.cgroup_top}/{self.container}/cgroup.procs"
+            path = f"{mount}{self.daemon.cgroup_parent}/{self.container}/cgroup.procs"
             if not os.path.exists(path):
                 continue
+            parents = {}
             for pid in open(path).read().split():
                 with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/status") as f:
-                    if re.search(r"^NSpid:.*\t1$", f.read(), re.M):
-                        return int(pid)
-        raise AssertionError(f"no init in the cgroup of {self.name}")
+                    parents[pid] = re.search(r"^PPid:\t(\d+)", f.read(), re.M)[1]
+            for pid, parent in parents.items():
+                if parent not in parents:
+                    return int(pid)
+        raise AssertionError(f"no process in the cgroup of {self.name}")
 
     def alive(self):
         try:

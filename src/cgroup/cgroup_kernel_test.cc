@@ -4,7 +4,9 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <chrono>
 #include <filesystem>
+#include <thread>
 
 #include "base/ids.h"
 #include "base/strings.h"
@@ -159,6 +161,11 @@ TEST_F(OnKernel, UsageIsTheKernelsAndEndsWithTheCgroup) {
   ASSERT_TRUE(cgroups_->Create(path_));
   sys::Process process = RunInside("exec sleep 1000");
   Result<Usage> usage = cgroups_->Read(path_);
+  // What it has used so far may be little, and the kernel adds it up in its own time.
+  for (int tries = 0; usage && tries < 1000 && (usage->cpu_nanos == 0 || usage->page_faults == 0); ++tries) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    usage = cgroups_->Read(path_);
+  }
   ASSERT_TRUE(usage) << usage.error().message();
   if (layout_.Find("memory") != nullptr) {
     EXPECT_GT(usage->memory_bytes, 0u);

@@ -90,6 +90,7 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
                         {.name = "crun", .type = "oci", .binary = "crun", .root_dir = ground_.dir() + "/state/crun"},
                         {.name = "scripted", .type = "oci", .binary = ground_.dir() + "/runtime", .root_dir = "/nonexistent"}};
     options.events = recorder.Callbacks();
+    options.user_namespaces = true;  // what crispd finds out by trying
     return Runtime::Make(options).value();
   }
   std::string handler() const { return GetParam(); }

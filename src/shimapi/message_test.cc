@@ -46,20 +46,20 @@ TEST(ShimMessage, GoldenSetupPod) {
   Result<std::string> bytes = Encode(9, Pod());
   ASSERT_TRUE(bytes);
   EXPECT_EQ(HexEncode(*bytes),
-            "43534831" "38000000" "0200" "0000" "09000000"  // magic, length, type, flags, sequence number
+            "43534831" "39000000" "0200" "0000" "09000000"  // magic, length, type, flags, sequence number
             "01" "00" "01" "1afcffff"                       // own_ipc, own_uts, shared_pid, oom_score_adj
             "03000000" "776562" "02000000" "2f6e"           // hostname, netns_path
-            "01000000" "0c000000" "03000000" "612e62" "01000000" "31");  // sysctls: one, of 12 bytes
+            "01000000" "0c000000" "03000000" "612e62" "01000000" "31" "00");  // sysctls: one, of 12 bytes
 }
 
 TEST(ShimMessage, GoldenHelloReply) {
   Result<std::string> bytes = Encode(1, Report());
   ASSERT_TRUE(bytes);
   EXPECT_EQ(HexEncode(*bytes),
-            "43534831" "5b000000" "4200" "0000" "01000000"
+            "43534831" "5f000000" "4200" "0000" "01000000"
             "03000000" "312e32" "4d000000" "01" "02000000" "2f6e" "02000000" "2f69" "00000000" "00000000"
             "01000000" "23000000"                             // one container, 35 bytes
-            "01000000" "63" "02" "05000000" "89000000" "09000000" "01" "0807060504030201" "0300000000000000");
+            "01000000" "63" "02" "05000000" "89000000" "09000000" "01" "0807060504030201" "0300000000000000" "00000000");
 }
 
 TEST(ShimMessage, GoldenStartContainer) {

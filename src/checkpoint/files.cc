@@ -148,10 +148,17 @@ Result<> CopyLayer(const Ctx& ctx, const std::string& layer_dir, const std::stri
 }
 
 Result<std::string> ReadMember(const std::string& dir, const char* name, const Limits& limits) {
-  Result<std::string> text = sys::ReadFile(StrCat(dir, "/", name), limits.json_bytes_max);
-  if (!text && text.error().os_errno() == ENOENT)
+  sys::UniqueFd root = TRY(sys::Open(dir, O_RDONLY | O_DIRECTORY));
+  // `dir` may be an image's layer: no symlink's target, and no FIFO that lets us wait for a writer.
+  Result<sys::UniqueFd> file = sys::OpenInRoot(root, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK);
+  if (!file && file.error().os_errno() == ENOENT)
     return Error(Code::kInvalidArgument, StrCat("the checkpoint has no ", name));
-  return text;
+  if (!file) return std::move(file).error().As(Code::kInvalidArgument);
+  struct stat info;
+  if (fstat(file->get(), &info) != 0) return Errno(errno, StrCat("stat ", name));
+  if (!S_ISREG(info.st_mode))
+    return Error(Code::kInvalidArgument, StrCat("the checkpoint's ", Quote(name), " is no regular file"));
+  return TRY(sys::ReadAll(*file, limits.json_bytes_max), name);
 }
 
 }  // namespace crisp::checkpoint

@@ -151,8 +151,8 @@ Daemon::~Daemon() {
   progressed_.notify_all();
   housekeeper_.reset();
   server_.reset();
+  front_.reset();  // waits for calls that still run, and they use what follows
   streaming_.reset();
-  front_.reset();  // waits for calls that still run
   if (nri_) nri_->Stop();
 }
 

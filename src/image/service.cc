@@ -23,8 +23,8 @@ namespace {
 
 // Who may share a pull: the same reference with the same credentials under the same policy. In memory only.
 std::string FlightKey(const oci::Reference& reference, const Credentials& credentials,
-                      const std::string& pod_namespace) {
-  std::string key = StrCat(reference.str(), "\n", pod_namespace);
+                      const std::string& pod_namespace, const PullPolicy& policy) {
+  std::string key = StrCat(reference.str(), "\n", pod_namespace, "\n", policy.digest);
   for (const std::string* part :
        {&credentials.username, &credentials.password, &credentials.auth, &credentials.server_address,
         &credentials.identity_token, &credentials.registry_token}) {
@@ -104,7 +104,7 @@ Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, con
                                     const ProgressFn& progress, const std::string& pod_namespace) {
   const oci::Reference reference = TRY(oci::Reference::Parse(text));
   const PullPolicy policy = TRY(trust_.PolicyFor(reference, pod_namespace));
-  const std::string key = FlightKey(reference, credentials, pod_namespace);
+  const std::string key = FlightKey(reference, credentials, pod_namespace, policy);
   std::shared_ptr<Flight> flight;
   while (flight == nullptr) {
     TRY(ctx.Check());
@@ -159,7 +159,7 @@ Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& r
   if (resolved.is_artifact) return PullArtifact(ctx, *repository, resolved, names, progress);
   const std::string id = resolved.manifest.config.digest.str();
   // The same image by another manifest: compressed otherwise, or in an index with other platforms.
-  if (Result<ImageRef> named = store_->AddNames(id, names); named || named.error().code() != Code::kNotFound)
+  if (Result<ImageRef> named = store_->AddNames(id, names, CheckpointOf(resolved.manifest).empty()); named || named.error().code() != Code::kNotFound)
     return named;
 
   WantedImage wanted{.id = resolved.manifest.config.digest,

@@ -332,11 +332,13 @@ Result<ImageRef> Store::Commit(const NewImage& image) {
       if (memory->layers.contains(id)) present.insert(id);
     }
     ImageRecord record;
-    if (auto known = memory->records.find(image.id); known != memory->records.end()) record = known->second;
+    const auto known = memory->records.find(image.id);
+    const bool is_known = known != memory->records.end();
+    if (is_known) record = known->second;
     record.id = image.id;
     record.config = image.config;
     if (record.size_bytes == 0) record.size_bytes = image.size_bytes;
-    if (record.checkpoint_of.empty()) record.checkpoint_of = image.checkpoint_of;
+    if (!is_known || image.checkpoint_of.empty()) record.checkpoint_of = image.checkpoint_of;  // see AddNames
     record.layers = image.layer_ids;
     for (const ImageNames& names : image.names) Name(changed, *memory, record, names);
     changed[image.id] = std::move(record);
@@ -364,7 +366,7 @@ Result<ImageRef> Store::Commit(const NewImage& image) {
   return FindById(image.id);
 }
 
-Result<ImageRef> Store::AddNames(const std::string& image_id, const ImageNames& names) {
+Result<ImageRef> Store::AddNames(const std::string& image_id, const ImageNames& names, bool is_ordinary) {
   std::lock_guard lock(changing_);
   std::map<std::string, ImageRecord> changed;
   {
@@ -373,7 +375,9 @@ Result<ImageRef> Store::AddNames(const std::string& image_id, const ImageNames& 
     if (found == memory->records.end()) return Error(Code::kNotFound, "image " + image_id);
     ImageRecord record = found->second;
     Name(changed, *memory, record, names);
-    const bool is_same = record.tags == found->second.tags && record.digests == found->second.digests;
+    if (is_ordinary) record.checkpoint_of.clear();
+    const bool is_same = record.tags == found->second.tags && record.digests == found->second.digests &&
+                         record.checkpoint_of == found->second.checkpoint_of;
     if (is_same) return memory->images.at(image_id);
     changed[image_id] = std::move(record);
   }

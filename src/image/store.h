@@ -85,7 +85,9 @@ class Store {
   // has been synced. All or nothing. kAborted: a layer that was thought to be here is gone.
   Result<ImageRef> Commit(const NewImage& image);
   // Gives the image further names; a tag leaves the image that had it. kNotFound: the image is gone.
-  Result<ImageRef> AddNames(const std::string& image_id, const ImageNames& names);
+  // `is_ordinary`: a manifest of the image does not call it a checkpoint. That counts more than another's that does: who
+  // may push something may annotate a manifest of anybody's image, but not make a checkpoint an image that runs.
+  Result<ImageRef> AddNames(const std::string& image_id, const ImageNames& names, bool is_ordinary = false);
 
   Result<> Remove(const std::string& image_id);
   Result<> Untag(const std::string& tag);

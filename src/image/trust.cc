@@ -189,6 +189,7 @@ Result<PullPolicy> ImageTrust::PolicyFor(const oci::Reference& reference, const 
   const Scope scope = FindScope(*policy, reference);
   out.source = StrCat(path, ", scope ", Quote(scope.name));
   out.requirements = scope.requirements;
+  std::string all = *text;
   for (Requirement& requirement : out.requirements) {
     if (requirement.kind == Requirement::Kind::kReject) {
       return Refused(StrCat(reference.str(), ": rejected by ", out.source));
@@ -196,9 +197,11 @@ Result<PullPolicy> ImageTrust::PolicyFor(const oci::Reference& reference, const 
     for (const std::string& key_path : requirement.key_paths) {
       Result<std::string> key = sys::ReadFile(key_path);
       if (!key) return Refused(StrCat(out.source, ": ", key.error().message()));
+      all += *key;
       requirement.key_data.push_back(*std::move(key));
     }
   }
+  out.digest = oci::Digest::Of(all).str();
   return out;
 }
 

@@ -33,6 +33,7 @@ struct TrustOptions {
 // What applies to one pull.
 struct PullPolicy {
   std::string source;         // the policy's path and scope, for messages
+  std::string digest;         // of the policy's text and the keys; empty: no policy
   Requirements requirements;  // with all keys read into key_data; empty: everything is accepted
   bool NeedsSignature() const;
 };

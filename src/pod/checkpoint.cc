@@ -22,11 +22,17 @@ class ReaderSink final : public codec::ByteSink {
  public:
   explicit ReaderSink(codec::TarReader& reader) : reader_(reader), buffer_(kBufferBytes, '\0') {}
   std::span<char> Room() override { return buffer_; }
-  Result<> Filled(size_t bytes) override { return reader_.Push(std::string_view(buffer_).substr(0, bytes)); }
+  Result<> Filled(size_t bytes) override {
+    // The archive's own limit was on the compressed bytes.
+    if (bytes > left_) return Error(Code::kResourceExhausted, "the checkpoint's changed files are too large");
+    left_ -= bytes;
+    return reader_.Push(std::string_view(buffer_).substr(0, bytes));
+  }
 
  private:
   codec::TarReader& reader_;
   std::string buffer_;
+  uint64_t left_ = checkpoint::Limits().bytes_max;
 };
 
 Result<> PushFile(const Ctx& ctx, sys::BorrowedFd file, codec::Inflater& inflater) {

@@ -58,6 +58,7 @@ class Connection {
     if (error) co_return;
     http_ = parser.release();
     std::optional<Request> request = FindRequest();
+    stream_->admitted = request.has_value();
     if (!request) {
       co_await Refuse("404 Not Found", "");
     } else if (beast::websocket::is_upgrade(http_)) {

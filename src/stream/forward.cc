@@ -34,13 +34,14 @@ class Forwarded {
     std::function<Result<sys::UniqueFd>()> dial = [&backend = services_.backend, ctx = services_.ctx, pod, port]() {
       return backend.DialPod(ctx.WithTimeout(kDialBound), pod, port);
     };
-    Result<sys::UniqueFd> fd = co_await OnPool<sys::UniqueFd>(services_.io, services_.pool, std::move(dial));
+    Result<sys::UniqueFd> fd = co_await OnPool<sys::UniqueFd>(services_.io, services_.dials, std::move(dial));
     error_code error;
     if (fd) socket_.assign(fd->get(), error);
     if (fd && !error) {
       (void)fd->Release();
-      tasks_.Spawn(ToPod());
-      tasks_.Spawn(FromPod());
+      tasks_.Spawn(Pump(ToPod()));
+      tasks_.Spawn(Pump(FromPod()));
+      tasks_.Spawn(WatchClient());
       co_await tasks_.Join();
     } else if (!link_->over()) {
       std::string text = fd ? error.message() : fd.error().message();
@@ -53,6 +54,25 @@ class Forwarded {
   }
 
  private:
+  Task<> Pump(Task<> direction) {
+    co_await std::move(direction);
+    --pumps_;
+    inbox_->changed.Notify();
+  }
+
+  // A pod that neither reads nor writes must not keep us when the client has gone: the pumps wait for its socket only.
+  Task<> WatchClient() {
+    while (!inbox_->reset && pumps_ > 0) co_await inbox_->changed.Wait();
+    if (pumps_ > 0) ResetPod();
+  }
+
+  void ResetPod() {
+    linger now{.l_onoff = 1, .l_linger = 0};  // the client's reset becomes one of the pod's connection
+    (void)setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
   Task<> ToPod() {
     while (true) {
       while (inbox_->bytes.empty() && !inbox_->ended && !inbox_->reset) {
@@ -84,12 +104,7 @@ class Forwarded {
         break;
       }
     }
-    if (inbox_->reset && !from_pod_over_) {
-      linger now{.l_onoff = 1, .l_linger = 0};  // the client's reset becomes one of the pod's connection
-      (void)setsockopt(socket_.native_handle(), SOL_SOCKET, SO_LINGER, &now, sizeof now);
-      error_code ignored;
-      socket_.close(ignored);
-    }
+    if (inbox_->reset && !from_pod_over_) ResetPod();
   }
 
   Task<> FromPod() {
@@ -120,6 +135,7 @@ class Forwarded {
   Descriptor socket_;
   Tasks tasks_;
   bool from_pod_over_ = false;
+  int pumps_ = 2;  // that run
 };
 
 Task<> ForwardOne(Services& services, std::shared_ptr<Link> link, PairChannels channels, std::string pod,

@@ -96,6 +96,7 @@ Task<Result<T>> OnPool(asio::io_context& io, Pool& pool, std::function<Result<T>
 struct Services {
   asio::io_context& io;
   Pool& pool;
+  Pool& dials;  // connections into pods, which a pod can let hang: execs do not wait behind them
   class Backend& backend;
   Ctx ctx;  // cancelled when the server stops
   std::chrono::milliseconds idle_timeout, creation_timeout;

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::chrono::milliseconds kAcceptPause(100);  // after an error that time may cure: no descriptors left
 constexpr int kPoolThreads = 16;
+constexpr int kDialThreads = 16;
 
 Result<tcp::endpoint> ParseAddress(const std::string& text) {
   size_t colon = text.rfind(':');
@@ -48,8 +49,10 @@ struct Server::Impl {
         tokens(given.tokens),
         tls(given.tls_cert, given.tls_key),
         pool({.name = "stream", .threads_max = kPoolThreads}),
+        dials({.name = "stream-dial", .threads_max = kDialThreads}),
         services{.io = io,
                  .pool = pool,
+                 .dials = dials,
                  .backend = backend,
                  .ctx = Ctx(Clock::time_point::max(), stop.get_token(), "stream"),
                  .idle_timeout = given.idle_timeout,
@@ -98,7 +101,7 @@ struct Server::Impl {
         co_await pause.async_wait(kAwait);
         continue;
       }
-      if (connections >= options.connections_max) continue;  // closes it
+      if (connections >= options.connections_max && !DropOldestStranger()) continue;  // closes it
       auto stream = std::make_shared<ClientStream>(std::move(socket), tls.Context());
       ++connections;
       streams.insert(stream);
@@ -109,6 +112,18 @@ struct Server::Impl {
         --connections;
       });
     }
+  }
+
+  // Anybody on the node can connect: who has shown no token makes room for who may still have one.
+  bool DropOldestStranger() {
+    std::shared_ptr<ClientStream> oldest;
+    for (const auto& stream : streams) {
+      if (!stream->admitted && (oldest == nullptr || stream->since < oldest->since)) oldest = stream;
+    }
+    if (oldest == nullptr) return false;
+    oldest->admitted = true;  // not a second time while it ends
+    oldest->Close();
+    return true;
   }
 
   void Stop() {
@@ -127,7 +142,7 @@ struct Server::Impl {
   TlsFiles tls;
   asio::io_context io{1};
   tcp::acceptor acceptor{io};
-  Pool pool;  // ends before the loop that its work answers to
+  Pool pool, dials;  // end before the loop that their work answers to
   Services services;
   std::set<std::shared_ptr<ClientStream>> streams;
   std::atomic<size_t> connections{0};

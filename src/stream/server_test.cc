@@ -612,14 +612,14 @@ TEST_F(ServerTest, CertificateIsReadAgainWhenItChanges) {
   unlink(path.c_str());
 }
 
-TEST_F(ServerTest, ConnectionsAreLimited) {
+TEST_F(ServerTest, ConnectionsAreLimitedAndStrangersMakeRoom) {
   Start({.connections_max = 2});
-  RawClient a(server_->port()), b(server_->port());
+  RawClient oldest(server_->port()), other(server_->port());
   EXPECT_TRUE(Eventually([&] { return server_->connections() == 2; }));
-  RawClient c(server_->port());
-  EXPECT_EQ(c.Read(), "");
-  a.Close();
-  EXPECT_TRUE(Eventually([&] { return StatusOf(server_->port(), "/") == "HTTP/1.1 404 Not Found"; }));
+  RawClient next(server_->port());
+  EXPECT_EQ(oldest.Read(), "");
+  EXPECT_TRUE(Eventually([&] { return server_->connections() == 2; }));
+  EXPECT_EQ(StatusOf(server_->port(), "/"), "HTTP/1.1 404 Not Found");
 }
 
 }  // namespace

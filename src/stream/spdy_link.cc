@@ -9,9 +9,14 @@ using codec::SpdySession;
 using codec::SpdyStatus;
 
 SpdyLink::SpdyLink(asio::io_context& io, std::chrono::milliseconds idle_timeout, std::unique_ptr<BytePipe> pipe)
-    : Link(io, idle_timeout), pipe_(std::move(pipe)), session_(SpdySession::Role::kServer, *this, {}) {}
+    : Link(io, idle_timeout),
+      pipe_(std::move(pipe)),
+      session_(SpdySession::Role::kServer, *this, SpdySession::Limits{.frames = {.header_bytes_max = kHeaderBytesMax}}) {}
 
 void SpdyLink::OnStream(uint32_t stream, const SpdyHeaders& headers) {
+  // Nobody takes them any more once a command has its streams, and the session does not count those that are closed in
+  // both directions from the beginning (FIN and unidirectional).
+  if (arrivals_.size() >= kArrivalsMax) return session_.Reset(stream, SpdyStatus::kRefusedStream);
   (void)OpenInbox(stream);  // at once: data may be in the same packet
   arrivals_.push_back({stream, headers});
   NotifyChange();

@@ -27,6 +27,9 @@ class SpdyLink final : public Link, private codec::SpdySession::Events {
   void Accept(uint32_t stream);
 
  private:
+  static constexpr size_t kArrivalsMax = 256;          // that wait for NextArrival
+  static constexpr size_t kHeaderBytesMax = 8u << 10;  // of one stream; ours are a few words
+
   Task<> ReadLoop() override;
   Task<> WriteLoop() override;
   void CloseTransport() override { pipe_->Close(); }

@@ -29,6 +29,8 @@ class ClientStream {
   Task<bool> Handshake();  // of TLS, if there is any
   Task<> EndWrite();       // TCP's FIN, after what was written
   void Close();            // at once; what waits on it ends
+  bool admitted = false;  // it had a token
+  const Clock::time_point since = Clock::now();
   // Has the client closed its side or gone, although we have not read all that it sent?
   bool PeerGone();
 

@@ -43,7 +43,18 @@ void AddDevice(Json& config, const DeviceNode& node) {
   const Json& user = config["process"]["user"];
   device["uid"] = node.uid ? *node.uid : user.value("uid", 0u);
   device["gid"] = node.gid ? *node.gid : user.value("gid", 0u);
-  devices.push_back(std::move(device));
+  const Json& maps = config["linux"]["uidMappings"];
+  if (maps.is_array() && !maps.empty() && !node.host_path.empty() && node.host_path != node.path) {
+    // No nodes can be made in a user namespace; runtimes bind the node's own of the same path instead, which would be
+    // none or another device (as spec/devices.cc).
+    EraseWhere(ListOf(config, "mounts"), "destination", node.path);
+    config["mounts"].push_back({{"destination", node.path},
+                                {"type", "bind"},
+                                {"source", node.host_path},
+                                {"options", {"bind", "rprivate", "nosuid", "noexec"}}});
+  } else {
+    devices.push_back(std::move(device));
+  }
   if (node.type == "p") return;
   Json rule = {{"allow", true}, {"type", node.type == "b" ? "b" : "c"}, {"access", node.permissions}};
   if (node.major) rule["major"] = *node.major;

@@ -14,6 +14,11 @@
 namespace crisp::cri {
 namespace {
 
+// A container's directory also holds, for a while, what is not its doing: a checkpoint of its memory that is being
+// written or restored (pod/paths.h), and, where the kernel needs that, a mount of the image store (rootfs/rootfs.cc),
+// which is on the same device.
+bool IsOurs(std::string_view name) { return name == "dump" || name == "checkpoint" || name == "layers"; }
+
 class Walk {
  public:
   explicit Walk(const Ctx& ctx) : ctx_(ctx) {}
@@ -42,7 +47,7 @@ class Walk {
   Result<> Entries(DIR* dir, int depth) {
     while (const dirent* entry = readdir(dir)) {
       std::string_view name = entry->d_name;
-      if (name == "." || name == "..") continue;
+      if (name == "." || name == ".." || (depth == 0 && IsOurs(name))) continue;
       struct stat st;
       if (fstatat(dirfd(dir), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;  // gone meanwhile
       if (st.st_dev != device) continue;

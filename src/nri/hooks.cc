@@ -182,7 +182,10 @@ void Nri::StopContainer(const Ctx& ctx, const pod::SandboxStatus& pod, const pod
       if (!told) LogWarning("NRI plugin failed to handle an event, going on", {{"error", told.error()}});
     }
   }
-  if (Result<> applied = ApplyUpdates(ctx, collector.updates()); !applied) {
+  // For the one that stops it is too late, and its lock is the caller's.
+  std::vector<v1::ContainerUpdate> updates = collector.updates();
+  std::erase_if(updates, [&](const v1::ContainerUpdate& each) { return each.container_id() == container.id.str(); });
+  if (Result<> applied = ApplyUpdates(ctx, updates); !applied) {
     LogWarning("what plugins want for containers cannot be done", {{"error", applied.error()}});
   }
 }

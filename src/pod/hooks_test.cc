@@ -50,7 +50,7 @@ class Recorder final : public Hooks {
     TRY(Told("create", container.config.metadata.name));
     Json config = Json::parse(config_json);
     config["annotations"]["hooked"] = "yes";
-    if (!cgroup.empty()) config["linux"]["cgroupsPath"] = cgroup;
+    if (!cgroup.empty()) config["linux"]["cgroupsPath"] = cgroup.ends_with("/") ? cgroup + container.id.str() : cgroup;
     return Adjusted{DumpJson(config), cdi_devices};
   }
   void PostCreateContainer(const Ctx&, const SandboxStatus&, const ContainerStatus& c) override { (void)Told("post-create", c.config.metadata.name); }
@@ -171,12 +171,14 @@ TEST_F(HooksTest, DevicesAndCgroupsOfPlugins) {
                                    sys::Durability::kNone));
   std::string pod = Pod();
   hooks_.cdi_devices = {"v/c=0"};
-  hooks_.cgroup = "/by/a/plugin";
+  hooks_.cgroup = "/by/a/plugin/";  // and the container's id
   std::string id = Created(pod);
   EXPECT_THAT(ConfigOf(id)["process"]["env"].dump(), HasSubstr("CDI=1"));
-  EXPECT_EQ(m().GetContainer(id).value()->cgroup_path, "/by/a/plugin") << "stats and kills go where it is";
+  EXPECT_EQ(m().GetContainer(id).value()->cgroup_path, "/by/a/plugin/" + id) << "stats and kills go where it is";
   ASSERT_TRUE(m().RemoveContainer(ctx_, id));
-  hooks_.cgroup = "/a/../../b";
+  hooks_.cgroup = "/by/a/plugin";
+  EXPECT_FALSE(m().CreateContainer(ctx_, pod, Container("main"))) << "it could never be removed: not one of ours";
+  hooks_.cgroup = "/a/../../b/";
   EXPECT_FALSE(m().CreateContainer(ctx_, pod, Container("main")));
   hooks_.cgroup = "";
   hooks_.cdi_devices = {"v/c=1"};

@@ -191,8 +191,11 @@ void ManagerImpl::RecoverContainer(const Ctx& ctx, ContainerEntry& container, bo
 // We died within a checkpoint: the container may be frozen, and its dump is half made.
 void ManagerImpl::RecoverCheckpoint(const Ctx& ctx, ContainerEntry& container, bool may_run) {
   Result<> thawed = may_run ? ThawContainer(ctx, container) : Result<>();
-  if (!thawed)
+  if (!thawed) {
+    // The record goes on saying so: the next start tries again.
     LogError("container may be frozen still", {{"container", container.id.str()}, {"error", thawed.error()}});
+    return;
+  }
   Result<> forgotten = ForgetCheckpoint(container);
   if (!forgotten)
     LogWarning("remains of a checkpoint", {{"container", container.id.str()}, {"error", forgotten.error()}});

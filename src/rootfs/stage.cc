@@ -8,7 +8,6 @@
 #include <filesystem>
 
 #include "base/failpoint.h"
-#include "base/ids.h"
 #include "base/strings.h"
 #include "rootfs/layers.h"
 #include "sys/file.h"
@@ -88,7 +87,9 @@ Result<> UnstageMounts(const std::string& dir) {
 }
 
 Result<> ProbeIdmap(const std::string& dir, sys::BorrowedFd userns) {
-  std::string place = StrCat(dir, "/probe-", RandomHex(8));
+  // Always the same place, so that the next start removes what a crash within this one has left.
+  std::string place = dir + "/probe";
+  TRY(UnstageMounts(place));
   TRY(sys::MakeDirs(place, 0700));
   auto probe = [&]() -> Result<> {
     TRY(sys::MakeDir(place + "/layer", 0755));

@@ -1,6 +1,8 @@
 // CheckpointContainer and CheckpointPod (KEP-2008, KEP-5823): freeze, capture, thaw, then write the archives.
 // Containers go on running whatever happens; what a crash of ours leaves frozen or half written, recovery thaws and
 // removes.
+#include <set>
+
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "base/rollback.h"
@@ -18,6 +20,7 @@ namespace {
 // CRIU has code of its own running inside the processes that it dumps: killing it half-way kills them. So it may go on
 // for so long after the caller's time is over.
 constexpr auto kDumpGrace = 30s;
+constexpr int kThawRetries = 2;
 
 Result<> CheckEnabled(const CheckpointOptions& options) {
   if (options.enabled) return {};
@@ -94,7 +97,11 @@ Result<> ManagerImpl::CaptureContainer(const Ctx& ctx, ContainerEntry& container
 // Idempotent, and without regard to anybody's deadline.
 Result<> ManagerImpl::ThawContainer(const Ctx& ctx, ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
-  Result<> resumed = deps_.runtime.ResumeContainer(ctx.Detached(kUndoTimeout), record.id, record.handler);
+  Ctx own = ctx.Detached(kUndoTimeout);
+  Result<> resumed = deps_.runtime.ResumeContainer(own, record.id, record.handler);
+  for (int i = 0; i < kThawRetries && !resumed && resumed.error().code() != Code::kNotFound; ++i) {
+    resumed = deps_.runtime.ResumeContainer(own, record.id, record.handler);
+  }
   // Not found: it has ended meanwhile.
   if (!resumed && resumed.error().code() != Code::kNotFound) return std::move(resumed).error();
   FAILPOINT("checkpoint.after_resume");
@@ -131,7 +138,8 @@ Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<
   std::unique_lock turn(checkpointing_, std::try_to_lock);
   if (!turn.owns_lock()) return Error(Code::kResourceExhausted, "another checkpoint is being made; one at a time");
   std::vector<OpLock::Hold> holds;
-  Rollback clean;  // runs in any case
+  std::set<ContainerId> frozen;  // could not be thawed: the record goes on saying so, for the next start of crispd
+  Rollback clean;                // runs in any case
   for (const auto& [container, location] : containers) {
     holds.push_back(TRY(HoldContainer(ctx, *container, "a checkpoint")));
     TRY(CheckAllowed(Verb::kCheckpoint, *container->record.Lock()));
@@ -145,13 +153,24 @@ Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<
   {
     Rollback thaw;  // runs in any case
     for (const auto& [container, location] : containers) {
-      clean.Add("remove what a checkpoint has left", [this, c = container] { return ForgetCheckpoint(*c); });
-      thaw.Add("resume the container after its checkpoint",
-               [this, &ctx, c = container] { return ThawContainer(ctx, *c); });
+      clean.Add("remove what a checkpoint has left", [this, &frozen, c = container] {
+        return frozen.contains(c->id) ? Result<>() : ForgetCheckpoint(*c);
+      });
+      thaw.Add("resume the container after its checkpoint", [this, &ctx, &frozen, c = container] {
+        Result<> thawed = ThawContainer(ctx, *c);
+        if (!thawed) frozen.insert(c->id);
+        return thawed;
+      });
       TRY(FreezeContainer(ctx, *container, location));
     }
     for (const auto& [container, location] : containers) TRY(CaptureContainer(ctx, *container));
   }
+  if (!frozen.empty()) {
+    return Error(Code::kInternal, StrCat("container ", frozen.begin()->str(), " could not be resumed and is frozen"));
+  }
+  // All that follows is about files. It may hang (a dead NFS), and must not keep anybody from stopping the containers:
+  // where one is removed meanwhile, its archive fails.
+  holds.clear();
   ctx.Stage("write the checkpoint");
   for (const auto& [container, location] : containers) {
     archives.push_back(TRY(checkpoint::ArchiveWriter::Create(location, CheckpointTag(container->id),
@@ -204,6 +223,7 @@ Result<> ManagerImpl::CheckpointPod(const Ctx& caller, const std::string& id, co
     dump.members.push_back({name, archive});
     work.emplace_back(container, StrCat(dir, "/", archive));
   }
+  pod_hold.Release();  // from here on the containers' own holds count
   Rollback undo;
   Result<> written = CheckpointAll(ctx, work, [&](std::vector<checkpoint::ArchiveWriter>& archives) -> Result<> {
     for (size_t i = 0; i < archives.size(); ++i) {

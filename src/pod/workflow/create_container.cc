@@ -38,6 +38,23 @@ std::vector<std::string> DevicesOf(const ContainerConfig& config) {
   return names;
 }
 
+// Limits of `after` (OCI linux.resources) that are not so in `before`.
+Json Changed(const Json& before, const Json& after) {
+  Json out = Json::object();
+  for (const char* part : {"cpu", "memory", "unified"}) {
+    if (!after.contains(part)) continue;
+    Json old = before.contains(part) ? before[part] : Json::object();
+    for (const auto& [key, value] : after[part].items()) {
+      if (!old.contains(key) || old[key] != value) out[part][key] = value;
+    }
+  }
+  constexpr char kPages[] = "hugepageLimits";
+  if (after.contains(kPages) && (!before.contains(kPages) || before[kPages] != after[kPages])) {
+    out[kPages] = after[kPages];
+  }
+  return out;
+}
+
 }  // namespace
 
 Result<ContainerId> ManagerImpl::CreateContainer(const Ctx& caller, const std::string& pod_id,
@@ -205,12 +222,27 @@ Result<> ManagerImpl::AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, 
       // By the systemd driver a path is a unit's name, whose directory we would have to guess. And a container's cgroup is
       // killed and removed as a whole, so it must not be one that holds others.
       bool holds_others = place == "/" || StrCat(planned, "/").starts_with(StrCat(place, "/"));
-      bool leads_out = !place.starts_with("/") || StrCat(place, "/").find("/../") != std::string::npos;
+      // What does not end in the container's id the cgroup module refuses to kill and to remove (CheckOurs): such a
+      // container could never be removed.
+      bool leads_out = !place.starts_with("/") || StrCat(place, "/").find("/../") != std::string::npos ||
+                       place.find("/./") != std::string::npos || place.find("//") != std::string::npos ||
+                       place.find_first_of(std::string_view("\0\n:", 3)) != std::string::npos ||
+                       !place.ends_with("/" + container.id.str());
       if (deps_.cgroups.driver() != cgroup::Driver::kCgroupfs || leads_out || holds_others) {
         return Error(Code::kUnimplemented, StrCat("a plugin wants the cgroup ", Quote(place), ", which cannot be used"));
       }
       TRY(store_.Change(container, [&](ContainerRecord& r) { r.cgroup_oci_path = r.cgroup_path = place; }));
     }
+    // What it has, for its status, and what later updates begin with.
+    Json asked = TRY(ParseJson(config_json, "config.json"));
+    Resources changed =
+        TRY(ParseResources(DumpJson(Changed(asked["linux"]["resources"], config["linux"]["resources"]))));
+    int64_t oom_before = TRY(JsonGet<int64_t>(asked["process"], "oomScoreAdj"));
+    int64_t oom_after = TRY(JsonGet<int64_t>(config["process"], "oomScoreAdj"));
+    TRY(store_.Change(container, [&](ContainerRecord& r) {
+      r.resources = MergeResources(r.resources, changed);
+      if (oom_after != oom_before) r.resources.oom_score_adj = oom_after;
+    }));
     config_json = std::move(adjusted.config_json);
   }
   return InjectDevices(adjusted.cdi_devices, config_json);

@@ -43,8 +43,8 @@ void AddDevice(Json& config, const DeviceNode& node) {
   const Json& user = config["process"]["user"];
   device["uid"] = node.uid ? *node.uid : user.value("uid", 0u);
   device["gid"] = node.gid ? *node.gid : user.value("gid", 0u);
-  const Json& maps = config["linux"]["uidMappings"];
-  if (maps.is_array() && !maps.empty() && !node.host_path.empty() && node.host_path != node.path) {
+  bool userns = !config["linux"].value("uidMappings", Json::array()).empty();
+  if (userns && !node.host_path.empty() && node.host_path != node.path) {
     // No nodes can be made in a user namespace; runtimes bind the node's own of the same path instead, which would be
     // none or another device (as spec/devices.cc).
     EraseWhere(ListOf(config, "mounts"), "destination", node.path);

@@ -375,8 +375,9 @@ TEST_F(SlowClient, IsLetGoWhenItsTimeIsUp) {
   Serve({&service});
   Context context;
   auto reader = runtime_->StreamContainers(&context, {});
-  ExpectReleased(service);
   v1::StreamContainersResponse message;
+  ASSERT_TRUE(reader->Read(&message));  // it has begun
+  ExpectReleased(service);
   while (reader->Read(&message)) {
   }
   EXPECT_EQ(reader->Finish().error_code(), StatusCode::CANCELLED);

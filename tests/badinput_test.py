@@ -191,7 +191,7 @@ def test_lying_and_unreachable_registries(node):
         check_equal(os.listdir(f"{w.daemon.dir}/root/images/tmp"), [], f"left after {mode}")
     server.shutdown()
     server.server_close()
-    check_error(lambda: w.client.PullImage(image=w.pb.ImageSpec(image=f"{host}/gone:v1"), timeout=120), "UNAVAILABLE",
+    check_error(lambda: w.client.PullImage(image=w.pb.ImageSpec(image=f"{host}/gone:v1"), timeout=120), "UNKNOWN",
                 "RegistryUnavailable")
     w.still_works(node)
 

@@ -10,6 +10,7 @@
 #include <cerrno>
 #include <set>
 
+#include "base/failpoint.h"
 #include "base/strings.h"
 #include "sys/file.h"
 
@@ -155,17 +156,17 @@ class Store {
     return Store(dir, std::move(directory), std::move(lock));
   }
 
-  // Whether the address was free and is now theirs.
+  // Whether the address was free and is now theirs. The file gets its name when the holder is in it: who dies in between
+  // leaves nothing, where an empty file would be an address that nobody gives back.
   Result<bool> Reserve(const IpAddress& address, const std::string& holder) {
-    Result<sys::UniqueFd> file = sys::OpenAt(directory_, address.Text(), O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, 0644);
-    if (!file && file.error().code() == Code::kAlreadyExists) return false;
-    sys::UniqueFd fd = TRY(std::move(file));
-    Result<> written = sys::WriteAll(fd, holder);
-    if (!written) {
-      unlinkat(directory_.get(), address.Text().c_str(), 0);
-      return std::move(written).error().Context(StrCat("reserve ", dir_, "/", address.Text()));
-    }
-    return true;
+    std::string name = address.Text();
+    sys::UniqueFd fd = TRY(sys::OpenAt(directory_, ".", O_WRONLY | O_TMPFILE, 0644));
+    TRY(sys::WriteAll(fd, holder), StrCat("reserve ", dir_, "/", name));
+    FAILPOINT("host_local.within_reserve");
+    std::string nameless = StrCat("/proc/self/fd/", fd.get());
+    if (linkat(AT_FDCWD, nameless.c_str(), directory_.get(), name.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
+    if (errno == EEXIST) return false;
+    return Errno(errno, StrCat("reserve ", dir_, "/", name));
   }
 
   std::optional<IpAddress> LastReserved(size_t set) {

@@ -208,7 +208,7 @@ class ManagerImpl final : public Manager {
   void MarkAllDead();
   void HoldAll();
   void RecoverAll(const Ctx& ctx);
-  void RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::Hold> holds);
+  void RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::Hold> taken);
   bool Reconnect(const Ctx& ctx, PodEntry& pod);
   void RecoverContainer(const Ctx& ctx, ContainerEntry& container, bool shim_there);
   void RecoverCheckpoint(const Ctx& ctx, ContainerEntry& container, bool may_run);

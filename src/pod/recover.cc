@@ -103,12 +103,14 @@ void ManagerImpl::RecoverAll(const Ctx& ctx) {
   for (std::thread& thread : threads) thread.join();
 }
 
-// `holds`: of the pod first, then of its containers.
-void ManagerImpl::RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::Hold> holds) {
+// `taken`: of the pod first, then of its containers.
+void ManagerImpl::RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::Hold> taken) {
+  const std::vector<CtrRef> containers = store_.ContainersOf(pod.id);  // outlive their holds: some are removed here
+  std::vector<OpLock::Hold> holds = std::move(taken);
   PodPhase phase = pod.record.Lock()->phase;
   bool shim_there = (phase == PodPhase::kReady || phase == PodPhase::kDown) && Reconnect(ctx, pod);
   Ctx undo = ctx.Detached(kUndoTimeout);
-  for (const CtrRef& container : store_.ContainersOf(pod.id)) RecoverContainer(undo, *container, shim_there);
+  for (const CtrRef& container : containers) RecoverContainer(undo, *container, shim_there);
   if (phase != PodPhase::kMaking && phase != PodPhase::kRemoving) return;
   holds.resize(1);  // DiscardPod takes those of the containers itself
   Result<> done = DiscardPod(undo, pod);

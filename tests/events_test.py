@@ -5,7 +5,7 @@ import threading
 
 from harness import check, check_equal, eventually
 
-from pods_test import World
+from world import World
 
 
 class Events:

@@ -12,7 +12,7 @@ import threading
 import time
 
 from harness import Skip, check, check_equal, check_error, eventually
-from pods_test import World
+from world import World
 
 LIFE = ["CreateContainer", "ValidateContainerAdjustment", "PostCreateContainer", "StartContainer", "PostStartContainer",
         "StopContainer", "RemoveContainer"]

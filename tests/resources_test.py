@@ -4,7 +4,7 @@ import os
 
 from harness import Skip, check, check_equal, check_error
 
-from pods_test import World
+from world import World
 
 MB = 1 << 20
 

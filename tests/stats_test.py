@@ -8,43 +8,9 @@ import threading
 import time
 
 from harness import check, check_equal, check_error, eventually
+from world import World
 
 MIB = 1 << 20
-
-
-class World:
-    """crispd with an image pulled, and short words for what these tests do."""
-
-    def __init__(self, node, handler="crun"):
-        import cri
-        self.cri, self.pb = cri, cri.pb
-        self.daemon = node.crispd(settings={"runtime.default_handler": handler})
-        self.client = self.daemon.client()
-        reference = node.registry.push(harness.busybox_image(), "busybox")
-        self.image = self.client.PullImage(image=self.pb.ImageSpec(image=reference)).image_ref
-
-    def pod(self, name="pod", **more):
-        config = self.daemon.pod_config(name, **more)
-        return self.client.RunPodSandbox(config=config).pod_sandbox_id, config
-
-    def container(self, pod, config, name="main", command=("/bin/sleep", "1000"), start=True, **more):
-        container = self.client.CreateContainer(
-            pod_sandbox_id=pod, sandbox_config=config,
-            config=self.cri.container_config(name, self.image, command, **more)).container_id
-        if start:
-            self.client.StartContainer(container_id=container)
-        return container
-
-    def status(self, container):
-        return self.client.ContainerStatus(container_id=container).status
-
-    def sh(self, container, script, **more):
-        return self.client.ExecSync(container_id=container, cmd=["/bin/sh", "-c", script], **more)
-
-    def finish(self):
-        self.daemon.remove_all(self.client)
-        self.daemon.check_clean()
-        check_equal(self.daemon.stop(), 0, "exit code of crispd")
 
 
 def cgroup_file(daemon, container, v1, v2):

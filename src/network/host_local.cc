@@ -162,7 +162,7 @@ class Store {
     std::string name = address.Text();
     sys::UniqueFd fd = TRY(sys::OpenAt(directory_, ".", O_WRONLY | O_TMPFILE, 0644));
     TRY(sys::WriteAll(fd, holder), StrCat("reserve ", dir_, "/", name));
-    FAILPOINT("host_local.within_reserve");
+    FAILPOINT("network.within_reserve");
     std::string nameless = StrCat("/proc/self/fd/", fd.get());
     if (linkat(AT_FDCWD, nameless.c_str(), directory_.get(), name.c_str(), AT_SYMLINK_FOLLOW) == 0) return true;
     if (errno == EEXIST) return false;

@@ -102,7 +102,12 @@ Result<> ReadLog(const LogReading& reading, LogSelector& selector) {
     TRY(Drain(file, selector));
     if (!SameFile(file, reading.path)) {
       TRY(Drain(file, selector));  // what came between our last read and the rename
-      file = TRY(sys::Open(reading.path, O_RDONLY | O_NOCTTY));
+      auto next = sys::Open(reading.path, O_RDONLY | O_NOCTTY);
+      if (next) {
+        file = *std::move(next);
+      } else if (next.error().code() != Code::kNotFound) {
+        return std::move(next).error();
+      }  // else renamed once more meanwhile: the next round looks again
       continue;
     }
     if (last_round) break;

@@ -1,14 +1,15 @@
 #include "shimapi/message.h"
 
-#include <type_traits>
-
 #include "base/strings.h"
+#include "codec/fields.h"
 
 namespace crisp::shimapi {
 
-namespace {
+using codec::FieldReader;
+using codec::FieldWriter;
+using codec::GetInt;
+using codec::PutInt;
 
-// Fields() names each message's fields once, in wire order; Writer and Reader walk over them. New fields go to the end.
 template <class V> void Fields(V& v, Hello& m) { v(m.client); }
 template <class V> void Fields(V& v, Sysctl& m) { v(m.name), v(m.value); }
 template <class V> void Fields(V& v, SetupPod& m) {
@@ -47,127 +48,6 @@ template <class V> void Fields(V& v, Detach& m) { v(m.attach); }
 template <class V> void Fields(V& v, ResizeTerminal& m) { v(m.container), v(m.width), v(m.height); }
 template <class V> void Fields(V& v, AttachEnded& m) { v(m.attach), v(m.reason), v(m.code), v(m.signal); }
 
-template <class I>
-void PutInt(std::string& out, I value) {
-  auto bits = static_cast<std::make_unsigned_t<I>>(value);
-  for (size_t i = 0; i < sizeof bits; ++i) out += static_cast<char>(bits >> (8 * i) & 0xff);
-}
-
-template <class I>
-I GetInt(std::string_view bytes) {
-  std::make_unsigned_t<I> bits = 0;
-  for (size_t i = 0; i < sizeof bits; ++i) {
-    bits = static_cast<std::make_unsigned_t<I>>(bits | std::make_unsigned_t<I>{static_cast<unsigned char>(bytes[i])} << (8 * i));
-  }
-  return static_cast<I>(bits);
-}
-
-class Writer {
- public:
-  explicit Writer(std::string& out) : out_(out) {}
-  void operator()(bool& value) { out_ += value ? '\1' : '\0'; }
-  template <std::integral I>
-    requires(!std::same_as<I, bool>)
-  void operator()(I& value) { PutInt(out_, value); }
-  void operator()(std::string& text) {
-    PutInt(out_, static_cast<uint32_t>(text.size()));
-    out_ += text;
-  }
-  template <class T>
-  void operator()(std::vector<T>& items) {
-    PutInt(out_, static_cast<uint32_t>(items.size()));
-    for (T& item : items) (*this)(item);
-  }
-  // A message inside a message carries its length, so that it too can grow.
-  template <class Message>
-    requires std::is_class_v<Message>
-  void operator()(Message& message) {
-    size_t at = out_.size();
-    out_.append(4, '\0');
-    Fields(*this, message);
-    std::string length;
-    PutInt(length, static_cast<uint32_t>(out_.size() - at - 4));
-    out_.replace(at, 4, length);
-  }
-
- private:
-  std::string& out_;
-};
-
-class Reader {
- public:
-  explicit Reader(std::string_view bytes) : rest_(bytes) {}
-  bool failed() const { return failed_; }
-
-  void operator()(bool& value) {
-    uint8_t byte = 0;
-    (*this)(byte);
-    if (byte > 1) failed_ = true;
-    if (byte == 1) value = true;
-  }
-  template <std::integral I>
-    requires(!std::same_as<I, bool>)
-  void operator()(I& value) {
-    std::string_view bytes = Take(sizeof(I));
-    if (!bytes.empty()) value = GetInt<I>(bytes);
-  }
-  void operator()(std::string& text) {
-    if (AtEnd()) return;
-    uint32_t size = 0;
-    (*this)(size);
-    if (failed_ || size > rest_.size()) {
-      failed_ = true;
-      return;
-    }
-    text = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-  }
-  template <class T>
-  void operator()(std::vector<T>& items) {
-    if (AtEnd()) return;
-    uint32_t count = 0;
-    (*this)(count);
-    // Each item takes four bytes at least (its length), which bounds what a lying count can make us allocate.
-    if (failed_ || count > rest_.size() / 4) {
-      failed_ = true;
-      return;
-    }
-    items.reserve(count);
-    for (uint32_t i = 0; i < count && !failed_; ++i) {
-      if (AtEnd()) failed_ = true;  // missing items are no missing fields
-      (*this)(items.emplace_back());
-    }
-  }
-  template <class Message>
-    requires std::is_class_v<Message>
-  void operator()(Message& message) {
-    std::string bytes;
-    (*this)(bytes);
-    if (failed_) return;
-    Reader inner(bytes);
-    Fields(inner, message);
-    failed_ = inner.failed();
-  }
-
- private:
-  // At a field's border an older sender's message may end: the rest keeps its defaults.
-  bool AtEnd() const { return failed_ || rest_.empty(); }
-  std::string_view Take(size_t size) {
-    if (AtEnd()) return {};
-    if (rest_.size() < size) {
-      failed_ = true;
-      return {};
-    }
-    std::string_view bytes = rest_.substr(0, size);
-    rest_.remove_prefix(size);
-    return bytes;
-  }
-  std::string_view rest_;
-  bool failed_ = false;
-};
-
-}  // namespace
-
 template <class Message>
 Result<std::string> Encode(uint32_t seq, const Message& message) {
   std::string bytes;
@@ -176,8 +56,8 @@ Result<std::string> Encode(uint32_t seq, const Message& message) {
   PutInt(bytes, static_cast<uint16_t>(Message::kType));
   PutInt(bytes, uint16_t{0});  // flags, none yet; ignored
   PutInt(bytes, seq);
-  Writer writer(bytes);
-  Fields(writer, const_cast<Message&>(message));  // Writer only reads; Fields is shared with Reader
+  FieldWriter writer(bytes);
+  Fields(writer, const_cast<Message&>(message));  // only read; Fields is shared with the reader
   if (bytes.size() > kMessageBytesMax) {
     return Error(Code::kResourceExhausted, StrCat("shim message of ", bytes.size(), " bytes is longer than ", kMessageBytesMax));
   }
@@ -205,7 +85,7 @@ Result<Message> Decode(std::string_view bytes) {
                                                 static_cast<int>(Message::kType), " was expected"));
   }
   Message message;
-  Reader reader(bytes.substr(kHeaderBytes));
+  FieldReader reader(bytes.substr(kHeaderBytes));
   Fields(reader, message);
   if (reader.failed()) {
     return Error(Code::kInvalidArgument, StrCat("shim message of type ", static_cast<int>(header.type), " is malformed"));

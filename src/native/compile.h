@@ -1,0 +1,48 @@
+// config.json (OCI runtime-spec 1.3, Linux) to a Launch: checks it, decides everything that can be decided beforehand,
+// compiles seccomp rules by libseccomp. Of the node it knows what `Host` says; it opens nothing.
+//
+// What the spec has and this cannot do is refused with kUnimplemented, and listed in docs/native.md. Errors name the
+// member ("linux.seccomp.syscalls[3].action: …"); malformed input is kInvalidArgument. Threading: any thread.
+#pragma once
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "native/launch.h"
+
+namespace crisp::native {
+
+// Of the node, as far as a configuration's meaning depends on it.
+struct Host {
+  bool unified = false;  // cgroup v2 only
+  struct Hierarchy {
+    std::string controllers;  // "cpu,cpuacct"; "name=systemd"
+    std::string mount_point;  // of the node
+  };
+  std::vector<Hierarchy> hierarchies;  // v1; with v2 beside it as "" (hybrid)
+};
+
+struct CompileInput {
+  std::string_view config_json;
+  std::string id, bundle;  // a relative root.path is below the bundle
+  Host host;
+  CgroupPlace cgroup;      // the container's, made by the caller; goes into Launch::cgroup as it is
+  bool systemd_cgroup = false;  // only for messages
+};
+
+Result<Launch> Compile(const CompileInput& input);
+
+// A further process: `process_json` is the spec's process object.
+struct ExecInput {
+  std::string_view process_json;
+  std::string_view config_json = {};  // of the container: its seccomp rules and namespaces hold for the exec too; "" = none
+  CgroupPlace cgroup;
+};
+Result<ExecLaunch> CompileExec(const ExecInput& input);
+
+// The spec's linux.seccomp as a BPF program. Programs are kept (a few, by the text of the rules): nearly all containers of a
+// node have the same one, and compiling it takes longer than the rest of a start.
+Result<Seccomp> CompileSeccomp(std::string_view seccomp_json);
+
+}  // namespace crisp::native

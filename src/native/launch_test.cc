@@ -1,0 +1,59 @@
+#include "native/launch.h"
+
+#include <gtest/gtest.h>
+
+namespace crisp::native {
+namespace {
+
+Launch Sample() {
+  Launch launch;
+  launch.id = "id";
+  launch.join = {{1, "/proc/1/ns/net"}};
+  launch.mounts.resize(2);
+  launch.mounts[1].target = "/data";
+  launch.mounts[1].uid_map = {{0, 100000, 65536}};
+  launch.cgroup.v1_dirs = {"/sys/fs/cgroup/pids/a"};
+  launch.process.args = {"sh", "-c", std::string(100'000, 'x')};
+  launch.process.groups = {1, 2};
+  launch.process.seccomp.program = std::string(8, '\0');
+  launch.process.personality = 8;
+  return launch;
+}
+
+TEST(Launch, Roundtrip) {
+  std::string bytes = *Encode(Sample());
+  Launch back = *DecodeLaunch(bytes);
+  EXPECT_EQ(*Encode(back), bytes);
+  EXPECT_EQ(back.process.args[2].size(), 100'000u);
+  EXPECT_EQ(back.mounts[1].uid_map[0].count, 65536u);
+  EXPECT_EQ(back.process.personality, 8u);
+}
+
+// S30: no length of it is believed.
+TEST(Launch, CutAndLyingBytesAreRefused) {
+  std::string bytes = *Encode(Sample());
+  for (size_t size = 0; size < 600; ++size) (void)DecodeLaunch(bytes.substr(0, size)).has_value();
+  EXPECT_FALSE(DecodeLaunch(bytes.substr(0, bytes.size() - 1)));
+  std::string lying = bytes;
+  lying[4] = '\xff', lying[5] = '\xff', lying[6] = '\xff', lying[7] = '\x7f';
+  EXPECT_FALSE(DecodeLaunch(lying));
+  EXPECT_FALSE(DecodeExecLaunch(bytes));
+}
+
+TEST(Launch, TooLarge) {
+  Launch launch;
+  launch.process.args = {std::string(kLaunchBytesMax, 'x')};
+  EXPECT_EQ(Encode(launch).error().code(), Code::kResourceExhausted);
+}
+
+TEST(ExecLaunch, Roundtrip) {
+  ExecLaunch launch;
+  launch.namespaces = 0x20000000;
+  launch.cgroup.v2_dir = "/sys/fs/cgroup/a";
+  launch.process.args = {"true"};
+  std::string bytes = *Encode(launch);
+  EXPECT_EQ(*Encode(*DecodeExecLaunch(bytes)), bytes);
+}
+
+}  // namespace
+}  // namespace crisp::native

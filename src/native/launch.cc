@@ -1,5 +1,7 @@
 #include "native/launch.h"
 
+#include <linux/sched.h>
+
 #include "base/strings.h"
 #include "codec/fields.h"
 
@@ -40,6 +42,7 @@ template <class V> void Fields(V& v, Launch& m) {
       v(m.read_only_paths), v(m.prestart), v(m.create_runtime), v(m.create_container), v(m.start_container),
       v(m.poststart), v(m.process);
 }
+template <class V> void Fields(V& v, Head& m) { v(m.clone_flags), v(m.staged), v(m.pid_namespace), v(m.v2_dir); }
 template <class V> void Fields(V& v, ExecLaunch& m) { v(m.namespaces), v(m.cgroup), v(m.process); }
 
 namespace {
@@ -47,10 +50,11 @@ namespace {
 constexpr uint32_t kLaunchMagic = 0x314c5243, kExecMagic = 0x31455243;  // "CRL1", "CRE1"
 
 template <class T>
-Result<std::string> EncodeAs(uint32_t magic, const T& value) {
+Result<std::string> EncodeAs(uint32_t magic, Head head, const T& value) {
   std::string bytes;
   codec::PutInt(bytes, magic);
   codec::FieldWriter writer(bytes);
+  writer(head);
   writer(const_cast<T&>(value));  // only read; Fields is shared with the reader
   if (bytes.size() > kLaunchBytesMax) {
     return Error(Code::kResourceExhausted, StrCat("the container's configuration of ", bytes.size(), " bytes is too large"));
@@ -58,22 +62,56 @@ Result<std::string> EncodeAs(uint32_t magic, const T& value) {
   return bytes;
 }
 
+Result<> CheckMagic(uint32_t magic, std::string_view bytes) {
+  if (bytes.size() >= sizeof magic && bytes.size() <= kLaunchBytesMax && codec::GetInt<uint32_t>(bytes) == magic) return {};
+  return Error(Code::kInvalidArgument, "not a launch");
+}
+
 template <class T>
 Result<T> DecodeAs(uint32_t magic, std::string_view bytes) {
-  if (bytes.size() < sizeof magic || bytes.size() > kLaunchBytesMax || codec::GetInt<uint32_t>(bytes) != magic) {
-    return Error(Code::kInvalidArgument, "not a launch");
-  }
+  TRY(CheckMagic(magic, bytes));
+  Head head;
   T value;
   codec::FieldReader reader(bytes.substr(sizeof magic));
+  reader(head);
   reader(value);
   if (reader.failed()) return Error(Code::kInvalidArgument, "malformed launch");
   return value;
 }
 
+Head HeadOf(const Launch& launch) {
+  Head head;
+  // The cgroup namespace is made once the process is in its cgroup, the time namespace once its offsets are set.
+  head.clone_flags = launch.new_namespaces & ~uint64_t{CLONE_NEWCGROUP | CLONE_NEWTIME};
+  head.v2_dir = launch.cgroup.v2_dir;
+  head.staged = !launch.prestart.empty() || !launch.create_runtime.empty() || !launch.poststart.empty() ||
+                (launch.new_namespaces & CLONE_NEWUSER) != 0;
+  for (const JoinNamespace& join : launch.join) {
+    if (join.type == CLONE_NEWPID) head.pid_namespace = join.path;
+    if (join.type == CLONE_NEWUSER) head.staged = true;
+  }
+  return head;
+}
+
+Head HeadOf(const ExecLaunch& launch) {
+  Head head;
+  if ((launch.namespaces & CLONE_NEWPID) != 0) head.pid_namespace = "the container's";  // by its pidfd
+  head.v2_dir = launch.cgroup.v2_dir;
+  return head;
+}
+
 }  // namespace
 
-Result<std::string> Encode(const Launch& launch) { return EncodeAs(kLaunchMagic, launch); }
-Result<std::string> Encode(const ExecLaunch& launch) { return EncodeAs(kExecMagic, launch); }
+Result<std::string> Encode(const Launch& launch) { return EncodeAs(kLaunchMagic, HeadOf(launch), launch); }
+Result<std::string> Encode(const ExecLaunch& launch) { return EncodeAs(kExecMagic, HeadOf(launch), launch); }
+Result<Head> DecodeHead(std::string_view bytes) {
+  if (!CheckMagic(kLaunchMagic, bytes)) TRY(CheckMagic(kExecMagic, bytes));
+  Head head;
+  codec::FieldReader reader(bytes.substr(sizeof kLaunchMagic));
+  reader(head);
+  if (reader.failed()) return Error(Code::kInvalidArgument, "malformed launch");
+  return head;
+}
 Result<Launch> DecodeLaunch(std::string_view bytes) { return DecodeAs<Launch>(kLaunchMagic, bytes); }
 Result<ExecLaunch> DecodeExecLaunch(std::string_view bytes) { return DecodeAs<ExecLaunch>(kExecMagic, bytes); }
 

@@ -159,10 +159,19 @@ struct ExecLaunch {
   Process process;
 };
 
+// What must be known before the process is made; Encode works it out. So whoever makes the process need not decode the rest.
+struct Head {
+  uint64_t clone_flags = 0;   // CLONE_NEW* to be made with the process
+  bool staged = false;        // needs a helper: hooks, or another user namespace
+  std::string pid_namespace;  // to be joined before the process is made, "" = none
+  std::string v2_dir;
+};
+
 // kResourceExhausted beyond kLaunchBytesMax.
 Result<std::string> Encode(const Launch& launch);
 Result<std::string> Encode(const ExecLaunch& launch);
 // kInvalidArgument for bytes that are none.
+Result<Head> DecodeHead(std::string_view bytes);
 Result<Launch> DecodeLaunch(std::string_view bytes);
 Result<ExecLaunch> DecodeExecLaunch(std::string_view bytes);
 

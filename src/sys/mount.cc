@@ -11,6 +11,7 @@
 #include <functional>
 
 #include "base/strings.h"
+#include "sys/fs_context.h"
 #include "sys/mountinfo.h"
 
 namespace crisp::sys {
@@ -18,53 +19,6 @@ namespace crisp::sys {
 namespace {
 
 constexpr size_t kParameterBytesMax = 255;  // fsconfig(2) takes no longer string
-
-// Everything the kernel wrote about a context since the last look ("e overlay: …" → "overlay: …"), joined by "; ".
-std::string ContextLog(BorrowedFd context) {
-  std::string all;
-  char message[1024];
-  ssize_t n;
-  while ((n = read(context.get(), message, sizeof message)) > 0) {
-    std::string_view text = Trim(std::string_view(message, static_cast<size_t>(n)));
-    if (text.size() > 2 && text[1] == ' ') text.remove_prefix(2);
-    if (!all.empty()) all += "; ";
-    all += text;
-  }
-  return all;
-}
-
-class FsContext {
- public:
-  static Result<FsContext> Open(const char* type) {
-    int fd = fsopen(type, FSOPEN_CLOEXEC);
-    if (fd < 0) return Errno(errno, StrCat("fsopen ", type));
-    return FsContext(UniqueFd(fd), type);
-  }
-  Result<> SetString(const char* key, const std::string& value) {
-    if (fsconfig(fd_.get(), FSCONFIG_SET_STRING, key, value.c_str(), 0) == 0) return {};
-    return Failed(StrCat(type_, " option ", key, "=", value));
-  }
-  Result<> SetFlag(const char* key) {
-    if (fsconfig(fd_.get(), FSCONFIG_SET_FLAG, key, nullptr, 0) == 0) return {};
-    return Failed(StrCat(type_, " option ", key));
-  }
-  Result<UniqueFd> Mount(unsigned attributes) {
-    if (fsconfig(fd_.get(), FSCONFIG_CMD_CREATE, nullptr, nullptr, 0) != 0) return Failed(StrCat("create ", type_));
-    int mount = fsmount(fd_.get(), FSMOUNT_CLOEXEC, attributes);
-    if (mount < 0) return Failed(StrCat("fsmount ", type_));
-    return UniqueFd(mount);
-  }
-
- private:
-  FsContext(UniqueFd fd, const char* type) : fd_(std::move(fd)), type_(type) {}
-  Error Failed(std::string what) {
-    int saved = errno;
-    std::string log = ContextLog(fd_);
-    return Errno(saved, log.empty() ? what : StrCat(what, " (", log, ")"));
-  }
-  UniqueFd fd_;
-  const char* type_;
-};
 
 Result<> Attach(BorrowedFd mount, const std::string& target) {
   if (move_mount(mount.get(), "", AT_FDCWD, target.c_str(), MOVE_MOUNT_F_EMPTY_PATH) == 0) return {};

@@ -94,7 +94,7 @@ class Attributes {
 }  // namespace
 
 Result<Process> Spawn(const Command& command) {
-  std::vector<std::string> argv_texts{command.program};
+  std::vector<std::string> argv_texts{command.argv0.empty() ? command.program : command.argv0};
   argv_texts.insert(argv_texts.end(), command.args.begin(), command.args.end());
   std::vector<char*> argv = Pointers(argv_texts);
   std::vector<char*> envp;

@@ -19,6 +19,7 @@ namespace crisp::sys {
 // A program to be run, as a value.
 struct Command {
   std::string program;             // absolute path, or a name looked up in our PATH
+  std::string argv0;               // what the program is called; "" = `program`
   std::vector<std::string> args;   // without argv[0]
   std::optional<std::vector<std::string>> env;  // "KEY=value"; our own environment when unset
   std::string working_dir;         // ours when empty

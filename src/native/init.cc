@@ -1,0 +1,404 @@
+#include "native/init.h"
+
+#include <linux/sched.h>
+#include <sched.h>
+#include <signal.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <initializer_list>
+#include <vector>
+
+#include "base/strings.h"
+#include "native/hooks.h"
+#include "native/placement.h"
+#include "native/process.h"
+#include "native/root.h"
+#include "native/status.h"
+#include "sys/file.h"
+
+namespace crisp::native {
+
+namespace {
+
+// What the container's process and its stage say to each other, one byte each time. -1: there is no stage.
+class Stage {
+ public:
+  explicit Stage(int socket) : socket_(socket) {}
+  bool there() const { return socket_ >= 0; }
+  Result<> Say() const {
+    char byte = '+';
+    return send(socket_, &byte, 1, MSG_NOSIGNAL) == 1 ? Result<>() : Result<>(Errno(errno, "the other side is gone"));
+  }
+  Result<> Await() const {
+    char byte;
+    ssize_t n;
+    do {
+      n = recv(socket_, &byte, 1, 0);
+    } while (n < 0 && errno == EINTR);
+    return n == 1 ? Result<>() : Result<>(Error(Code::kAborted, "the other side is gone"));
+  }
+  Result<> Ask() const {
+    TRY(Say());
+    return Await();
+  }
+  // What Await does; and who it was, by the number in our PID namespace (SO_PASSCRED).
+  Result<pid_t> AwaitPid() const {
+    char byte;
+    iovec part{&byte, 1};
+    alignas(cmsghdr) char control[CMSG_SPACE(sizeof(ucred))] = {};
+    msghdr message{};
+    message.msg_iov = &part;
+    message.msg_iovlen = 1;
+    message.msg_control = control;
+    message.msg_controllen = sizeof control;
+    ssize_t n;
+    do {
+      n = recvmsg(socket_, &message, MSG_CMSG_CLOEXEC);
+    } while (n < 0 && errno == EINTR);
+    cmsghdr* header = n == 1 ? CMSG_FIRSTHDR(&message) : nullptr;
+    if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return Error(Code::kAborted, "the other side is gone");
+    ucred peer{};
+    std::memcpy(&peer, CMSG_DATA(header), sizeof peer);
+    return peer.pid;
+  }
+  // The other side has exec'd, or has ended.
+  void AwaitEnd() const {
+    char byte;
+    while (recv(socket_, &byte, 1, 0) > 0 || errno == EINTR) {
+    }
+  }
+  int socket() const { return socket_; }
+
+ private:
+  int socket_;
+};
+
+[[noreturn]] void Fail(int status, const Error& error) {
+  SendFailure(status, error);
+  _exit(1);
+}
+
+// From birth: what dies with the launcher as long as it is not the container's program, is not looked into by others, and
+// has its few descriptors only.
+void Begin(const InitContext& context, std::initializer_list<int> more) {
+  prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
+  prctl(PR_SET_NAME, "crisp-launch");
+  signal(SIGPIPE, SIG_IGN);  // a hook need not read its state; the program gets the standard action
+  std::vector<int> keep{0, 1, 2, context.status, context.options.in, context.options.out, context.options.err,
+                        context.options.start_fifo, context.pidfd};
+  for (int i = 0; i < context.options.preserve_fds; ++i) keep.push_back(3 + i);
+  keep.insert(keep.end(), more);
+  std::sort(keep.begin(), keep.end());
+  unsigned next = 0;
+  for (int fd : keep) {
+    if (fd < 0) continue;
+    if (static_cast<unsigned>(fd) > next) close_range(next, static_cast<unsigned>(fd) - 1, 0);
+    next = static_cast<unsigned>(fd) + 1;
+  }
+  close_range(next, ~0u, 0);
+}
+
+Result<> SetTimeOffsets(const std::string& offsets) {
+  if (unshare(CLONE_NEWTIME) != 0) return Errno(errno, "make a time namespace");
+  if (!offsets.empty()) TRY(sys::WriteExisting("/proc/self/timens_offsets", offsets), "linux.timeOffsets");
+  sys::UniqueFd fd = TRY(sys::Open("/proc/self/ns/time_for_children", O_RDONLY));
+  return setns(fd.get(), CLONE_NEWTIME) == 0 ? Result<>() : Result<>(Errno(errno, "enter the time namespace"));
+}
+
+Result<> SetNames(const Launch& launch) {
+  if (!launch.hostname.empty() && sethostname(launch.hostname.data(), launch.hostname.size()) != 0) {
+    return Errno(errno, "set host name " + Quote(launch.hostname));
+  }
+  if (!launch.domainname.empty() && setdomainname(launch.domainname.data(), launch.domainname.size()) != 0) {
+    return Errno(errno, "set domain name " + Quote(launch.domainname));
+  }
+  // By the node's /proc, before the root changes: it shows the namespaces of whoever looks.
+  for (const KeyValue& sysctl : launch.sysctls) {
+    std::string file = sysctl.key;
+    if (file.find('/') == std::string::npos) std::replace(file.begin(), file.end(), '.', '/');
+    TRY(sys::WriteExisting("/proc/sys/" + file, sysctl.value), "sysctl " + sysctl.key);
+  }
+  return {};
+}
+
+Result<> AwaitStart(int fifo, int status) {
+  if (fifo < 0) return {};
+  Status created;
+  created.kind = Status::kCreated;
+  TRY(SendStatus(status, created));
+  // From here on it is the container that waits: it outlives whoever created it.
+  prctl(PR_SET_PDEATHSIG, 0);
+  char byte;
+  ssize_t n;
+  do {
+    n = read(fifo, &byte, 1);
+  } while (n < 0 && errno == EINTR);
+  return n == 1 ? Result<>() : Result<>(Errno(n < 0 ? errno : EPIPE, "wait for the start"));
+}
+
+Result<> TellAboutToRun(int status) {
+  Status about;
+  about.kind = Status::kAboutToRun;
+  prctl(PR_SET_PDEATHSIG, 0);
+  return SendStatus(status, about);
+}
+
+std::string ListenerState(const Launch& launch) {
+  const Seccomp& seccomp = launch.process.seccomp;
+  if (seccomp.listener_path.empty()) return {};
+  return StrCat("{\"ociVersion\":\"", launch.oci_version, "\",\"fds\":[\"seccompFd\"],\"pid\":", getpid(), ",\"metadata\":",
+                "\"", seccomp.listener_metadata, "\",\"state\":", StateJson(launch, "creating", getpid()), "}");
+}
+
+// What only the process that was made from the node's side can do.
+struct Prepared {
+  NamespaceFiles namespaces;
+  std::vector<sys::UniqueFd> sources;
+  sys::UniqueFd listener;
+};
+
+Result<> Prepare(const Launch& launch, const InitContext& context, sys::BorrowedFd userns, bool all_sources, Prepared& out) {
+  TRY(JoinCgroups(launch.cgroup, context.v2_joined));
+  TRY(PrepareProcess(launch.process));
+  TRY(out.namespaces.Open(launch.join));
+  out.sources = TRY(OpenSources(launch, userns, all_sources));
+  out.listener = TRY(ConnectListener(launch.process.seccomp));
+  return {};
+}
+
+// The container's process from here to its program.
+Result<> Contain(const Launch& launch, const InitContext& context, Stage stage, Prepared prepared) {
+  TRY(prepared.namespaces.Enter());
+  if ((launch.new_namespaces & CLONE_NEWCGROUP) != 0 && unshare(CLONE_NEWCGROUP) != 0) {
+    return Errno(errno, "make a cgroup namespace");
+  }
+  if ((launch.new_namespaces & CLONE_NEWTIME) != 0) TRY(SetTimeOffsets(launch.time_offsets));
+  TRY(SetNames(launch));
+  Root root(launch, std::move(prepared.sources));
+  TRY(root.Build());
+  Becoming becoming;
+  if (launch.process.terminal) becoming.terminal = TRY(root.MakeTerminal(context.status));
+  if (stage.there()) TRY(stage.Ask(), "hooks");
+  if (!launch.create_container.empty()) {
+    TRY(RunHooks(launch.create_container, "createContainer", StateJson(launch, "creating", getpid())));
+  }
+  TRY(root.MakeWorkingDir());
+  TRY(root.Enter());
+  becoming.in = context.options.in;
+  becoming.out = context.options.out;
+  becoming.err = context.options.err;
+  becoming.preserve_fds = context.options.preserve_fds;
+  becoming.listener = std::move(prepared.listener);
+  becoming.listener_state = ListenerState(launch);
+  // Who creates a container learns at once that its program is not there.
+  if (context.options.start_fifo >= 0 && !launch.process.args.empty() && !launch.process.args[0].starts_with(".")) {
+    TRY(FindProgram(launch.process));
+  }
+  TRY(AwaitStart(context.options.start_fifo, context.status));
+  if (!launch.start_container.empty()) {
+    TRY(RunHooks(launch.start_container, "startContainer", StateJson(launch, "created", getpid())));
+  }
+  TRY(TakeStdio(becoming));
+  close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
+  return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status); });
+}
+
+[[noreturn]] void ContainOrFail(const Launch& launch, const InitContext& context, Stage stage, Prepared prepared) {
+  Result<> contained = Contain(launch, context, stage, std::move(prepared));
+  Fail(context.status, contained.error());
+}
+
+Result<Launch> Decoded(const InitContext& context) { return DecodeLaunch(context.bytes); }
+
+// ---- the stage ----
+
+Result<pid_t> Clone(uint64_t flags) {
+  clone_args args{};
+  args.flags = flags;
+  if ((flags & CLONE_PARENT) == 0) args.exit_signal = SIGCHLD;
+  long pid = syscall(SYS_clone3, &args, sizeof args);
+  if (pid < 0) return Errno(errno, "make the container's process");
+  return static_cast<pid_t>(pid);
+}
+
+Result<> TellPid(int status, pid_t pid) {
+  Status told;
+  told.kind = Status::kPid;
+  told.number = pid;
+  return SendStatus(status, told);
+}
+
+std::string UserNamespaceOf(const Launch& launch) {
+  for (const JoinNamespace& join : launch.join) {
+    if (join.type == CLONE_NEWUSER) return join.path;
+  }
+  return {};
+}
+
+uint64_t CloneFlags(const Launch& launch) { return launch.new_namespaces & ~uint64_t{CLONE_NEWCGROUP | CLONE_NEWTIME}; }
+
+// Enters the user namespace and makes the container's process there. It is sent by the number it has in the node's PID
+// namespace, which is ours.
+[[noreturn]] void RunEntrance(const Launch& launch, const InitContext& context, sys::BorrowedFd userns, Stage stage) {
+  auto run = [&]() -> Result<> {
+    sys::UniqueFd pid_namespace;
+    for (const JoinNamespace& join : launch.join) {
+      if (join.type == CLONE_NEWPID) pid_namespace = TRY(sys::Open(join.path, O_RDONLY), "pid namespace");
+    }
+    Prepared prepared;
+    TRY(Prepare(launch, context, userns, true, prepared));
+    if (pid_namespace.ok() && setns(pid_namespace.get(), CLONE_NEWPID) != 0) return Errno(errno, "join the pid namespace");
+    TRY(EnterUserNamespace(userns));
+    pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
+    if (pid == 0) {
+      prctl(PR_SET_PDEATHSIG, SIGKILL);
+      ContainOrFail(launch, context, stage, std::move(prepared));
+    }
+    return TellPid(context.status, pid);
+  };
+  Result<> made = run();
+  if (!made) Fail(context.status, made.error());
+  _exit(0);
+}
+
+// New user namespace: the stage writes the maps, then the process becomes its root.
+[[noreturn]] void RunMapped(const Launch& launch, const InitContext& context, Stage stage, Prepared prepared) {
+  auto run = [&]() -> Result<> {
+    TRY(stage.Await(), "user namespace");  // before the maps are there we are nobody
+    TRY(BecomeRoot());
+    return Contain(launch, context, stage, std::move(prepared));
+  };
+  Result<> contained = run();
+  Fail(context.status, contained.error());
+}
+
+Result<> MakeMapped(const Launch& launch, const InitContext& context, Stage ours, Stage theirs) {
+  // Another namespace of the same maps will do for ids on mounts.
+  sys::UniqueFd maps;
+  for (const Mount& mount : launch.mounts) {
+    if (mount.idmap && !maps.ok()) maps = TRY(MakeUserNamespace(launch.uid_map, launch.gid_map));
+  }
+  Prepared prepared;
+  TRY(Prepare(launch, context, maps, true, prepared));
+  pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
+  if (pid == 0) {
+    close(ours.socket());
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    RunMapped(launch, context, theirs, std::move(prepared));
+  }
+  TRY(TellPid(context.status, pid));
+  TRY(WriteIdMaps(pid, launch.uid_map, launch.gid_map));
+  return ours.Say();
+}
+
+Result<> MakeJoined(const Launch& launch, const InitContext& context, Stage ours, Stage theirs) {
+  sys::UniqueFd userns = TRY(sys::Open(UserNamespaceOf(launch), O_RDONLY), "user namespace");
+  pid_t pid = TRY(Clone(CLONE_PARENT));
+  if (pid == 0) {
+    close(ours.socket());
+    RunEntrance(launch, context, userns, theirs);
+  }
+  return {};
+}
+
+Result<> MakePlain(const Launch& launch, const InitContext& context, Stage ours, Stage theirs) {
+  pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
+  if (pid == 0) {
+    close(ours.socket());
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    Prepared prepared;
+    Result<> done = Prepare(launch, context, sys::BorrowedFd(-1), false, prepared);
+    if (!done) Fail(context.status, done.error());
+    ContainOrFail(launch, context, theirs, std::move(prepared));
+  }
+  return TellPid(context.status, pid);
+}
+
+Result<> HoldStage(const Launch& launch, const InitContext& context) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
+  int on = 1;
+  if (setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof on) != 0) return Errno(errno, "SO_PASSCRED");
+  Stage ours(pair[0]), theirs(pair[1]);
+  if ((launch.new_namespaces & CLONE_NEWUSER) != 0) {
+    TRY(MakeMapped(launch, context, ours, theirs));
+  } else if (!UserNamespaceOf(launch).empty()) {
+    TRY(MakeJoined(launch, context, ours, theirs));
+  } else {
+    TRY(MakePlain(launch, context, ours, theirs));
+  }
+  close(theirs.socket());
+  Result<pid_t> pid = ours.AwaitPid();
+  if (!pid) return {};  // the process has failed and said why
+  TRY(RunHooks(launch.prestart, "prestart", StateJson(launch, "creating", *pid)));
+  TRY(RunHooks(launch.create_runtime, "createRuntime", StateJson(launch, "creating", *pid)));
+  TRY(ours.Say());
+  // A container that waits for its start outlives us: its hooks are the business of who starts it.
+  if (launch.poststart.empty() || context.options.start_fifo >= 0) return {};
+  ours.AwaitEnd();  // by exec
+  return RunHooks(launch.poststart, "poststart", StateJson(launch, "running", *pid));
+}
+
+}  // namespace
+
+void RunContainer(const InitContext& context) {
+  Begin(context, {});
+  Result<Launch> launch = Decoded(context);
+  if (!launch) Fail(context.status, launch.error());
+  Prepared prepared;
+  Result<> done = Prepare(*launch, context, sys::BorrowedFd(-1), false, prepared);
+  if (!done) Fail(context.status, done.error());
+  ContainOrFail(*launch, context, Stage(-1), std::move(prepared));
+}
+
+void RunStage(const InitContext& context) {
+  Begin(context, {});
+  Result<Launch> launch = Decoded(context);
+  if (!launch) Fail(context.status, launch.error());
+  Result<> held = HoldStage(*launch, context);
+  if (!held) Fail(context.status, held.error());
+  _exit(0);
+}
+
+void RunExec(const InitContext& context) {
+  Begin(context, {});
+  auto run = [&]() -> Result<> {
+    ExecLaunch launch = TRY(DecodeExecLaunch(context.bytes));
+    TRY(JoinCgroups(launch.cgroup, context.v2_joined));
+    TRY(PrepareProcess(launch.process));
+    uint64_t user = launch.namespaces & CLONE_NEWUSER;
+    // All at once: the kernel checks for each what the ones before have given (kernel/nsproxy.c, validate_nsset).
+    if (launch.namespaces != 0 && setns(context.pidfd, static_cast<int>(launch.namespaces & ~uint64_t{CLONE_NEWPID})) != 0) {
+      return Errno(errno, "join the container's namespaces");
+    }
+    if (user != 0) TRY(BecomeRoot());
+    Becoming becoming;
+    if (launch.process.terminal) {
+      sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
+      Terminal terminal = TRY(OpenTerminal(root, launch.process));
+      Status told;
+      told.kind = Status::kTerminal;
+      TRY(SendStatus(context.status, told, terminal.master.get()));
+      becoming.terminal = std::move(terminal.slave);
+    }
+    becoming.in = context.options.in;
+    becoming.out = context.options.out;
+    becoming.err = context.options.err;
+    becoming.preserve_fds = context.options.preserve_fds;
+    TRY(TakeStdio(becoming));
+    close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
+    return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status); });
+  };
+  Result<> done = run();
+  Fail(context.status, done.error());
+}
+
+}  // namespace crisp::native

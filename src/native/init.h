@@ -1,0 +1,30 @@
+// The processes that a start consists of: the container's own, and a helper where one is needed. Each runs in a child that
+// has just been made, and never returns. Internal.
+//
+//   no hooks, no other user namespace:  launcher ── clone3 ──► container's process
+//   else:                               launcher ──► stage ──► container's process (CLONE_PARENT: the launcher's child)
+//   a user namespace to be joined:      launcher ──► stage, and ──► entrance ──► container's process
+// The stage stays in the node's namespaces and runs the hooks; the entrance has no way back from the user namespace.
+#pragma once
+
+#include <string_view>
+
+#include "native/launch.h"
+#include "native/launcher.h"
+
+namespace crisp::native {
+
+// Of the node, or of the launcher: what a child is made from.
+struct InitContext {
+  std::string_view bytes;   // the Launch or ExecLaunch
+  LaunchOptions options;
+  int status = -1;          // socket of status.h
+  int pidfd = -1;           // exec: of the container's process
+  bool v2_joined = false;
+};
+
+[[noreturn]] void RunContainer(const InitContext& context);
+[[noreturn]] void RunStage(const InitContext& context);
+[[noreturn]] void RunExec(const InitContext& context);
+
+}  // namespace crisp::native

@@ -1,0 +1,299 @@
+// Real processes in namespaces of their own; the root file system is a directory with the node's /usr bound into it.
+#include "native/launcher.h"
+
+#include <fcntl.h>
+#include <gmock/gmock.h>
+#include <linux/sched.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <sys/mount.h>
+#include <sys/prctl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/strings.h"
+#include "sys/file.h"
+#include "sys/spawn.h"
+
+namespace crisp::native {
+namespace {
+
+using testing::HasSubstr;
+
+struct Ended {
+  std::string out;
+  int code = -1, signal = 0;
+  std::string error;  // of the start
+};
+
+class LauncherTest : public testing::Test {
+ protected:
+  void SetUp() override {
+    char name[] = "/tmp/crisp-launch-XXXXXX";
+    ASSERT_NE(mkdtemp(name), nullptr);
+    dir_ = name;
+    chmod(name, 0755);
+    for (const char* sub : {"", "/usr", "/proc", "/dev", "/tmp", "/etc", "/sys"}) ASSERT_TRUE(sys::MakeDir(dir_ + "/root" + sub, 0755));
+    for (const char* link : {"bin", "sbin", "lib", "lib64"}) ASSERT_EQ(symlink(StrCat("usr/", link).c_str(), StrCat(dir_, "/root/", link).c_str()), 0);
+    prctl(PR_SET_CHILD_SUBREAPER, 1);
+  }
+  void TearDown() override { ASSERT_TRUE(sys::RemoveTree(dir_)); }
+
+  Launch Basic(std::vector<std::string> args) {
+    Launch launch;
+    launch.id = "test";
+    launch.bundle = dir_;
+    launch.oci_version = "1.2.0";
+    launch.rootfs = dir_ + "/root";
+    launch.new_namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
+    launch.mounts.push_back(Filesystem("/proc", "proc", ""));
+    launch.mounts.push_back(Filesystem("/dev", "tmpfs", "mode=755,size=65536k"));
+    launch.mounts.push_back(Filesystem("/dev/pts", "devpts", "newinstance,ptmxmode=0666,mode=0620,gid=5"));
+    Mount usr;
+    usr.target = usr.source = "/usr";
+    usr.recursive = true;
+    usr.recursive_set = MOUNT_ATTR_RDONLY;
+    launch.mounts.push_back(usr);
+    launch.devices.push_back({"/dev/null", S_IFCHR, 1, 3, 0666, 0, 0});
+    launch.symlinks.push_back({"/dev/fd", "/proc/self/fd"});
+    launch.hostname = "inside";
+    launch.process.args = std::move(args);
+    launch.process.env = {"PATH=/usr/bin:/bin:/usr/sbin"};
+    launch.process.bounding = launch.process.effective = launch.process.permitted = 0x3fb;
+    launch.process.no_new_privileges = true;
+    return launch;
+  }
+  static Mount Filesystem(const std::string& target, const std::string& type, const std::string& data) {
+    Mount mount;
+    mount.kind = Mount::kFilesystem;
+    mount.target = target;
+    mount.fstype = mount.source = type;
+    mount.data = data;
+    return mount;
+  }
+
+  static int Wait(pid_t pid, int* signal) {
+    int status = 0;
+    while (waitpid(pid, &status, 0) < 0 && errno == EINTR) {
+    }
+    *signal = WIFSIGNALED(status) ? WTERMSIG(status) : 0;
+    return WIFEXITED(status) ? WEXITSTATUS(status) : 128 + *signal;
+  }
+
+  // Until the program runs, or waits for its start.
+  static Result<> Await(Launching& launching, Launching::Progress wanted) {
+    while (true) {
+      pollfd event{launching.fd().get(), POLLIN, 0};
+      if (poll(&event, 1, 20'000) <= 0) return Error(Code::kDeadlineExceeded, "the launch says nothing");
+      Launching::Progress progress = TRY(launching.Advance());
+      if (progress == wanted) return {};
+    }
+  }
+
+  Ended Finish(Result<Launching> launching, sys::Pipe out) {
+    Ended ended;
+    out.write.Reset();
+    if (!launching) {
+      ended.error = launching.error().message();
+      return ended;
+    }
+    Result<> ran = Await(*launching, Launching::Progress::kRunning);
+    if (!ran) ended.error = ran.error().message();
+    if (sys::UniqueFd terminal = launching->TakeTerminal(); terminal.ok()) {
+      char buffer[4096];
+      ssize_t n;
+      while ((n = read(terminal.get(), buffer, sizeof buffer)) > 0) ended.out.append(buffer, static_cast<size_t>(n));
+    }
+    ended.out += sys::ReadAll(out.read, 1u << 20).value_or("");
+    if (launching->pid() > 0) ended.code = Wait(launching->pid(), &ended.signal);
+    int ignored;
+    if (launching->helper_pid() > 0) Wait(launching->helper_pid(), &ignored);
+    return ended;
+  }
+
+  Ended Run(const Launch& launch) {
+    sys::Pipe out = *sys::MakePipe();
+    sys::UniqueFd null = *sys::Open("/dev/null", O_RDWR);
+    std::string bytes = *Encode(launch);
+    LaunchOptions options{.in = null.get(), .out = out.write.get(), .err = out.write.get()};
+    return Finish(Launching::Start(bytes, options), std::move(out));
+  }
+  Ended Sh(const std::string& script) { return Run(Basic({"sh", "-c", script})); }
+
+  std::string dir_;
+};
+
+TEST_F(LauncherTest, RunsInItsOwnWorld) {
+  Ended ended = Sh("hostname; echo $$; cat /proc/1/comm; ls /; ls /proc/self/fd; exit 7");
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.code, 7);
+  EXPECT_EQ(ended.out, "inside\n1\nsh\nbin\ndev\netc\nlib\nlib64\nproc\nsbin\nsys\ntmp\nusr\n0\n1\n2\n3\n");
+}
+
+// S31, S32: no descriptor of ours, no inheritable capability; S33: the groups are those asked for.
+TEST_F(LauncherTest, PrivilegesAreThoseAskedFor) {
+  Launch launch = Basic({"sh", "-c", "grep -E '^(Cap|Groups|Uid|NoNewPrivs)' /proc/self/status; umask"});
+  launch.process.uid = 1000;
+  launch.process.gid = 1001;
+  launch.process.groups = {7, 8};
+  launch.process.bounding = 0x3ff;
+  launch.process.effective = launch.process.permitted = 0x400;
+  launch.process.umask = 027;
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_THAT(ended.out, HasSubstr("Uid:\t1000\t1000\t1000\t1000"));
+  EXPECT_THAT(ended.out, HasSubstr("Groups:\t7 8 \n"));
+  EXPECT_THAT(ended.out, HasSubstr("CapInh:\t0000000000000000"));
+  EXPECT_THAT(ended.out, HasSubstr("CapBnd:\t00000000000003ff"));
+  EXPECT_THAT(ended.out, HasSubstr("CapAmb:\t0000000000000000"));
+  EXPECT_THAT(ended.out, HasSubstr("NoNewPrivs:\t1"));
+  EXPECT_THAT(ended.out, HasSubstr("0027"));
+}
+
+TEST_F(LauncherTest, MasksAndReadOnly) {
+  Launch launch = Basic({"sh", "-c", "wc -c < /proc/version; ls -A /proc/irq /proc/bus | wc -l; echo x > /proc/sys/kernel/core_pattern || echo refused; "
+                                     "echo x > /usr/x || echo refused; echo x > /etc/x || echo refused"});
+  launch.masked_paths = {"/proc/version", "/proc/irq", "/proc/bus", "/proc/missing"};
+  launch.read_only_paths = {"/proc/sys", "/proc/missing"};
+  launch.rootfs_read_only = true;
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_THAT(ended.out, testing::StartsWith("0\n3\n"));  // two headings of ls with an empty line between, and nothing else
+  size_t refused = 0;
+  for (size_t at = 0; (at = ended.out.find("refused", at)) != std::string::npos; ++at) ++refused;
+  EXPECT_EQ(refused, 3u) << ended.out;
+}
+
+TEST_F(LauncherTest, WhatCannotRunIsSaid) {
+  EXPECT_THAT(Run(Basic({"no-such-program"})).error, HasSubstr("executable file not found in $PATH"));
+  EXPECT_THAT(Run(Basic({"/no/such"})).error, HasSubstr("no such file or directory"));
+  EXPECT_THAT(Run(Basic({"/etc"})).error, HasSubstr("is a directory"));
+  Launch launch = Basic({"true"});
+  launch.mounts.push_back(Filesystem("/x", "nosuchfs", ""));
+  EXPECT_THAT(Run(launch).error, HasSubstr("nosuchfs"));
+}
+
+// S25, S29: paths of the image that lead out stay inside.
+TEST_F(LauncherTest, SymlinksOfTheImageStayInside) {
+  std::string victim = dir_ + "/victim";
+  ASSERT_TRUE(sys::MakeDir(victim, 0755));
+  ASSERT_EQ(symlink(victim.c_str(), (dir_ + "/root/evil").c_str()), 0);
+  ASSERT_TRUE(sys::RemoveTree(dir_ + "/root/dev"));
+  ASSERT_EQ(symlink(victim.c_str(), (dir_ + "/root/dev").c_str()), 0);
+  Launch launch = Basic({"sh", "-c", StrCat("echo hello > /evil/data/file; cat ", victim, "/data/file")});
+  launch.mounts.push_back(Filesystem("/evil/data", "tmpfs", ""));
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "hello\n");
+  EXPECT_FALSE(sys::Exists(victim + "/data"));
+  EXPECT_FALSE(sys::Exists(victim + "/null"));
+}
+
+// S28: a /proc that is a link to another place is no place for a procfs.
+TEST_F(LauncherTest, ProcBehindASymlinkIsRefused) {
+  ASSERT_TRUE(sys::RemoveTree(dir_ + "/root/proc"));
+  ASSERT_EQ(symlink("etc", (dir_ + "/root/proc").c_str()), 0);
+  EXPECT_THAT(Sh("true").error, HasSubstr("proc"));
+}
+
+TEST_F(LauncherTest, Terminal) {
+  Launch launch = Basic({"sh", "-c", "tty; stty size; tty < /dev/console"});
+  launch.process.terminal = true;
+  launch.process.width = 100;
+  launch.process.height = 40;
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "/dev/pts/0\r\n40 100\r\n/dev/console\r\n");
+}
+
+TEST_F(LauncherTest, CreatedWaitsForItsStart) {
+  ASSERT_EQ(mkfifo((dir_ + "/start").c_str(), 0600), 0);
+  sys::UniqueFd fifo = *sys::Open(dir_ + "/start", O_RDWR);
+  sys::Pipe out = *sys::MakePipe();
+  sys::UniqueFd null = *sys::Open("/dev/null", O_RDWR);
+  std::string bytes = *Encode(Basic({"echo", "started"}));
+  auto launching = Launching::Start(bytes, {.in = null.get(), .out = out.write.get(), .err = out.write.get(), .start_fifo = fifo.get()});
+  ASSERT_TRUE(launching);
+  ASSERT_TRUE(Await(*launching, Launching::Progress::kCreated));
+  ASSERT_EQ(write(fifo.get(), "s", 1), 1);
+  Ended ended = Finish(std::move(launching), std::move(out));
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "started\n");
+}
+
+TEST_F(LauncherTest, HooksInTheirOrder) {
+  Launch launch = Basic({"sh", "-c", "echo run >> /tmp/order"});
+  std::string order = dir_ + "/root/tmp/order";
+  auto hook = [&](const char* name, const std::string& file) {
+    return Hook{"/bin/sh", {"sh", "-c", StrCat("echo ", name, " >> ", file, "; cat >> ", file, ".state")}, {"PATH=/bin:/usr/bin"}, 10};
+  };
+  launch.prestart = {hook("prestart", order)};
+  launch.create_runtime = {hook("createRuntime", order)};
+  launch.create_container = {hook("createContainer", order)};
+  launch.start_container = {hook("startContainer", "/tmp/order")};
+  launch.poststart = {hook("poststart", order)};
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  std::string seen = *sys::ReadFile(order);
+  EXPECT_THAT(seen, testing::StartsWith("prestart\ncreateRuntime\ncreateContainer\nstartContainer\n"));
+  EXPECT_THAT(seen, HasSubstr("poststart\n"));
+  EXPECT_THAT(*sys::ReadFile(order + ".state"), HasSubstr("\"id\":\"test\""));
+  launch.create_runtime = {{"/bin/sh", {"sh", "-c", "echo it is broken >&2; exit 3"}, {}, 10}};
+  ended = Run(launch);
+  EXPECT_THAT(ended.error, HasSubstr("createRuntime hook #0"));
+  EXPECT_THAT(ended.error, HasSubstr("it is broken"));
+}
+
+TEST_F(LauncherTest, NewUserNamespace) {
+  ASSERT_TRUE(sys::MakeDir(dir_ + "/data", 0755));
+  Launch launch = Basic({"sh", "-c", "id -u; cat /proc/self/uid_map; stat -c %u /data; ls -l /dev/null | cut -c1"});
+  launch.new_namespaces |= CLONE_NEWUSER;
+  launch.uid_map = launch.gid_map = {{0, 100000, 65536}};
+  launch.mounts[2].data = "newinstance,ptmxmode=0666,mode=0620";
+  Mount data;
+  data.target = "/data";
+  data.source = dir_ + "/data";
+  data.idmap = true;
+  launch.mounts.push_back(data);
+  // The root of the namespace must be able to make the targets.
+  for (const char* sub : {"", "/usr", "/proc", "/dev", "/tmp", "/etc", "/sys"}) ASSERT_EQ(chown(StrCat(dir_, "/root", sub).c_str(), 100000, 100000), 0);
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_THAT(ended.out, HasSubstr("0\n         0     100000      65536\n0\nc\n"));
+}
+
+// Other namespaces and the root of a running container, joined.
+TEST_F(LauncherTest, Exec) {
+  sys::Pipe out = *sys::MakePipe(), in = *sys::MakePipe();
+  sys::UniqueFd null = *sys::Open("/dev/null", O_RDWR);
+  std::string bytes = *Encode(Basic({"sh", "-c", "echo up; read line"}));
+  auto launching = Launching::Start(bytes, {.in = in.read.get(), .out = out.write.get(), .err = out.write.get()});
+  ASSERT_TRUE(launching);
+  ASSERT_TRUE(Await(*launching, Launching::Progress::kRunning));
+  sys::UniqueFd pidfd = *sys::PidfdOpen(launching->pid());
+  ExecLaunch exec;
+  exec.namespaces = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_NEWNET;
+  exec.process = Basic({"sh", "-c", "hostname; ps -e -o comm= | sort | head -3; ls /proc/self/fd | wc -l; exit 5"}).process;
+  sys::Pipe exec_out = *sys::MakePipe();
+  std::string exec_bytes = *Encode(exec);
+  auto execing = Launching::StartExec(exec_bytes, pidfd, {.in = null.get(), .out = exec_out.write.get(), .err = exec_out.write.get()});
+  Ended ended = Finish(std::move(execing), std::move(exec_out));
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.code, 5);
+  EXPECT_THAT(ended.out, testing::StartsWith("inside\n"));
+  EXPECT_THAT(ended.out, testing::EndsWith("4\n"));
+  // Our own children are born where we are.
+  pid_t child = fork();
+  if (child == 0) _exit(getpid() == 1 ? 1 : 0);
+  int signal;
+  EXPECT_EQ(Wait(child, &signal), 0);
+  in.write.Reset();
+  in.read.Reset();
+  Ended container = Finish(std::move(launching), std::move(out));
+  EXPECT_EQ(container.out, "up\n");
+}
+
+}  // namespace
+}  // namespace crisp::native

@@ -1,0 +1,62 @@
+// The container's root: mounts, devices, masked paths, and the change into it. In the container's process, in its own mount
+// namespace; internal.
+//
+// Everything inside is reached through the root's descriptor by openat2(RESOLVE_IN_ROOT|RESOLVE_NO_MAGICLINKS), and mounts
+// go from descriptor to descriptor: whatever an image or another container makes of its paths, nothing lands outside
+// (CVE-2021-30465, CVE-2025-31133, CVE-2025-52565, CVE-2025-52881).
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "native/launch.h"
+#include "sys/fd.h"
+
+namespace crisp::native {
+
+// The sources of bind mounts as detached mounts, opened before a user namespace is entered, which might not reach them.
+// One for each of launch.mounts; not ok() where the mount is no bind, or where it can be opened later as well.
+// `userns`: the container's, for mounts whose ids are to be mapped by it; not ok(): none.
+Result<std::vector<sys::UniqueFd>> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all);
+
+class Root {
+ public:
+  Root(const Launch& launch, std::vector<sys::UniqueFd> sources) : launch_(launch), sources_(std::move(sources)) {}
+
+  // Opens the root and mounts, makes devices and links. After it the hooks before pivot_root run.
+  Result<> Build();
+  // The slave, to become the process's terminal; the master goes to `status`.
+  Result<sys::UniqueFd> MakeTerminal(int status);
+  Result<> MakeWorkingDir();
+  // Masks, makes read-only, changes the root: from then on nothing of the node is reached.
+  Result<> Enter();
+
+ private:
+  Result<> SetPropagation();
+  Result<> Open();
+  Result<> MountOne(const Mount& mount, sys::UniqueFd source);
+  Result<> MountFilesystem(const Mount& mount);
+  Result<> Remount(const Mount& mount);
+  Result<> AttachAt(sys::BorrowedFd detached, const Mount& mount, bool directory);
+  // Inside, made with its parents where it is missing. O_PATH.
+  Result<sys::UniqueFd> Target(const std::string& path, bool directory, bool symlinks = true);
+  Result<> MakeDevice(const Device& device);
+  Result<> MakeSymlink(const Symlink& link);
+  Result<> Mask(const std::string& path);
+  Result<> MakeReadOnly(const std::string& path);
+  Result<> Pivot();
+
+  const Launch& launch_;
+  std::vector<sys::UniqueFd> sources_;
+  sys::UniqueFd root_;
+  sys::UniqueFd null_;         // the node's /dev/null, checked
+  sys::UniqueFd empty_;        // an empty directory that is mounted already, to be cloned
+};
+
+// A new terminal of the devpts at dev/pts below `root`: {master, slave}.
+struct Terminal {
+  sys::UniqueFd master, slave;
+};
+Result<Terminal> OpenTerminal(sys::BorrowedFd root, const Process& process);
+
+}  // namespace crisp::native

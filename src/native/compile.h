@@ -1,7 +1,8 @@
 // config.json (OCI runtime-spec 1.3, Linux) to a Launch: checks it, decides everything that can be decided beforehand,
 // compiles seccomp rules by libseccomp. Of the node it knows what `Host` says; it opens nothing.
 //
-// What the spec has and this cannot do is refused with kUnimplemented, and listed in docs/native.md. Errors name the
+// What the spec has and this cannot do is refused with kUnimplemented, and listed in docs/native.md. linux.resources are no
+// part of it: they are written into the cgroup by whoever makes it (cgroup/resources.h). Errors name the
 // member ("linux.seccomp.syscalls[3].action: …"); malformed input is kInvalidArgument. Threading: any thread.
 #pragma once
 
@@ -28,16 +29,19 @@ struct CompileInput {
   std::string id, bundle;  // a relative root.path is below the bundle
   Host host;
   CgroupPlace cgroup;      // the container's, made by the caller; goes into Launch::cgroup as it is
-  bool systemd_cgroup = false;  // only for messages
 };
 
 Result<Launch> Compile(const CompileInput& input);
 
+// hooks.poststop of a configuration: run by whoever deletes the container.
+Result<std::vector<Hook>> PoststopHooks(std::string_view config_json);
+
 // A further process: `process_json` is the spec's process object.
 struct ExecInput {
   std::string_view process_json;
-  std::string_view config_json = {};  // of the container: its seccomp rules and namespaces hold for the exec too; "" = none
+  uint64_t namespaces = 0;  // CLONE_NEW* that the container does not share with whoever makes the process
   CgroupPlace cgroup;
+  Seccomp seccomp;          // the container's: its rules hold for every process of it
 };
 Result<ExecLaunch> CompileExec(const ExecInput& input);
 

@@ -11,6 +11,7 @@
 #include "cgroup/cgroup.h"
 #include "cgroup/hierarchy.h"
 #include "cgroup/place.h"
+#include "cgroup/resources.h"
 #include "cgroup/tree.h"
 #include "cgroup/usage_reader.h"
 #include "sys/file.h"
@@ -138,6 +139,44 @@ class CgroupsImpl : public Cgroups {
       TRY(CreateIn(hierarchy, kernel_path));
     }
     return {};
+  }
+
+  Result<> CreateForContainer(const std::string& kernel_path, std::string_view resources_json) override {
+    Resources resources = TRY(ParseResources(resources_json, layout_));
+    std::vector<DeviceRule> rules = resources.devices.value_or(std::vector<DeviceRule>());
+    rules.insert(rules.end(), StandardDevices().begin(), StandardDevices().end());
+    resources.devices = std::move(rules);
+    TRY(Create(kernel_path));
+    return WriteResources(layout_, kernel_path, resources);
+  }
+
+  Result<> UpdateResources(const std::string& kernel_path, std::string_view resources_json) override {
+    TRY(CheckOurs(kernel_path));
+    return WriteResources(layout_, kernel_path, TRY(ParseResources(resources_json, layout_)));
+  }
+
+  const Layout& layout() const override { return layout_; }
+
+  Directories DirectoriesOf(const std::string& kernel_path) const override {
+    Directories out;
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      if (!hierarchy.v2) {
+        out.v1.push_back(hierarchy.mountpoint + kernel_path);
+      } else if (layout_.unified || !hierarchy.controllers.empty()) {
+        out.v2 = hierarchy.mountpoint + kernel_path;
+      }
+    }
+    return out;
+  }
+
+  Result<> Freeze(const Ctx& ctx, const std::string& kernel_path, bool frozen) override {
+    TRY(CheckOurs(kernel_path));
+    const Hierarchy* freezer = layout_.Find("freezer");
+    if (freezer != nullptr) return FreezeV1(ctx, freezer->mountpoint + kernel_path, frozen);
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      if (hierarchy.v2) return FreezeV2(ctx, hierarchy.mountpoint + kernel_path, frozen);
+    }
+    return Error(Code::kFailedPrecondition, "this node's cgroups cannot freeze");
   }
 
   Result<> SetLimits(const std::string& kernel_path, const Limits& limits) override {

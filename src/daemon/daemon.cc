@@ -87,6 +87,7 @@ Result<> Daemon::OpenMeans() {
   cgroups_ = TRY(cgroup::Cgroups::Detect({.driver = CgroupDriver(config_)}), "cgroups");
   bool systemd = cgroups_->driver() == cgroup::Driver::kSystemd;
   runtime::Runtime::Options options = RuntimeOptions(config_, systemd, events_.Callbacks());
+  config_.runtime_default_handler = DefaultHandler(config_, options);
   Result<> userns = ProbeUserns(options.shim_binary, config_.root_dir);
   if (!userns) LogInfo("no user namespaces for pods on this node", {{"reason", userns.error()}});
   options.user_namespaces = userns.has_value();

@@ -50,7 +50,7 @@ class Daemon {
   void WaitUntilRecovered(std::chrono::milliseconds at_most);
   std::string MetricsPage() const;
 
-  const Config config_;
+  Config config_;  // fixed after OpenMeans
   sys::UniqueFd root_lock_, state_lock_;
   std::unique_ptr<state::Database> db_;
   std::unique_ptr<image::Service> images_;

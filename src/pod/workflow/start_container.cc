@@ -101,6 +101,10 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
     TRY(deps_.runtime.CanCheckpoint(ctx, record.handler));
     spec.restore_images_dir = StrCat(paths_.Checkpoint(container.id), "/", checkpoint::kImagesDir);
   }
+  if (deps_.runtime.IsNative(record.handler)) {
+    ctx.Stage("make the container's cgroup");
+    TRY(PrepareNative(record, spec));
+  }
   ctx.Stage("start the container in the pod's shim");
   Result<runtime::Started> run = deps_.runtime.StartContainer(ctx, pod.id, spec);
   if (!run && record.restore) {

@@ -3,6 +3,10 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <seccomp.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -184,6 +188,32 @@ TEST_F(CompileSeccompTest, TheDefaultProfile) {
   EXPECT_EQ(Answer(kPersonality, 8), SECCOMP_RET_ALLOW);
   EXPECT_EQ(Answer(kPersonality, 0x0040000), Refused(EPERM));  // ADDR_NO_RANDOMIZE
   EXPECT_EQ(Answer(169), Refused(EPERM));                      // reboot
+}
+
+// Installs the program and makes the call. 0…254: its errno; 255: the kernel does not take the program.
+[[noreturn]] void CallUnder(const std::string& program, long number) {
+  sock_fprog filter{static_cast<unsigned short>(program.size() / sizeof(sock_filter)),
+                    reinterpret_cast<sock_filter*>(const_cast<char*>(program.data()))};
+  if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 || syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) != 0) _exit(255);
+  errno = 0;
+  syscall(number, -1, "x", 0, 0);
+  _exit(errno);
+}
+
+int ErrnoUnder(const std::string& program, long number) {
+  pid_t child = fork();
+  if (child == 0) CallUnder(program, number);
+  int status = 0;
+  EXPECT_EQ(waitpid(child, &status, 0), child);
+  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
+}
+
+TEST_F(CompileSeccompTest, TheKernelTakesIt) {
+  Json golden = *ParseJson(*sys::ReadFile(std::string(CRISP_SOURCE_DIR) + "/tests/data/spec/seccomp-default.json"), "golden");
+  std::string program = CompileSeccomp(DumpJson(golden["config.json"]["linux"]["seccomp"]))->program;
+  EXPECT_THAT(ErrnoUnder(program, kFchmodat2), testing::AnyOf(EBADF, ENOSYS));  // ENOSYS: before Linux 6.6
+  EXPECT_EQ(ErrnoUnder(program, kOfTheFuture), ENOSYS);
+  EXPECT_EQ(ErrnoUnder(program, SYS_swapoff), EPERM);
 }
 
 TEST_F(CompileSeccompTest, Flags) {

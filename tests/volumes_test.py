@@ -147,6 +147,10 @@ def test_userns_crun(node):
     life_in_userns(node, "crun")
 
 
+def test_userns_native(node):
+    life_in_userns(node, "native")
+
+
 def users_and_restart(node, handler):
     """Other users, a terminal, VOLUMEs of the image, an exec, and a crispd that comes back."""
     w = World(node, handler)
@@ -170,6 +174,10 @@ def test_users_and_restart_runc(node):
 
 def test_users_and_restart_crun(node):
     users_and_restart(node, "crun")
+
+
+def test_users_and_restart_native(node):
+    users_and_restart(node, "native")
 
 
 def test_bad_user_namespaces(node):
@@ -213,7 +221,7 @@ def test_bad_user_namespaces(node):
     proc = pb.Mount(container_path="/x", host_path="/proc/self", uidMappings=[mapping(pb)], gidMappings=[mapping(pb)])
     check_error(lambda: w.container(pod, config, linux=w.security(), mounts=[proc]), "UNIMPLEMENTED", "/x")
     features = {h.name: h.features for h in w.client.Status().runtime_handlers}
-    check(features["runc"].user_namespaces and features["crun"].user_namespaces, "features")
+    check(all(features[name].user_namespaces for name in ("native", "runc", "crun")), "features")
     w.finish()
 
 
@@ -280,6 +288,10 @@ def test_image_volumes_crun(node):
     image_volumes(node, "crun")
 
 
+def test_image_volumes_native(node):
+    image_volumes(node, "native")
+
+
 class Artifact:
     """A manifest whose blobs are files, as oras pushes them."""
 
@@ -300,7 +312,7 @@ class Artifact:
 
 
 def test_artifacts(node):
-    w = World(node, "crun")
+    w = World(node, "native")
     pb = w.pb
     artifact = Artifact([("model.bin", b"weights" * 100000), ("read me.txt", b"hello"), (None, b"untitled")])
     reference = node.registry.push(artifact, "model")
@@ -365,8 +377,12 @@ def test_mount_options_crun(node):
     mount_options(node, "crun")
 
 
+def test_mount_options_native(node):
+    mount_options(node, "native")
+
+
 def test_security_modules_that_the_node_lacks(node):
-    w = World(node, "crun")
+    w = World(node, "native")
     pod, config = w.pod()
     if os.path.exists("/sys/kernel/security/apparmor") or os.path.exists("/sys/fs/selinux/enforce"):
         raise harness.Skip("this node has them")

@@ -105,9 +105,15 @@ Result<> Daemon::OpenMeans() {
   return {};
 }
 
+void Daemon::Observe(const cri::CallRecord& call) {
+  metrics_.Observe(call.method, call.code, call.took);
+  std::vector<StageTime> stages = call.stages.All();
+  if (stages.size() > 2) metrics_.ObserveStages(call.method, stages, call.took);  // the two are those of every call
+}
+
 Result<> Daemon::Serve() {
   front_.emplace(cri::Front::Options{
-      .observer = [this](const cri::CallRecord& call) { metrics_.Observe(call.method, call.code, call.took); },
+      .observer = [this](const cri::CallRecord& call) { Observe(call); },
       .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
   layers_.emplace(config_.root_dir + "/containers");
   streaming_ = TRY(Streaming::Listen(StreamingOptions(config_), *pods_), "streaming");

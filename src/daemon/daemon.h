@@ -50,6 +50,7 @@ class Daemon {
   void WaitUntilRecovered(std::chrono::milliseconds at_most);
   std::string MetricsPage() const;
 
+  void Observe(const cri::CallRecord& call);
   Config config_;  // fixed after OpenMeans
   sys::UniqueFd root_lock_, state_lock_;
   std::unique_ptr<state::Database> db_;

@@ -194,6 +194,8 @@ class ManagerImpl final : public Manager {
   runtime::NativeCgroup NativeCgroupOf(const ContainerRecord& record) const;
   runtime::ExecSpec MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd, bool terminal,
                                  std::string process_json) const;
+  std::vector<CallTiming> Timings(const std::string& pod_id) const override;
+  static void NoteTiming(const Ctx& ctx, PodEntry& pod, const char* call, const std::string& container);
   Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
   // A stop that waits for the end of its grace waits no longer.
   void HurryStop(ContainerEntry& container, Clock::time_point kill_at);

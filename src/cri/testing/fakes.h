@@ -29,6 +29,7 @@ inline bool HasLabels(const spec::StringMap& labels, const spec::StringMap& want
 
 class FakeManager : public pod::Manager {
  public:
+  std::vector<pod::CallTiming> Timings(const std::string&) const override { return {}; }
   Result<> Recover(const Ctx&) override { return {}; }
   void Sweep(const Ctx&) override {}
 

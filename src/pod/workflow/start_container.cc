@@ -51,6 +51,9 @@ Result<> ManagerImpl::StartContainer(const Ctx& caller, const std::string& id) {
     auto record = container->record.Lock();
     flight = std::exchange(container->start, nullptr);
   }
+  if (PodRef pod = started ? store_.Pod(container->pod) : nullptr) {
+    NoteTiming(caller, *pod, "StartContainer", container->record.Lock()->config.metadata.name);
+  }
   flight->Land(started ? Result<bool>(true) : Result<bool>(started.error()));
   if (started) FAILPOINT("start_container.after_started");
   return started;

@@ -34,6 +34,7 @@ class Cgroups {
     std::string root = "/sys/fs/cgroup";  // a fixture tree in tests
     std::string mountinfo = "/proc/self/mountinfo";
     std::string hugepages_dir = "/sys/kernel/mm/hugepages";
+    bool only_ours = true;  // see below; false: for whoever is told its paths by others
   };
   static Result<std::unique_ptr<Cgroups>> Detect(const Options& options);
   virtual ~Cgroups() = default;
@@ -49,7 +50,7 @@ class Cgroups {
 
   // Those below change cgroups, so they take only a `kernel_path` whose last part carries a 64-digit id of ours
   // ("/crisp/<id>", "…/crisp-<id>.scope"); anything else is kInvalidArgument. Whatever goes wrong in a caller, no
-  // cgroup of somebody else can be emptied or removed.
+  // cgroup of somebody else can be emptied or removed. Without Options::only_ours any path but "/" is taken.
   //
   // Pod-level cgroup of `kernel_path` in every hierarchy, created where missing (cpuset files inherited on v1).
   virtual Result<> Create(const std::string& kernel_path) = 0;
@@ -58,6 +59,11 @@ class Cgroups {
   // A container's cgroup: made, and with the limits and device rules of the spec's linux.resources (resources.h). For
   // handlers that leave it to us.
   virtual Result<> CreateForContainer(const std::string& kernel_path, std::string_view resources_json) = 0;
+  // The same as a transient scope of systemd: the last part of `kernel_path`, in the slice before it. systemd makes none
+  // without a process: `placeholder` is moved in, and the caller ends it once the container's own has joined. systemd
+  // removes the scope when it is empty. kUnavailable: no systemd.
+  virtual Result<> CreateScope(const Ctx& ctx, const std::string& kernel_path, std::string_view resources_json,
+                               pid_t placeholder) = 0;
   // New limits of one that runs; what `resources_json` does not name stays.
   virtual Result<> UpdateResources(const std::string& kernel_path, std::string_view resources_json) = 0;
   // Its directories: one for each v1 hierarchy, and the v2 one ("": none that carries processes of ours).

@@ -1,11 +1,10 @@
 #include "cgroup/device_rules.h"
 
-#include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
-#include <cstddef>
-#include <cstring>
+#include <tuple>
 
 #include "base/strings.h"
 #include "sys/file.h"
@@ -14,112 +13,104 @@ namespace crisp::cgroup {
 
 namespace {
 
-uint32_t AccessBits(const std::string& access) {
-  uint32_t bits = 0;
-  for (char c : access) bits |= c == 'm' ? BPF_DEVCG_ACC_MKNOD : c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
-  return bits;
-}
+constexpr std::string_view kAccesses = "rwm";
 
-bpf_insn Instruction(unsigned code, unsigned to, unsigned from, int offset, int32_t value) {
-  bpf_insn i{};
-  i.code = static_cast<uint8_t>(code);
-  i.dst_reg = static_cast<uint8_t>(to & 0xf);
-  i.src_reg = static_cast<uint8_t>(from & 0xf);
-  i.off = static_cast<int16_t>(offset);
-  i.imm = value;
-  return i;
-}
-
-// r1: the context; r2: type, r3: access, r4: major, r5: minor.
-constexpr unsigned kType = 2, kAccess = 3, kMajor = 4, kMinor = 5, kScratch = 6;
-
-void LoadContext(std::vector<bpf_insn>& out) {
-  auto load = [&](unsigned to, size_t offset) {
-    out.push_back(Instruction(BPF_LDX | BPF_W | BPF_MEM, to, 1, static_cast<int>(offset), 0));
-  };
-  load(kType, offsetof(bpf_cgroup_dev_ctx, access_type));
-  out.push_back(Instruction(BPF_ALU | BPF_MOV | BPF_X, kAccess, kType, 0, 0));
-  out.push_back(Instruction(BPF_ALU | BPF_RSH | BPF_K, kAccess, 0, 0, 16));
-  out.push_back(Instruction(BPF_ALU | BPF_AND | BPF_K, kType, 0, 0, 0xffff));
-  load(kMajor, offsetof(bpf_cgroup_dev_ctx, major));
-  load(kMinor, offsetof(bpf_cgroup_dev_ctx, minor));
-}
-
-void Return(std::vector<bpf_insn>& out, bool allow) {
-  out.push_back(Instruction(BPF_ALU | BPF_MOV | BPF_K, 0, 0, 0, allow ? 1 : 0));
-  out.push_back(Instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0));
-}
-
-void AppendRule(std::vector<bpf_insn>& out, const DeviceRule& rule) {
-  std::vector<bpf_insn> body;
-  std::vector<size_t> leave;  // jumps to the end of the rule
-  auto unless_equal = [&](unsigned reg, int64_t value) {
-    leave.push_back(body.size());
-    body.push_back(Instruction(BPF_JMP32 | BPF_JNE | BPF_K, reg, 0, 0, static_cast<int32_t>(value)));
-  };
-  if (rule.type != 'a') unless_equal(kType, rule.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
-  uint32_t bits = AccessBits(rule.access);
-  if (bits != (BPF_DEVCG_ACC_MKNOD | BPF_DEVCG_ACC_READ | BPF_DEVCG_ACC_WRITE)) {
-    body.push_back(Instruction(BPF_ALU | BPF_MOV | BPF_X, kScratch, kAccess, 0, 0));
-    // All that is asked for is allowed; any of it is denied.
-    body.push_back(Instruction(BPF_ALU | BPF_AND | BPF_K, kScratch, 0, 0, static_cast<int32_t>(rule.allow ? ~bits : bits)));
-    leave.push_back(body.size());
-    body.push_back(Instruction(BPF_JMP32 | static_cast<unsigned>(rule.allow ? BPF_JNE : BPF_JEQ) | BPF_K, kScratch, 0, 0, 0));
+// `a` with what `b` has besides, in the kernel's order.
+std::string With(const std::string& a, const std::string& b) {
+  std::string out;
+  for (char c : kAccesses) {
+    if (a.find(c) != std::string::npos || b.find(c) != std::string::npos) out.push_back(c);
   }
-  if (rule.major != DeviceRule::kAny) unless_equal(kMajor, rule.major);
-  if (rule.minor != DeviceRule::kAny) unless_equal(kMinor, rule.minor);
-  Return(body, rule.allow);
-  for (size_t at : leave) body[at].off = static_cast<int16_t>(body.size() - at - 1);
-  out.insert(out.end(), body.begin(), body.end());
+  return out;
+}
+std::string Without(const std::string& a, const std::string& b) {
+  std::string out;
+  for (char c : kAccesses) {
+    if (a.find(c) != std::string::npos && b.find(c) == std::string::npos) out.push_back(c);
+  }
+  return out;
 }
 
-long Bpf(int command, bpf_attr& attr) { return syscall(SYS_bpf, command, &attr, sizeof attr); }
-
-Result<sys::UniqueFd> Load(const std::vector<bpf_insn>& program) {
-  constexpr char kLicense[] = "Apache-2.0";
-  bpf_attr attr;
-  std::memset(&attr, 0, sizeof attr);
-  attr.prog_type = BPF_PROG_TYPE_CGROUP_DEVICE;
-  attr.insns = reinterpret_cast<uint64_t>(program.data());
-  attr.insn_cnt = static_cast<uint32_t>(program.size());
-  attr.license = reinterpret_cast<uint64_t>(kLicense);
-  std::memcpy(attr.prog_name, "crisp_devices", 14);
-  long fd = Bpf(BPF_PROG_LOAD, attr);
-  if (fd < 0) return Errno(errno, "load the program of device rules");
-  return sys::UniqueFd(static_cast<int>(fd));
+bool SameDevices(const DeviceRule& a, const DeviceRule& b) {
+  return std::tie(a.type, a.major, a.minor) == std::tie(b.type, b.major, b.minor);
+}
+bool Covers(const DeviceRule& wide, const DeviceRule& narrow) {
+  auto covers = [](int64_t w, int64_t n) { return w == DeviceRule::kAny || w == n; };
+  return wide.type == narrow.type && covers(wide.major, narrow.major) && covers(wide.minor, narrow.minor);
+}
+bool Overlap(const DeviceRule& a, const DeviceRule& b) {
+  auto meet = [](int64_t x, int64_t y) { return x == DeviceRule::kAny || y == DeviceRule::kAny || x == y; };
+  return a.type == b.type && meet(a.major, b.major) && meet(a.minor, b.minor);
 }
 
-constexpr uint32_t kProgramsMax = 64;
-
-Result<std::vector<uint32_t>> Attached(sys::BorrowedFd cgroup) {
-  std::vector<uint32_t> ids(kProgramsMax);
-  bpf_attr attr;
-  std::memset(&attr, 0, sizeof attr);
-  attr.query.target_fd = static_cast<uint32_t>(cgroup.get());
-  attr.query.attach_type = BPF_CGROUP_DEVICE;
-  attr.query.prog_ids = reinterpret_cast<uint64_t>(ids.data());
-  attr.query.prog_cnt = kProgramsMax;
-  if (Bpf(BPF_PROG_QUERY, attr) != 0) return Errno(errno, "list the programs of device rules");
-  ids.resize(attr.query.prog_cnt);
-  return ids;
-}
-
-Result<> Detach(sys::BorrowedFd cgroup, uint32_t id) {
-  bpf_attr attr;
-  std::memset(&attr, 0, sizeof attr);
-  attr.prog_id = id;
-  long fd = Bpf(BPF_PROG_GET_FD_BY_ID, attr);
-  if (fd < 0) return errno == ENOENT ? Result<>() : Result<>(Errno(errno, "open a program of device rules"));
-  sys::UniqueFd program(static_cast<int>(fd));
-  std::memset(&attr, 0, sizeof attr);
-  attr.target_fd = static_cast<uint32_t>(cgroup.get());
-  attr.attach_bpf_fd = static_cast<uint32_t>(program.get());
-  attr.attach_type = BPF_CGROUP_DEVICE;
-  if (Bpf(BPF_PROG_DETACH, attr) != 0 && errno != ENOENT) return Errno(errno, "detach old device rules");
+Result<> ApplyOne(DeviceSet& set, const DeviceRule& rule) {
+  auto& list = set.exceptions;
+  if (rule.allow == set.allow_all) {  // takes exceptions back
+    for (DeviceRule& each : list) {
+      if (!Overlap(each, rule) || Without(each.access, rule.access) == each.access) continue;
+      if (!Covers(rule, each)) {
+        return Error(Code::kUnimplemented, StrCat("device rule ", Quote(RuleText(rule)), " makes a hole in ", Quote(RuleText(each))));
+      }
+      each.access = Without(each.access, rule.access);
+    }
+    std::erase_if(list, [](const DeviceRule& each) { return each.access.empty(); });
+    return {};
+  }
+  auto known = std::find_if(list.begin(), list.end(), [&](const DeviceRule& each) { return SameDevices(each, rule); });
+  if (known == list.end()) known = list.insert(list.end(), {rule.allow, rule.type, rule.major, rule.minor, ""});
+  known->access = With(known->access, rule.access);
   return {};
 }
 
+// What the kernel says in devices.list. Exceptions of a set that allows all are not shown.
+DeviceSet ParseList(std::string_view text) {
+  DeviceSet set;
+  for (std::string_view line : Split(text, '\n')) {
+    std::vector<std::string_view> words = SplitWords(line);
+    if (words.size() != 3 || words[0].size() != 1) continue;
+    if (words[0] == "a") set.allow_all = true;
+    size_t colon = words[1].find(':');
+    if (colon == std::string_view::npos || words[0] == "a") continue;
+    auto number = [](std::string_view digits) { return ParseInt<int64_t>(digits).value_or(DeviceRule::kAny); };
+    set.exceptions.push_back({true, words[0][0], number(words[1].substr(0, colon)), number(words[1].substr(colon + 1)),
+                              std::string(words[2])});
+  }
+  return set;
+}
+
+const DeviceRule* FindDevices(const std::vector<DeviceRule>& list, const DeviceRule& like) {
+  for (const DeviceRule& each : list) {
+    if (SameDevices(each, like)) return &each;
+  }
+  return nullptr;
+}
+
+// What has to change, in an order in which nothing that both allow is refused on the way.
+std::vector<DeviceRule> Difference(const DeviceSet& now, const DeviceSet& wanted) {
+  std::vector<DeviceRule> out;
+  if (now.allow_all || wanted.allow_all) {
+    out.push_back({.allow = wanted.allow_all});
+    out.insert(out.end(), wanted.exceptions.begin(), wanted.exceptions.end());
+    return out;
+  }
+  auto append = [&](bool allow, const std::vector<DeviceRule>& list, const std::vector<DeviceRule>& other) {
+    for (DeviceRule each : list) {
+      const DeviceRule* there = FindDevices(other, each);
+      if (there != nullptr) each.access = Without(each.access, there->access);
+      each.allow = allow;
+      if (!each.access.empty()) out.push_back(std::move(each));
+    }
+  };
+  append(true, wanted.exceptions, now.exceptions);
+  append(false, now.exceptions, wanted.exceptions);
+  return out;
+}
+
 }  // namespace
+
+bool DeviceRule::ForEverything() const {
+  return type == 'a' && major == kAny && minor == kAny && With(access, "") == kAccesses;
+}
 
 const std::vector<DeviceRule>& StandardDevices() {
   constexpr int64_t kAny = DeviceRule::kAny;
@@ -130,46 +121,46 @@ const std::vector<DeviceRule>& StandardDevices() {
 }
 
 std::string RuleText(const DeviceRule& rule) {
-  if (rule.type == 'a') return "a";
+  if (rule.ForEverything()) return "a";
   auto number = [](int64_t n) { return n == DeviceRule::kAny ? std::string("*") : StrCat(n); };
   return StrCat(std::string(1, rule.type), " ", number(rule.major), ":", number(rule.minor), " ", rule.access);
 }
 
-std::vector<bpf_insn> DeviceProgram(const std::vector<DeviceRule>& rules) {
-  std::vector<bpf_insn> out;
-  LoadContext(out);
-  for (auto rule = rules.rbegin(); rule != rules.rend(); ++rule) {
-    AppendRule(out, *rule);
-    bool for_all = rule->type == 'a' && rule->major == DeviceRule::kAny && rule->minor == DeviceRule::kAny && AccessBits(rule->access) == 7;
-    if (for_all) return out;  // what stands before it is never reached, and the verifier refuses such instructions
+Result<DeviceSet> Evaluate(const std::vector<DeviceRule>& rules) {
+  DeviceSet set;
+  for (const DeviceRule& rule : rules) {
+    if (rule.ForEverything()) {
+      set = {.allow_all = rule.allow, .exceptions = {}};
+      continue;
+    }
+    for (char type : {'c', 'b'}) {
+      if (rule.type != 'a' && rule.type != type) continue;
+      DeviceRule one = rule;
+      one.type = type;
+      TRY(ApplyOne(set, one));
+    }
   }
-  Return(out, false);
+  return set;
+}
+
+std::vector<DeviceRule> Merged(const std::vector<DeviceRule>& rules) {
+  Result<DeviceSet> set = Evaluate(rules);
+  if (!set) return rules;
+  std::vector<DeviceRule> out = {{.allow = set->allow_all}};
+  out.insert(out.end(), set->exceptions.begin(), set->exceptions.end());
   return out;
 }
 
 Result<> WriteDeviceRulesV1(const std::string& dir, const std::vector<DeviceRule>& rules) {
+  DeviceSet wanted = TRY(Evaluate(rules), "cgroup v1");
+  DeviceSet now = ParseList(TRY(sys::ReadFile(dir + "/devices.list")));
   sys::UniqueFd files[2];  // devices.deny, devices.allow
-  for (const DeviceRule& rule : rules) {
+  for (const DeviceRule& rule : Difference(now, wanted)) {
     sys::UniqueFd& file = files[rule.allow];
     if (!file.ok()) file = TRY(sys::Open(dir + (rule.allow ? "/devices.allow" : "/devices.deny"), O_WRONLY));
     std::string text = RuleText(rule);
-    if (write(file.get(), text.data(), text.size()) < 0) return Errno(errno, StrCat("device rule ", Quote(text)));
+    if (write(file.get(), text.data(), text.size()) < 0) return Errno(errno, StrCat("device rule ", Quote(text), " in ", dir));
   }
-  return {};
-}
-
-Result<> AttachDeviceRulesV2(const std::string& dir, const std::vector<DeviceRule>& rules) {
-  sys::UniqueFd cgroup = TRY(sys::Open(dir, O_RDONLY | O_DIRECTORY));
-  std::vector<uint32_t> before = TRY(Attached(cgroup));
-  sys::UniqueFd program = TRY(Load(DeviceProgram(rules)));
-  bpf_attr attr;
-  std::memset(&attr, 0, sizeof attr);
-  attr.target_fd = static_cast<uint32_t>(cgroup.get());
-  attr.attach_bpf_fd = static_cast<uint32_t>(program.get());
-  attr.attach_type = BPF_CGROUP_DEVICE;
-  attr.attach_flags = BPF_F_ALLOW_MULTI;
-  if (Bpf(BPF_PROG_ATTACH, attr) != 0) return Errno(errno, "attach device rules");
-  for (uint32_t id : before) TRY(Detach(cgroup, id));
   return {};
 }
 

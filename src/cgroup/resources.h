@@ -15,12 +15,15 @@ namespace crisp::cgroup {
 
 struct FileWrite {
   std::string controller, file, value;
+  std::string other_file, other_value;  // where `file` does not exist; "" = `value`
+  bool before_limits = false;
   bool operator==(const FileWrite&) const = default;
 };
 
 struct Resources {
   Limits limits;
   std::vector<FileWrite> writes;  // everything else, as files of this machine's layout
+  bool check_memory = false;      // a memory limit below what is used is refused on v2, too
   // Absent: as they are. A container gets StandardDevices after them.
   std::optional<std::vector<DeviceRule>> devices;
 };

@@ -387,6 +387,9 @@ class FakeCgroups : public cgroup::Cgroups {
   Result<> Create(const std::string&) override { return {}; }
   const cgroup::Layout& layout() const override { return layout_; }
   Result<> CreateForContainer(const std::string&, std::string_view) override { return {}; }
+  Result<> CreateScope(const Ctx&, const std::string& path, std::string_view resources, pid_t) override {
+    return CreateForContainer(path, resources);
+  }
   Result<> UpdateResources(const std::string&, std::string_view) override { return {}; }
   Directories DirectoriesOf(const std::string&) const override { return {}; }
   Result<> Freeze(const Ctx&, const std::string&, bool) override { return {}; }

@@ -387,6 +387,9 @@ class FakeCgroups final : public cgroup::Cgroups {
     TRY(Create(path));
     return UpdateResources(path, resources);
   }
+  Result<> CreateScope(const Ctx&, const std::string& path, std::string_view resources, pid_t) override {
+    return CreateForContainer(path, resources);
+  }
   Result<> UpdateResources(const std::string& path, std::string_view resources) override {
     world_.Put("resources", path, std::string(resources));
     return {};

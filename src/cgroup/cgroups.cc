@@ -229,6 +229,8 @@ class CgroupsImpl : public Cgroups {
   }
 
   Result<> Remove(const Ctx& ctx, const std::string& kernel_path) override {
+    TRY(Check(kernel_path));
+    if (RemovedAtOnce(kernel_path)) return {};
     TRY(Kill(ctx, kernel_path));
     for (const Hierarchy& hierarchy : layout_.hierarchies) {
       TRY(RemoveEmptyTree(ctx, hierarchy.mountpoint + kernel_path));
@@ -271,6 +273,19 @@ class CgroupsImpl : public Cgroups {
   }
 
  private:
+  // What nearly always will do: nothing lives there and nothing is below, so that the kernel lets each directory go. The
+  // freezer's is the last, since killing needs it.
+  bool RemovedAtOnce(const std::string& kernel_path) const {
+    auto remove = [&](const Hierarchy& hierarchy) {
+      return rmdir((hierarchy.mountpoint + kernel_path).c_str()) == 0 || errno == ENOENT;
+    };
+    const Hierarchy* freezer = layout_.Find("freezer");
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      if (&hierarchy != freezer && !remove(hierarchy)) return false;
+    }
+    return freezer == nullptr || remove(*freezer);
+  }
+
   const Options options_;
   const Layout layout_;
   std::vector<std::string> controllers_;

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <vector>
@@ -81,7 +82,8 @@ class Stage {
 };
 
 [[noreturn]] void Fail(int status, const Error& error) {
-  SendFailure(status, error);
+  // Who created the container may be gone when it is started: what is left is the container's own stderr.
+  if (!SendFailure(status, error)) dprintf(2, "crisp: %s\n", error.message().c_str());
   _exit(1);
 }
 

@@ -147,7 +147,7 @@ Result<int> Follow(const cgroup::Cgroups& cgroups, const Record& record, int int
 
 // "5s", "100ms", "1m", as Go writes durations of one unit.
 Result<int> ParseInterval(const std::string& text) {
-  for (auto [unit, factor] : {std::pair<std::string_view, int>{"ms", 1}, {"s", 1000}, {"m", 60'000}}) {
+  for (auto [unit, factor] : {std::pair<std::string_view, int>{"ms", 1}, {"s", 1000}, {"m", 60'000}, {"h", 3'600'000}}) {
     if (!text.ends_with(unit)) continue;
     auto number = ParseInt<int>(std::string_view(text).substr(0, text.size() - unit.size()));
     if (number && *number > 0 && *number <= 3'600'000 / factor) return *number * factor;

@@ -5,6 +5,7 @@ import harness
 import json
 import os
 import stat
+import subprocess
 
 from harness import check, check_equal, check_error, eventually
 
@@ -340,6 +341,36 @@ def test_artifacts(node):
     check(w.client.ImageStatus(image=pb.ImageSpec(image=reference)).image.id == ref, "still there after a restart")
     w.client.RemoveImage(image=pb.ImageSpec(image=reference))
     check_equal([i for i in w.client.ListImages().images if i.id == ref], [], "removed")
+    w.finish()
+
+
+def mounted_below(directory):
+    return [line for line in open("/proc/self/mountinfo") if line.split()[4].startswith(directory + "/")]
+
+
+def test_mounts_go_both_ways(node):
+    """A bidirectional mount: what the container mounts below it the node sees, and the reverse."""
+    w = World(node, "native")
+    for handler in ("native", "runc", "crun"):
+        pb, shared = w.pb, f"{node.dir}/shared-{handler}"
+        os.makedirs(f"{shared}/from-node")
+        subprocess.run(["mount", "--bind", shared, shared], check=True)
+        subprocess.run(["mount", "--make-rshared", shared], check=True)
+        config = w.daemon.pod_config(f"both-{handler}")
+        config.linux.security_context.privileged = True
+        pod = w.client.RunPodSandbox(config=config, runtime_handler=handler).pod_sandbox_id
+        container = w.container(pod, config, mounts=[
+            pb.Mount(container_path="/m", host_path=shared, propagation=pb.PROPAGATION_BIDIRECTIONAL)],
+            linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True)))
+        reply = w.client.ExecSync(container_id=container, cmd=["sh", "-c", "mkdir /m/x && mount -t tmpfs t /m/x"])
+        check_equal(reply.exit_code, 0, reply.stderr)
+        check_equal(len(mounted_below(shared)), 1, f"mounts of the container on the node, {handler}")
+        subprocess.run(["mount", "-t", "tmpfs", "t", f"{shared}/from-node"], check=True)
+        reply = w.client.ExecSync(container_id=container, cmd=["grep", "-c", "/m/from-node", "/proc/self/mountinfo"])
+        check_equal(reply.stdout, b"1\n", f"mounts of the node in the container, {handler}")
+        w.client.StopPodSandbox(pod_sandbox_id=pod)
+        w.client.RemovePodSandbox(pod_sandbox_id=pod)
+        subprocess.run(["umount", "-R", "-l", shared], check=True)
     w.finish()
 
 

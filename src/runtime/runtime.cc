@@ -218,6 +218,7 @@ Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec)
   ctx.Stage("start the pod's shim");
   LinkPtr link = TRY(SpawnShim(spec), "start shim of pod " + spec.pod.str());
   Result<> added = hub_->Add(link);
+  ctx.Stage("set up the pod's namespaces");
   Result<PodNamespaces> namespaces = added ? SetUp(ctx, spec, *link) : Result<PodNamespaces>(std::move(added).error());
   if (!namespaces) {
     link->SetStopping();

@@ -170,8 +170,9 @@ class Reader {
     TRY(Number(network, "classID", "net_cls", "net_cls.classid", nullptr));
     for (const Json& each : TRY(List(network, "priorities", "network"))) {
       if (!each.is_object()) return Invalid("network.priorities: an element is not an object");
-      Put("net_prio", "net_prio.ifpriomap", nullptr,
-          StrCat(TRY(JsonGet<std::string>(each, "name")), " ", TRY(JsonGet<uint64_t>(each, "priority"))));
+      std::string name = TRY(JsonGet<std::string>(each, "name"));
+      uint64_t priority = TRY(JsonGet<uint64_t>(each, "priority"));
+      Put("net_prio", "net_prio.ifpriomap", nullptr, StrCat(name, " ", priority));
     }
     return {};
   }

@@ -49,4 +49,7 @@ Result<ExecLaunch> CompileExec(const ExecInput& input);
 // node have the same one, and compiling it takes longer than the rest of a start.
 Result<Seccomp> CompileSeccomp(std::string_view seccomp_json);
 
+// The options of mounts that have a meaning here; any other is one of the file system's.
+std::vector<std::string> MountOptions();
+
 }  // namespace crisp::native

@@ -300,4 +300,19 @@ Result<> CompileMounts(const Node& config, const CompileInput& input, Launch& ou
   return {};
 }
 
+std::vector<std::string> MountOptions() {
+  std::vector<std::string> names = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "src-nofollow"};
+  for (const AttributeOption& option : kAttributes) {
+    names.emplace_back(option.name);
+    names.push_back(StrCat("r", option.name));
+  }
+  for (const FlagOption& option : kSuperblock) names.emplace_back(option.name);
+  for (const PropagationOption& option : kPropagation) {
+    names.emplace_back(option.name);
+    names.push_back(StrCat("r", option.name));
+  }
+  std::sort(names.begin(), names.end());
+  return names;
+}
+
 }  // namespace crisp::native

@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 #include <cstring>
 #include <initializer_list>
 #include <vector>
@@ -81,7 +82,8 @@ class Stage {
 };
 
 [[noreturn]] void Fail(int status, const Error& error) {
-  SendFailure(status, error);
+  // Who created the container may be gone when it is started: what is left is the container's own stderr.
+  if (!SendFailure(status, error)) dprintf(2, "crisp: %s\n", error.message().c_str());
   _exit(1);
 }
 
@@ -131,11 +133,11 @@ Result<> SetNames(const Launch& launch) {
 
 Result<> AwaitStart(int fifo, int status) {
   if (fifo < 0) return {};
+  // From here on it is the container that waits: it outlives whoever created it, who may end as soon as it is told.
+  prctl(PR_SET_PDEATHSIG, 0);
   Status created;
   created.kind = Status::kCreated;
   TRY(SendStatus(status, created));
-  // From here on it is the container that waits: it outlives whoever created it.
-  prctl(PR_SET_PDEATHSIG, 0);
   char byte;
   ssize_t n;
   do {
@@ -144,11 +146,13 @@ Result<> AwaitStart(int fifo, int status) {
   return n == 1 ? Result<>() : Result<>(Errno(n < 0 ? errno : EPIPE, "wait for the start"));
 }
 
-Result<> TellAboutToRun(int status) {
+// `alone`: who created the container need not be there any more when it is started.
+Result<> TellAboutToRun(int status, bool alone) {
   Status about;
   about.kind = Status::kAboutToRun;
   prctl(PR_SET_PDEATHSIG, 0);
-  return SendStatus(status, about);
+  Result<> told = SendStatus(status, about);
+  return alone ? Result<>() : told;
 }
 
 std::string ListenerState(const Launch& launch) {
@@ -208,7 +212,7 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage stage, 
   }
   TRY(TakeStdio(becoming));
   close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
-  return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status); });
+  return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status, context.options.start_fifo >= 0); });
 }
 
 [[noreturn]] void ContainOrFail(const Launch& launch, const InitContext& context, Stage stage, Prepared prepared) {
@@ -395,7 +399,7 @@ void RunExec(const InitContext& context) {
     becoming.preserve_fds = context.options.preserve_fds;
     TRY(TakeStdio(becoming));
     close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
-    return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status); });
+    return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status, false); });
   };
   Result<> done = run();
   Fail(context.status, done.error());

@@ -32,14 +32,14 @@ Result<> SendStatus(int socket, const Status& status, int descriptor) {
   return n < 0 ? Result<>(Errno(errno, "tell the launcher")) : Result<>();
 }
 
-void SendFailure(int socket, const Error& error) {
+bool SendFailure(int socket, const Error& error) {
   Status status;
   status.kind = Status::kFailed;
   status.code = static_cast<uint8_t>(error.code());
   status.number = error.os_errno();
   size_t size = std::min(error.message().size(), sizeof status.text - 1);
   std::memcpy(status.text, error.message().data(), size);
-  (void)SendStatus(socket, status).has_value();  // nobody to tell: whoever asked is gone
+  return SendStatus(socket, status).has_value();
 }
 
 Result<ReceivedStatus> ReceiveStatus(int socket) {

@@ -25,7 +25,8 @@ struct Status {
 
 // Blocking. In the children.
 Result<> SendStatus(int socket, const Status& status, int descriptor = -1);
-void SendFailure(int socket, const Error& error);
+// False: nobody is there to be told.
+bool SendFailure(int socket, const Error& error);
 struct ReceivedStatus {
   enum { kNothing, kEnd, kStatus } state = kNothing;
   Status status;

@@ -74,5 +74,19 @@ TEST(ProcessInfo, SoftLimitOfOpenFiles) {
   EXPECT_EQ(ParseSoftOpenFilesLimit(""), std::nullopt);
 }
 
+TEST(ProcessInfo, StatOfAProcessWithAnyName) {
+  std::optional<ProcessStat> own = ReadProcessStat(getpid());
+  ASSERT_TRUE(own);
+  EXPECT_EQ(own->state, 'R');
+  EXPECT_GT(own->start_ticks, 0u);
+  std::optional<ProcessStat> odd =
+      ParseProcessStat("7 (a) Z (b) S 1 7 7 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 4711 12 13\n");
+  ASSERT_TRUE(odd);
+  EXPECT_EQ(odd->state, 'S');
+  EXPECT_EQ(odd->start_ticks, 4711u);
+  EXPECT_FALSE(ParseProcessStat("7 (a) S 1"));
+  EXPECT_FALSE(ParseProcessStat(""));
+}
+
 }  // namespace
 }  // namespace crisp::sys

@@ -48,4 +48,20 @@ std::optional<uint64_t> SoftOpenFilesLimit(pid_t pid) {
   return text ? ParseSoftOpenFilesLimit(*text) : std::nullopt;
 }
 
+std::optional<ProcessStat> ParseProcessStat(std::string_view stat) {
+  size_t name_end = stat.rfind(')');
+  if (name_end == std::string_view::npos) return std::nullopt;
+  std::vector<std::string_view> words = SplitWords(stat.substr(name_end + 1));
+  constexpr size_t kState = 0, kStartTime = 19;  // fields 3 and 22
+  if (words.size() <= kStartTime || words[kState].size() != 1) return std::nullopt;
+  std::optional<uint64_t> start = ParseInt<uint64_t>(words[kStartTime]);
+  if (!start) return std::nullopt;
+  return ProcessStat{words[kState][0], *start};
+}
+
+std::optional<ProcessStat> ReadProcessStat(pid_t pid) {
+  Result<std::string> text = ReadFile(StrCat("/proc/", pid, "/stat"), 64u << 10);
+  return text ? ParseProcessStat(*text) : std::nullopt;
+}
+
 }  // namespace crisp::sys

@@ -20,4 +20,13 @@ std::optional<uint64_t> SoftOpenFilesLimit(pid_t pid);
 // Pure: of the text of /proc/PID/limits.
 std::optional<uint64_t> ParseSoftOpenFilesLimit(std::string_view limits);
 
+// A process number that is given again names another process: with the time of its start it is told apart.
+struct ProcessStat {
+  char state = '?';        // 'Z' and 'X': ended
+  uint64_t start_ticks = 0;  // since boot
+};
+std::optional<ProcessStat> ReadProcessStat(pid_t pid);
+// Pure: of the text of /proc/PID/stat, whose second field is a name that may hold anything.
+std::optional<ProcessStat> ParseProcessStat(std::string_view stat);
+
 }  // namespace crisp::sys

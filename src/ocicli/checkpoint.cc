@@ -1,0 +1,8 @@
+// checkpoint, restore: by criu.
+#include "ocicli/commands.h"
+
+namespace crisp::ocicli {
+
+std::vector<Command> CheckpointCommands() { return {}; }
+
+}  // namespace crisp::ocicli

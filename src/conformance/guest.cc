@@ -1,5 +1,6 @@
 // The program inside our images: one static file with the few things that busybox cannot do, or not exactly.
 //   guest http PORT [TEXT]     answers each connection with HTTP 200 and TEXT
+//   guest get ADDRESS PORT     one HTTP request; says the body
 //   guest ids                  uid euid gid egid, then the supplementary groups
 //   guest hold                 waits for ever; SIGTERM ends it with code 0
 //   guest eat MEGABYTES        allocates and touches, says "eaten", holds
@@ -69,6 +70,27 @@ int Http(int port, const char* text) {
     }
     close(fd);
   }
+}
+
+int Get(const char* host, int port) {
+  int fd = socket(AF_INET, SOCK_STREAM, 0);
+  sockaddr_in address{};
+  address.sin_family = AF_INET;
+  address.sin_port = htons(static_cast<unsigned short>(port));
+  if (inet_pton(AF_INET, host, &address.sin_addr) != 1) return Fail(host);
+  alarm(10);
+  if (connect(fd, reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return Fail("connect");
+  const char request[] = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+  (void)!write(fd, request, sizeof request - 1);
+  static char answer[64 << 10];
+  size_t size = 0;
+  for (ssize_t got; size + 1 < sizeof answer && (got = read(fd, answer + size, sizeof answer - 1 - size)) > 0;) {
+    size += static_cast<size_t>(got);
+  }
+  const char* body = strstr(answer, "\r\n\r\n");
+  if (body == nullptr) return Fail("no answer");
+  Say(body + 4);
+  return 0;
 }
 
 int Ids() {
@@ -145,6 +167,7 @@ int main(int argc, char** argv) {
   const char* what = argc > 1 ? argv[1] : "hold";
   auto number = [&](int index, int fallback) { return argc > index ? std::atoi(argv[index]) : fallback; };
   if (strcmp(what, "http") == 0) return Http(number(2, 80), argc > 3 ? argv[3] : "crisptest web\n");
+  if (strcmp(what, "get") == 0) return Get(argc > 2 ? argv[2] : "127.0.0.1", number(3, 80));
   if (strcmp(what, "ids") == 0) return Ids();
   if (strcmp(what, "hold") == 0) return Hold();
   if (strcmp(what, "eat") == 0) return Eat(static_cast<size_t>(number(2, 1)));

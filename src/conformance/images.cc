@@ -103,7 +103,7 @@ Result<std::string> BusyboxLayer(const std::string& busybox) {
   layer.Dir("tmp", 01777);
   layer.Dir("root", 0700);
   layer.Dir("mnt");
-  layer.Dir("var/run");
+  layer.File("var/run/marker", "of the image\n");
   return layer.Done();
 }
 
@@ -114,8 +114,9 @@ std::string GuestLayer() {
   return layer.Done();
 }
 
-std::string VolumeLayer() {
+std::string VolumeLayer(const std::string& mark = "") {
   Layer layer;
+  if (!mark.empty()) layer.File("mark", mark);  // another layer, which no other image has brought already
   layer.File("hello", "hello from the image\n");
   layer.File("folder/inside", "inside the folder\n");
   layer.Symlink("folder/out", "../../../../etc");
@@ -151,7 +152,7 @@ Result<ImageSet> BuildImages(const std::string& busybox_path) {
   };
   add("busybox", {{"Env", path}, {"Cmd", {"/bin/sh"}}}, {busybox, guest});
   add("private", {{"Env", path}, {"Cmd", {"/bin/sh"}}, {"Labels", {{"private", "yes"}}}}, {busybox, guest});
-  add("broken", {{"Labels", {{"broken", "yes"}}}}, {volume});
+  add("broken", {{"Labels", {{"broken", "yes"}}}}, {blob(VolumeLayer("broken"))});
   add("web", {{"Env", path}, {"Entrypoint", {"/guest", "http", "80"}}, {"ExposedPorts", {{"80/tcp", Json::object()}}}},
       {busybox, guest});
   add("user-uid", {{"Env", path}, {"User", "1002"}}, {busybox, guest});
@@ -161,7 +162,9 @@ Result<ImageSet> BuildImages(const std::string& busybox_path) {
   add("environment",
       {{"Env", {"PATH=/bin", "FROM_IMAGE=yes"}}, {"WorkingDir", "/mnt"}, {"Entrypoint", {"/bin/sh", "-c"}}, {"Cmd", {"env; pwd"}}},
       {busybox, guest});
-  add("volume", {{"Cmd", {"/hello"}}}, {volume});
+  for (const char* name : {"volume", "tags", "registries", "listed"}) {  // images of their own for specs that remove them
+    add(name, {{"Cmd", {"/hello"}}, {"Labels", {{"crisptest", name}}}}, {volume});
+  }
   return set;
 }
 

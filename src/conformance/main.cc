@@ -2,6 +2,7 @@
 #include <CLI/CLI.hpp>
 #include <sys/utsname.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 #include <regex>
@@ -227,12 +228,15 @@ int CheckFaults(Flags& flags) {
   int caught = 0, missed = 0, skipped = 0;
   std::printf("%-7s %-58s %s\n", "verdict", "spec", "fault");
   auto results = RunJobs(flags.context, jobs, flags.parallel, [&](const SpecResult& result) {
-    const char* verdict = result.verdict == SpecResult::Verdict::kFailed ? "caught" : "MISSED";
-    if (result.verdict == SpecResult::Verdict::kSkipped) verdict = "skipped";
-    (result.verdict == SpecResult::Verdict::kFailed ? caught : result.verdict == SpecResult::Verdict::kSkipped ? skipped : missed)++;
+    bool is_caught = result.verdict == SpecResult::Verdict::kFailed;
+    // Skipped under the fault only: the spec took the fault for a missing feature.
+    bool is_skipped = result.verdict == SpecResult::Verdict::kSkipped &&
+                      RunJobs(flags.context, {{result.spec, ""}}, 1, [](const SpecResult&) {})[0].verdict == SpecResult::Verdict::kSkipped;
+    ++(is_caught ? caught : is_skipped ? skipped : missed);
     std::string message = result.message.substr(0, result.message.find('\n')).substr(0, 160);
-    std::printf("%-7s %-58s %s\n          %s\n", verdict, result.spec->FullName().c_str(), result.fault.c_str(),
-                result.verdict == SpecResult::Verdict::kPassed ? (result.struck ? "the spec passed" : "the fault changed nothing") : message.c_str());
+    if (result.verdict == SpecResult::Verdict::kPassed) message = result.struck ? "the spec passed" : "the fault changed nothing";
+    std::printf("%-7s %-58s %s\n          %s\n", is_caught ? "caught" : is_skipped ? "skipped" : "MISSED", result.spec->FullName().c_str(),
+                result.fault.c_str(), message.c_str());
     std::fflush(stdout);
   });
   RemoveImages(cri, flags.context);

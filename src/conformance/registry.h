@@ -1,6 +1,7 @@
 // A registry on loopback that serves the suite's images, well or badly. Repositories begin with "crisptest/":
 //   crisptest/NAME[/ANYTHING]:ANY_TAG    the image NAME of the set
 //   crisptest/small/ANYTHING:ANY_TAG     an image of its own for each ANYTHING:TAG
+//   crisptest/tags/ANYTHING:ANY_TAG      the same for each ANYTHING: all tags are one image's
 //   crisptest/private/…                  the same as "private", for kUser and kPassword only (Basic)
 //   crisptest/broken/…                   a manifest whose layer has other bytes than its digest says
 //   crisptest/hang/…                     no answer at all;  crisptest/unavailable/…: 503;  anything else: 404

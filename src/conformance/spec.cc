@@ -91,9 +91,10 @@ void Spec::RemoveEverything() {
     }
   }
   for (const std::string& image : pulled_) {
-    if (image.find("/busybox:latest") != std::string::npos || image.find("/web:latest") != std::string::npos) {
-      continue;  // what nearly every spec uses stays until the end of the run
-    }
+    // Images that specs share stay until the end of the run.
+    bool own = false;
+    for (const char* family : {"/small/", "/tags/", "/private/"}) own = own || image.find(family) != std::string::npos;
+    if (!own) continue;
     (void)g_direct->Call("RemoveImage", {{"image", {{"image", image}}}}, kCleanUpTimeout);
   }
 }
@@ -131,8 +132,8 @@ std::string Spec::ImageName(const std::string& name, const std::string& tag) con
 
 std::string Spec::Image(const std::string& name, const std::string& tag) {
   std::string reference = ImageName(name, tag);
+  RemoveImageAtEnd(reference);
   Call("PullImage", {{"image", {{"image", reference}}}});
-  pulled_.push_back(reference);
   return reference;
 }
 

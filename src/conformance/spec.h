@@ -77,6 +77,7 @@ class Spec : public testing::Test {
   // A reference to the suite's image; pulled by Image, only named by ImageName.
   std::string ImageName(const std::string& name, const std::string& tag = "latest") const;
   std::string Image(const std::string& name, const std::string& tag = "latest");
+  void RemoveImageAtEnd(const std::string& reference) { pulled_.push_back(reference); }  // if it is this spec's alone
 
   // Configurations are merged: objects by member, everything else replaced.
   Json PodConfig(const Json& more = Json::object());

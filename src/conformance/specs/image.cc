@@ -22,7 +22,7 @@ class Images : public Spec {
     return std::any_of(reply["images"].begin(), reply["images"].end(), [&](const Json& image) { return image["id"] == id; });
   }
   std::string Pull(const std::string& reference) {
-    pulled_.push_back(reference);
+    RemoveImageAtEnd(reference);
     return Call("PullImage", {{"image", {{"image", reference}}}})["image_ref"];
   }
   void PulledAndRemoved(const std::string& reference) {
@@ -36,7 +36,6 @@ class Images : public Spec {
     EXPECT_TRUE(ImageStatus(reference).is_null());
     EXPECT_FALSE(Listed(status["id"]));
   }
-  std::vector<std::string> pulled_;
 };
 
 #define IMAGE_SPEC(group_, name_, ...)                                                                                 \
@@ -108,10 +107,9 @@ IMAGE_SPEC(ImageManager, StatusHasUidOrUserName, .like = {53},
       EXPECT_EQ(status["uid"]["value"], *one.uid) << one.image;
     }
     EXPECT_EQ(status["username"], one.username) << one.image;
-    RemoveImage(reference);
   }
 }
-IMAGE_SPEC(ImageManager, ListHasEachImageOnce, .like = {54}, .faults = {"ListImages:-images.0", "ListImages:-images"}) {
+IMAGE_SPEC(ImageManager, ListHasEachImageOnce, .like = {54}, .faults = {"ListImages:-images"}) {
   std::multiset<std::string> wanted, seen;
   for (int i = 0; i < 3; ++i) wanted.insert(ImageName("small/" + Unique(), "v1"));
   for (const std::string& reference : wanted) Pull(reference);
@@ -127,7 +125,7 @@ IMAGE_SPEC(ImageManager, ListHasEachImageOnce, .like = {54}, .faults = {"ListIma
 IMAGE_SPEC(ImageManager, ListHasAllTagsOfAnImage, .like = {55}, .faults = {"ListImages:images.*.repo_tags=[]", "ListImages:-images.*.repo_tags.0"}) {
   std::string repository = Unique();
   std::set<std::string> tags;
-  for (const char* tag : {"1", "2", "3"}) tags.insert(ImageName("listed/" + repository, tag));
+  for (const char* tag : {"1", "2", "3"}) tags.insert(ImageName("tags/" + repository, tag));
   for (const std::string& tag : tags) Pull(tag);
   Json reply = Call("ListImages");
   int images = 0;
@@ -160,7 +158,7 @@ IMAGE_SPEC(ImageManager, RemoveByOneTagRemovesAll, .like = {56}, .faults = {"Rem
   for (const std::string& tag : tags) EXPECT_TRUE(ImageStatus(tag).is_null()) << tag;
 }
 IMAGE_SPEC(ImageManager, RemoveRemovesTagsOfOtherRegistries, .like = {57}, .faults = {"RemoveImage:noop"}) {
-  std::string reference = ImageName("registries/" + Unique(), "v1");
+  std::string reference = ImageName("tags/" + Unique(), "v1");
   std::string other = "localhost" + reference.substr(reference.find(':'));
   Pull(reference);
   Pull(other);
@@ -195,7 +193,7 @@ IMAGE_SPEC(ImageManager, PullNeedsCredentials, .faults = {"PullImage<-auth", "Pu
   EXPECT_TRUE(ImageStatus(reference).is_null());
   Json reply = Call("PullImage", {{"image", {{"image", reference}}},
                                   {"auth", {{"username", Registry::kUser}, {"password", Registry::kPassword}}}});
-  pulled_.push_back(reference);
+  RemoveImageAtEnd(reference);
   EXPECT_FALSE(ImageStatus(reference).is_null());
   RemoveImage(reference);
 }
@@ -281,7 +279,7 @@ IMAGE_SPEC(ImageIdentifierConsistency, OneIdEverywhere, .like = {127},
   EXPECT_EQ(list["containers"][0]["image_id"], ref);
 }
 IMAGE_SPEC(ImageIdentifierConsistency, OneIdFromTwoRegistries, .like = {128}, .faults = {"PullImage:image_ref=other", "ImageStatus:image.id=other"}) {
-  std::string reference = ImageName("user-name/" + Unique(), "v1");
+  std::string reference = ImageName("tags/" + Unique(), "v1");
   std::string other = "localhost" + reference.substr(reference.find(':'));
   std::string one = Pull(reference), two = Pull(other);
   EXPECT_EQ(one, two);

@@ -119,7 +119,7 @@ PROPAGATION_SPEC(HostToContainer, .like = {123}, .faults = {"CreateContainer<con
 class ImageVolumes : public Mounts {
  protected:
   Json Volume(const Json& more = Json::object()) {
-    std::string reference = Image("volume", Unique());
+    std::string reference = Image("tags/" + Unique());
     return {{"mounts", {Merged({{"container_path", "/volume"}, {"readonly", true}, {"image", {{"image", reference}}}}, more)}}};
   }
   // A runtime of before image volumes mounts nothing, or wants a host path.
@@ -171,7 +171,7 @@ VOLUME_SPEC(MissingSubPathIsRefused, .like = {119}, .faults = {"CreateContainer<
   RunOrSkip(Volume());
   MustNotRun(RunPod(), Volume({{"image_sub_path", "no/such/folder"}}));
 }
-VOLUME_SPEC(SubPathDoesNotLeaveTheImage, .faults = {"CreateContainer<-config.mounts.0.image; CreateContainer<config.mounts.0.host_path=/etc"}) {
+VOLUME_SPEC(SubPathDoesNotLeaveTheImage, .faults = {"CreateContainer<-config.mounts.0.image; CreateContainer<-config.mounts.0.image_sub_path; CreateContainer<config.mounts.0.host_path=/etc"}) {
   RunOrSkip(Volume());
   auto id = TryCreate(RunPod(), Volume({{"image_sub_path", "folder/out"}}));
   if (!id) return;  // refused

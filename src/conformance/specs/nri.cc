@@ -87,7 +87,7 @@ class Nri : public Spec {
       {"NRI", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, new testing::internal::TestFactoryImpl<NRI_##name_>); \
   void NRI_##name_::Body()
 
-NRI_SPEC(PodLifeInOrder, .like = {97}, .faults = {"StopPodSandbox:noop", "RunPodSandbox<config.metadata.name=other"}) {
+NRI_SPEC(PodLifeInOrder, .like = {97}, .faults = {"RunPodSandbox<config.metadata.name=other", "RemovePodSandbox:noop"}) {
   NriPlugin& plugin = Connect();
   Pod pod = RunPod();
   StopPod(pod.id);

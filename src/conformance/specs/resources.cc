@@ -44,6 +44,11 @@ class Resources : public Spec {
     std::string mark = Unique("crisptest-mark-");
     more["envs"] = {{{"key", "CRISPTEST_MARK"}, {"value", mark}}};
     std::string id = Run(pod, more);
+    // A start may be over before the program is in its place.
+    Eventually("a process carries the mark", [&] { return FindMarked(id, mark); });
+    return id;
+  }
+  bool FindMarked(const std::string& id, const std::string& mark) {
     DIR* proc = opendir("/proc");
     while (dirent* entry = readdir(proc)) {
       if (!isdigit(entry->d_name[0])) continue;
@@ -51,7 +56,7 @@ class Resources : public Spec {
       if (environment && environment->find("CRISPTEST_MARK=" + mark) != std::string::npos) pids_[id] = entry->d_name;
     }
     closedir(proc);
-    return id;
+    return pids_.contains(id);
   }
   std::string Memory(const std::string& id) { return CgroupFile(id, "memory", "memory.max", "memory.limit_in_bytes"); }
   void Update(const std::string& id, const Json& linux_resources) {
@@ -104,7 +109,6 @@ RESOURCE_SPEC(UpdateOfARunningContainer, .faults = {"UpdateContainerResources:no
   EXPECT_EQ(Memory(id), StrCat(64 << 20));
 }
 RESOURCE_SPEC(UpdateBeforeTheStart, .faults = {"UpdateContainerResources:noop"}) {
-  std::string mark = Unique("crisptest-mark-");
   Pod pod = RunPod();
   std::string id = Create(pod, Limits({{"memory_limit_in_bytes", 96 << 20}}));
   Update(id, {{"memory_limit_in_bytes", 128 << 20}});

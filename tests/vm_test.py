@@ -18,14 +18,15 @@ import tempfile
 
 from harness import Skip, check
 
-def in_vm(command, seconds=1500):
+
+def in_vm(command, seconds=1500, systemd=False):
     run = os.environ.get("CRISP_VM_RUN")
     if not run:
         raise Skip("CRISP_VM_RUN names no program that runs virtual machines")
     lines = ["set -e", "mkdir -m 1777 /scratch/tmp", "mount --bind /scratch/tmp /var/tmp",
              f"export TEST_TMPDIR=/var/tmp CRISP_BUILD={shlex.quote(harness.BUILD)}",
              f"cd {shlex.quote(harness.ROOT)}"]
-    lines += [command]
+    lines += [f"tests/under-systemd {command}" if systemd else command]
     # The script is in the build directory, since the machine may have a /tmp of its own.
     with tempfile.NamedTemporaryFile("w", dir=harness.BUILD, suffix=".sh") as script, tempfile.TemporaryFile() as log:
         script.write("\n".join(lines) + "\n")

@@ -22,7 +22,8 @@ using namespace crisp;
 namespace {
 
 Result<std::string> MakeLaunch(const std::string& config_file, const std::string& rootfs, std::vector<std::string> cgroups) {
-  Json config = TRY(ParseJson(TRY(sys::ReadFile(config_file)), "config"));
+  std::string text_of_config = TRY(sys::ReadFile(config_file));
+  Json config = TRY(ParseJson(text_of_config, "config"));
   if (config.contains("config.json")) config = Json(config["config.json"]);
   config["root"]["path"] = rootfs;
   config["process"]["args"] = {"/bin/true"};

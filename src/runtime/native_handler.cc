@@ -51,7 +51,8 @@ Result<> KeepPoststop(const ContainerSpec& spec, const native::Launch& launch) {
   kept.oci_version = launch.oci_version;
   kept.annotations = launch.annotations;
   kept.poststart = std::move(hooks);
-  return sys::WriteFileAtomic(PoststopFile(spec.bundle_dir), TRY(native::Encode(kept)), 0600, sys::Durability::kNone);
+  std::string bytes = TRY(native::Encode(kept));
+  return sys::WriteFileAtomic(PoststopFile(spec.bundle_dir), bytes, 0600, sys::Durability::kNone);
 }
 
 }  // namespace
@@ -67,7 +68,8 @@ Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec) {
   std::string exec = TRY(native::Encode(ExecTemplate(launch)));
   TRY(sys::WriteFileAtomic(ExecFile(spec.bundle_dir), exec, 0600, sys::Durability::kNone));
   TRY(KeepPoststop(spec, launch));
-  return ToFile(TRY(native::Encode(launch)));
+  std::string bytes = TRY(native::Encode(launch));
+  return ToFile(bytes);
 }
 
 Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& name) {
@@ -92,7 +94,9 @@ Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& na
       }
     }
   }
-  out.launch = TRY(ToFile(TRY(native::Encode(TRY(native::CompileExec(input))))));
+  native::ExecLaunch launch = TRY(native::CompileExec(input));
+  std::string encoded = TRY(native::Encode(launch));
+  out.launch = TRY(ToFile(encoded));
   return out;
 }
 

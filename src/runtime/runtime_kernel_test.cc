@@ -664,7 +664,7 @@ esac
   spec.handler = "scripted";
   auto start = std::async(std::launch::async, [&] { return Start(pod, spec); });
   for (int i = 0; i < 1000 && !sys::Exists(dir + "/runner"); ++i) poll(nullptr, 0, 10);
-  Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, spec.id, "scripted");
+  Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, spec.id, "scripted", "");
   EXPECT_TRUE(deleted) << deleted.error().message();
   EXPECT_FALSE(start.get());
   EXPECT_FALSE(sys::Exists(dir + "/half-made")) << "the next start would find the id in use";

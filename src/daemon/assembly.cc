@@ -23,6 +23,17 @@ std::string FindSibling(const char* name) {
   return access(sibling.c_str(), X_OK) == 0 ? sibling.string() : name;
 }
 
+// `program` as a path, found in PATH where it is a name.
+std::string PathOf(const std::string& program) {
+  const char* path = getenv("PATH");
+  if (program.find('/') != std::string::npos) return program;
+  for (std::string_view dir : Split(path ? path : "/usr/sbin:/usr/bin:/sbin:/bin", ':')) {
+    std::string candidate = StrCat(dir, "/", program);
+    if (!dir.empty() && access(candidate.c_str(), X_OK) == 0) return candidate;
+  }
+  return program;
+}
+
 bool IsInPath(const std::string& binary) {
   if (binary.find('/') != std::string::npos) return access(binary.c_str(), X_OK) == 0;
   const char* path = getenv("PATH");
@@ -95,7 +106,7 @@ Result<> ProbeUserns(const std::string& shim_binary, const std::string& root_dir
 
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events) {
   runtime::Runtime::Options options;
-  options.shim_binary = config.runtime_shim.empty() ? FindSibling("crisp-shim") : config.runtime_shim;
+  options.shim_binary = PathOf(config.runtime_shim.empty() ? FindSibling("crisp-shim") : config.runtime_shim);
   options.events = std::move(events);
   for (const auto& [name, handler] : config.handlers) {
     if (handler.type == "native") {

@@ -17,7 +17,10 @@ namespace {
 constexpr int kDepthMax = 64;
 
 Result<> CopyFile(sys::BorrowedFd from, const char* name, sys::BorrowedFd to, mode_t mode) {
-  sys::UniqueFd in = TRY(sys::OpenAt(from, name, O_RDONLY | O_NOFOLLOW));
+  // Another container may swap it for a fifo meanwhile, where it lies on a volume.
+  sys::UniqueFd in = TRY(sys::OpenAt(from, name, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+  struct stat st{};
+  if (fstat(in.get(), &st) != 0 || !S_ISREG(st.st_mode)) return Error(Code::kFailedPrecondition, StrCat(name, " is no file any more"));
   sys::UniqueFd out = TRY(sys::OpenAt(to, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, mode & 07777));
   while (true) {
     ssize_t n = sendfile(out.get(), in.get(), nullptr, 1u << 30);

@@ -14,6 +14,7 @@
 #include <cstdio>
 #include <cstring>
 #include <initializer_list>
+#include <optional>
 #include <vector>
 
 #include "base/strings.h"
@@ -45,9 +46,14 @@ class Stage {
     } while (n < 0 && errno == EINTR);
     return n == 1 ? Result<>() : Result<>(Error(Code::kAborted, "the other side is gone"));
   }
-  Result<> Ask() const {
+  Result<> Ask() {
     TRY(Say());
+    asked_ = true;
     return Await();
+  }
+  // After Ask: AwaitExec is to know. Before it the other side would take it for the question, and learns by the end.
+  void SayFailed() const {
+    if (asked_) (void)Say().has_value();
   }
   // What Await does; and who it was, by the number in our PID namespace (SO_PASSCRED).
   Result<pid_t> AwaitPid() const {
@@ -69,16 +75,20 @@ class Stage {
     std::memcpy(&peer, CMSG_DATA(header), sizeof peer);
     return peer.pid;
   }
-  // The other side has exec'd, or has ended.
-  void AwaitEnd() const {
+  // False: the other side has failed.
+  bool AwaitExec() const {
     char byte;
-    while (recv(socket_, &byte, 1, 0) > 0 || errno == EINTR) {
-    }
+    ssize_t n;
+    do {
+      n = recv(socket_, &byte, 1, 0);
+    } while (n < 0 && errno == EINTR);
+    return n == 0;
   }
   int socket() const { return socket_; }
 
  private:
   int socket_;
+  bool asked_ = false;
 };
 
 [[noreturn]] void Fail(int status, const Error& error) {
@@ -155,11 +165,23 @@ Result<> TellAboutToRun(int status, bool alone) {
   return alone ? Result<>() : told;
 }
 
-std::string ListenerState(const Launch& launch) {
+// Ours as the node sees it, by the node's /proc: before the root changes.
+Result<pid_t> PidOnNode() {
+  char text[32];
+  ssize_t n = readlink("/proc/self", text, sizeof text);
+  std::optional<pid_t> pid;
+  if (n > 0) pid = ParseInt<pid_t>(std::string_view(text, static_cast<size_t>(n)));
+  if (!pid) return Errno(n < 0 ? errno : EINVAL, "read /proc/self");
+  return *pid;
+}
+
+Result<std::string> ListenerState(const Launch& launch) {
   const Seccomp& seccomp = launch.process.seccomp;
-  if (seccomp.listener_path.empty()) return {};
-  return StrCat("{\"ociVersion\":\"", launch.oci_version, "\",\"fds\":[\"seccompFd\"],\"pid\":", getpid(), ",\"metadata\":",
-                "\"", seccomp.listener_metadata, "\",\"state\":", StateJson(launch, "creating", getpid()), "}");
+  if (seccomp.listener_path.empty()) return std::string();
+  // "as seen by the runtime" (config-linux.md#containerprocessstate).
+  pid_t pid = TRY(PidOnNode());
+  return StrCat("{\"ociVersion\":", JsonString(launch.oci_version), ",\"fds\":[\"seccompFd\"],\"pid\":", pid, ",\"metadata\":",
+                JsonString(seccomp.listener_metadata), ",\"state\":", StateJson(launch, "creating", pid), "}");
 }
 
 // What only the process that was made from the node's side can do.
@@ -169,8 +191,7 @@ struct Prepared {
   sys::UniqueFd listener;
 };
 
-Result<> Prepare(const Launch& launch, const InitContext& context, sys::BorrowedFd userns, bool all_sources, Prepared& out) {
-  TRY(JoinCgroups(launch.cgroup, context.v2_joined));
+Result<> Prepare(const Launch& launch, sys::BorrowedFd userns, bool all_sources, Prepared& out) {
   TRY(PrepareProcess(launch.process));
   TRY(out.namespaces.Open(launch.join));
   out.sources = TRY(OpenSources(launch, userns, all_sources));
@@ -178,9 +199,20 @@ Result<> Prepare(const Launch& launch, const InitContext& context, sys::Borrowed
   return {};
 }
 
+// Their programs are the image's, so they get what the container's program gets and no more (as runc and crun do).
+Result<> RunStartHooks(const Launch& launch) {
+  if (launch.start_container.empty()) return {};
+  signal(SIGPIPE, SIG_IGN);
+  Result<> ran = RunHooks(launch.start_container, "startContainer", StateJson(launch, "created", getpid()));
+  signal(SIGPIPE, SIG_DFL);
+  return ran;
+}
+
 // The container's process from here to its program.
-Result<> Contain(const Launch& launch, const InitContext& context, Stage stage, Prepared prepared) {
+Result<> Contain(const Launch& launch, const InitContext& context, Stage& stage, Prepared prepared) {
   TRY(prepared.namespaces.Enter());
+  Becoming becoming;
+  becoming.listener_state = TRY(ListenerState(launch));
   if ((launch.new_namespaces & CLONE_NEWCGROUP) != 0 && unshare(CLONE_NEWCGROUP) != 0) {
     return Errno(errno, "make a cgroup namespace");
   }
@@ -188,12 +220,13 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage stage, 
   TRY(SetNames(launch));
   Root root(launch, std::move(prepared.sources));
   TRY(root.Build());
-  Becoming becoming;
   if (launch.process.terminal) becoming.terminal = TRY(root.MakeTerminal(context.status));
   if (stage.there()) TRY(stage.Ask(), "hooks");
   if (!launch.create_container.empty()) {
     TRY(RunHooks(launch.create_container, "createContainer", StateJson(launch, "creating", getpid())));
   }
+  // Those are the node's programs, and not the profile's; what follows is the container's (as in runc).
+  TRY(SetExecLabels(launch.process));
   TRY(root.MakeWorkingDir());
   TRY(root.Enter());
   becoming.in = context.options.in;
@@ -201,22 +234,22 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage stage, 
   becoming.err = context.options.err;
   becoming.preserve_fds = context.options.preserve_fds;
   becoming.listener = std::move(prepared.listener);
-  becoming.listener_state = ListenerState(launch);
   // Who creates a container learns at once that its program is not there.
   if (context.options.start_fifo >= 0 && !launch.process.args.empty() && !launch.process.args[0].starts_with(".")) {
     TRY(FindProgram(launch.process));
   }
   TRY(AwaitStart(context.options.start_fifo, context.status));
-  if (!launch.start_container.empty()) {
-    TRY(RunHooks(launch.start_container, "startContainer", StateJson(launch, "created", getpid())));
-  }
   TRY(TakeStdio(becoming));
   close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
-  return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status, context.options.start_fifo >= 0); });
+  return Become(launch.process, becoming, [&]() -> Result<> {
+    TRY(RunStartHooks(launch));
+    return TellAboutToRun(context.status, context.options.start_fifo >= 0);
+  });
 }
 
 [[noreturn]] void ContainOrFail(const Launch& launch, const InitContext& context, Stage stage, Prepared prepared) {
   Result<> contained = Contain(launch, context, stage, std::move(prepared));
+  stage.SayFailed();
   Fail(context.status, contained.error());
 }
 
@@ -258,7 +291,9 @@ uint64_t CloneFlags(const Launch& launch) { return launch.new_namespaces & ~uint
       if (join.type == CLONE_NEWPID) pid_namespace = TRY(sys::Open(join.path, O_RDONLY), "pid namespace");
     }
     Prepared prepared;
-    TRY(Prepare(launch, context, userns, true, prepared));
+    TRY(JoinCgroups(launch.cgroup, false));
+    TRY(Prepare(launch, userns, true, prepared));
+    TRY(SetRlimits(launch.process, 0));
     if (pid_namespace.ok() && setns(pid_namespace.get(), CLONE_NEWPID) != 0) return Errno(errno, "join the pid namespace");
     TRY(EnterUserNamespace(userns));
     pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
@@ -281,6 +316,7 @@ uint64_t CloneFlags(const Launch& launch) { return launch.new_namespaces & ~uint
     return Contain(launch, context, stage, std::move(prepared));
   };
   Result<> contained = run();
+  stage.SayFailed();
   Fail(context.status, contained.error());
 }
 
@@ -291,7 +327,7 @@ Result<> MakeMapped(const Launch& launch, const InitContext& context, Stage ours
     if (mount.idmap && !maps.ok()) maps = TRY(MakeUserNamespace(launch.uid_map, launch.gid_map));
   }
   Prepared prepared;
-  TRY(Prepare(launch, context, maps, true, prepared));
+  TRY(Prepare(launch, maps, true, prepared));
   pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
   if (pid == 0) {
     close(ours.socket());
@@ -299,6 +335,9 @@ Result<> MakeMapped(const Launch& launch, const InitContext& context, Stage ours
     RunMapped(launch, context, theirs, std::move(prepared));
   }
   TRY(TellPid(context.status, pid));
+  // It, and not we: hooks are none of the container's, nor under its limits. It waits for its maps.
+  TRY(JoinCgroups(launch.cgroup, false, pid));
+  TRY(SetRlimits(launch.process, pid));
   TRY(WriteIdMaps(pid, launch.uid_map, launch.gid_map));
   return ours.Say();
 }
@@ -319,7 +358,8 @@ Result<> MakePlain(const Launch& launch, const InitContext& context, Stage ours,
     close(ours.socket());
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     Prepared prepared;
-    Result<> done = Prepare(launch, context, sys::BorrowedFd(-1), false, prepared);
+    Result<> done = JoinCgroups(launch.cgroup, false);
+    if (done) done = Prepare(launch, sys::BorrowedFd(-1), false, prepared);
     if (!done) Fail(context.status, done.error());
     ContainOrFail(launch, context, theirs, std::move(prepared));
   }
@@ -342,12 +382,14 @@ Result<> HoldStage(const Launch& launch, const InitContext& context) {
   close(theirs.socket());
   Result<pid_t> pid = ours.AwaitPid();
   if (!pid) return {};  // the process has failed and said why
+  // Before it goes on: an entrance that made it may be slower than it is.
+  TRY(TellPid(context.status, *pid));
   TRY(RunHooks(launch.prestart, "prestart", StateJson(launch, "creating", *pid)));
   TRY(RunHooks(launch.create_runtime, "createRuntime", StateJson(launch, "creating", *pid)));
   TRY(ours.Say());
   // A container that waits for its start outlives us: its hooks are the business of who starts it.
   if (launch.poststart.empty() || context.options.start_fifo >= 0) return {};
-  ours.AwaitEnd();  // by exec
+  if (!ours.AwaitExec()) return {};
   return RunHooks(launch.poststart, "poststart", StateJson(launch, "running", *pid));
 }
 
@@ -358,7 +400,8 @@ void RunContainer(const InitContext& context) {
   Result<Launch> launch = Decoded(context);
   if (!launch) Fail(context.status, launch.error());
   Prepared prepared;
-  Result<> done = Prepare(*launch, context, sys::BorrowedFd(-1), false, prepared);
+  Result<> done = JoinCgroups(launch->cgroup, context.v2_joined);
+  if (done) done = Prepare(*launch, sys::BorrowedFd(-1), false, prepared);
   if (!done) Fail(context.status, done.error());
   ContainOrFail(*launch, context, Stage(-1), std::move(prepared));
 }
@@ -372,37 +415,73 @@ void RunStage(const InitContext& context) {
   _exit(0);
 }
 
+namespace {
+
+// All but the PID namespace, which only children are born into.
+Result<> JoinContainer(const ExecLaunch& launch, const InitContext& context) {
+  TRY(JoinCgroups(launch.cgroup, context.v2_joined));
+  TRY(PrepareProcess(launch.process));
+  TRY(SetExecLabels(launch.process));
+  if ((launch.namespaces & CLONE_NEWUSER) != 0) TRY(SetRlimits(launch.process, 0));
+  // All at once: the kernel checks for each what the ones before have given (kernel/nsproxy.c, validate_nsset).
+  if (launch.namespaces != 0 && setns(context.pidfd, static_cast<int>(launch.namespaces)) != 0) {
+    return Errno(errno, "join the container's namespaces");
+  }
+  return (launch.namespaces & CLONE_NEWUSER) != 0 ? BecomeRoot() : Result<>();
+}
+
+Result<> BecomeExec(const ExecLaunch& launch, const InitContext& context) {
+  Becoming becoming;
+  if (launch.process.terminal) {
+    sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
+    Terminal terminal = TRY(OpenTerminal(root, launch.process));
+    Status told;
+    told.kind = Status::kTerminal;
+    TRY(SendStatus(context.status, told, terminal.master.get()));
+    becoming.terminal = std::move(terminal.slave);
+  }
+  becoming.in = context.options.in;
+  becoming.out = context.options.out;
+  becoming.err = context.options.err;
+  becoming.preserve_fds = context.options.preserve_fds;
+  TRY(TakeStdio(becoming));
+  close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
+  return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status, false); });
+}
+
+// What is in the container's PID namespace can be reached from inside by whoever may trace processes there: it is born
+// when nothing of the node is reached through it any more.
+Result<> MakeExec(const ExecLaunch& launch, const InitContext& context) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
+  Stage ours(pair[0]), theirs(pair[1]);
+  pid_t pid = TRY(Clone(CLONE_PARENT));
+  if (pid == 0) {
+    close(ours.socket());
+    close(context.pidfd);
+    prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // The launcher learns the number before it can learn of anything else.
+    Result<> told = theirs.Await();
+    Result<> done = told ? BecomeExec(launch, context) : std::move(told);
+    Fail(context.status, done.error());
+  }
+  TRY(TellPid(context.status, pid));
+  return ours.Say();
+}
+
+}  // namespace
+
 void RunExec(const InitContext& context) {
   Begin(context, {});
   auto run = [&]() -> Result<> {
     ExecLaunch launch = TRY(DecodeExecLaunch(context.bytes));
-    TRY(JoinCgroups(launch.cgroup, context.v2_joined));
-    TRY(PrepareProcess(launch.process));
-    uint64_t user = launch.namespaces & CLONE_NEWUSER;
-    // All at once: the kernel checks for each what the ones before have given (kernel/nsproxy.c, validate_nsset).
-    if (launch.namespaces != 0 && setns(context.pidfd, static_cast<int>(launch.namespaces & ~uint64_t{CLONE_NEWPID})) != 0) {
-      return Errno(errno, "join the container's namespaces");
-    }
-    if (user != 0) TRY(BecomeRoot());
-    Becoming becoming;
-    if (launch.process.terminal) {
-      sys::UniqueFd root = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
-      Terminal terminal = TRY(OpenTerminal(root, launch.process));
-      Status told;
-      told.kind = Status::kTerminal;
-      TRY(SendStatus(context.status, told, terminal.master.get()));
-      becoming.terminal = std::move(terminal.slave);
-    }
-    becoming.in = context.options.in;
-    becoming.out = context.options.out;
-    becoming.err = context.options.err;
-    becoming.preserve_fds = context.options.preserve_fds;
-    TRY(TakeStdio(becoming));
-    close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
-    return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status, false); });
+    TRY(JoinContainer(launch, context));
+    if ((launch.namespaces & CLONE_NEWPID) == 0) return BecomeExec(launch, context);
+    return MakeExec(launch, context);
   };
   Result<> done = run();
-  Fail(context.status, done.error());
+  if (!done) Fail(context.status, done.error());
+  _exit(0);
 }
 
 }  // namespace crisp::native

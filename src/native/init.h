@@ -3,6 +3,7 @@
 //
 //   no hooks, no other user namespace:  launcher ── clone3 ──► container's process
 //   else:                               launcher ──► stage ──► container's process (CLONE_PARENT: the launcher's child)
+//   exec in a PID namespace:            launcher ──► entrance ──► the process (CLONE_PARENT)
 //   a user namespace to be joined:      launcher ──► stage, and ──► entrance ──► container's process
 // The stage stays in the node's namespaces and runs the hooks; the entrance has no way back from the user namespace.
 #pragma once

@@ -114,15 +114,8 @@ Result<Launching> Launching::StartExec(std::string_view exec_launch, sys::Borrow
   TRY(starter.Open());
   starter.context().bytes = exec_launch;
   starter.context().pidfd = pidfd.get();
-  auto run = [](const InitContext& context) { RunExec(context); };
-  pid_t pid;
-  if (head.pid_namespace.empty()) {
-    pid = TRY(starter.Make(0, head.v2_dir, run));
-  } else {
-    PidNamespaceForChildren entered = TRY(PidNamespaceForChildren::Enter(pidfd));
-    pid = TRY(starter.Make(0, head.v2_dir, run));
-  }
-  return starter.Done(pid, 0);
+  pid_t pid = TRY(starter.Make(0, head.v2_dir, [](const InitContext& context) { RunExec(context); }));
+  return head.pid_namespace.empty() ? starter.Done(pid, 0) : starter.Done(0, pid);
 }
 
 Result<Launching::Progress> Launching::Advance() {

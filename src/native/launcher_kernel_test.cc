@@ -166,6 +166,30 @@ TEST_F(LauncherTest, MasksAndReadOnly) {
   EXPECT_EQ(refused, 3u) << ended.out;
 }
 
+// S26: a masked file is the node's /dev/null, which nobody inside changes.
+TEST_F(LauncherTest, TheNodesNullIsNotChanged) {
+  Launch launch = Basic({"sh", "-c", "chmod 666 /proc/version || echo refused; echo x > /proc/version && echo written"});
+  launch.masked_paths = {"/proc/version"};
+  Ended ended = Run(launch);
+  EXPECT_THAT(ended.out, HasSubstr("refused\n"));
+  EXPECT_THAT(ended.out, HasSubstr("written\n"));
+}
+
+// Their programs are the image's.
+TEST_F(LauncherTest, StartHooksHaveTheProcessPrivileges) {
+  Launch launch = Basic({"cat", "/tmp/status"});
+  launch.process.uid = launch.process.gid = 1000;
+  launch.process.effective = launch.process.permitted = 0;
+  ASSERT_EQ(chmod((dir_ + "/root/tmp").c_str(), 01777), 0);
+  launch.start_container = {{"/bin/sh", {"sh", "-c", "grep -E '^(Uid|CapPrm|CapBnd|NoNewPrivs)' /proc/self/status > /tmp/status"}, {"PATH=/bin:/usr/bin"}, 10}};
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_THAT(ended.out, HasSubstr("Uid:\t1000\t1000\t1000\t1000"));
+  EXPECT_THAT(ended.out, HasSubstr("CapPrm:\t0000000000000000"));
+  EXPECT_THAT(ended.out, HasSubstr("CapBnd:\t00000000000003fb"));
+  EXPECT_THAT(ended.out, HasSubstr("NoNewPrivs:\t1"));
+}
+
 TEST_F(LauncherTest, WhatCannotRunIsSaid) {
   EXPECT_THAT(Run(Basic({"no-such-program"})).error, HasSubstr("executable file not found in $PATH"));
   EXPECT_THAT(Run(Basic({"/no/such"})).error, HasSubstr("no such file or directory"));

@@ -30,12 +30,13 @@ const char* NamespaceName(uint64_t type) {
   }
 }
 
-Result<> JoinCgroups(const CgroupPlace& place, bool v2_done) {
+Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid) {
+  const std::string who = StrCat(pid);
   // "0" is the writer; "tasks" moves one thread, which all of us is, without the lock over all processes that cgroup.procs
   // takes (kernel/cgroup/cgroup-v1.c).
-  for (const std::string& dir : place.v1_dirs) TRY(sys::WriteExisting(dir + "/tasks", "0"), "join the container's cgroup");
+  for (const std::string& dir : place.v1_dirs) TRY(sys::WriteExisting(dir + "/tasks", who), "join the container's cgroup");
   if (!place.v2_dir.empty() && !v2_done) {
-    TRY(sys::WriteExisting(place.v2_dir + "/cgroup.procs", "0"), "join the container's cgroup");
+    TRY(sys::WriteExisting(place.v2_dir + "/cgroup.procs", who), "join the container's cgroup");
   }
   return {};
 }
@@ -60,8 +61,10 @@ Result<> NamespaceFiles::Enter() const {
 Result<> BecomeRoot() {
   if (setgroups(0, nullptr) != 0 && errno != EPERM) return Errno(errno, "setgroups");
   if (setresgid(0, 0, 0) != 0 || setresuid(0, 0, 0) != 0) return Errno(errno, "become root of the user namespace");
-  // The change of ids has allowed others to look at us again.
+  // The change of ids has allowed others to look at us again, and has cleared what ends us with the launcher
+  // (kernel/cred.c, commit_creds).
   prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_PDEATHSIG, SIGKILL);
   return {};
 }
 
@@ -88,10 +91,13 @@ Result<sys::UniqueFd> MakeUserNamespace(const std::vector<IdMapping>& uids, cons
   clone_args args{};
   args.flags = CLONE_NEWUSER;
   args.exit_signal = SIGCHLD;
+  const pid_t parent = getpid();
   long pid = syscall(SYS_clone3, &args, sizeof args);
   if (pid < 0) return Errno(errno, "make a user namespace");
   if (pid == 0) {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
+    // Killed before that. We hold copies of all its descriptors, and whoever waits for their end would wait for ever.
+    if (getppid() != parent) _exit(1);
     while (true) pause();
   }
   Result<> mapped = WriteIdMaps(static_cast<pid_t>(pid), uids, gids);

@@ -9,8 +9,8 @@
 
 namespace crisp::native {
 
-// The calling process, which has one thread, joins. `v2_done`: it was born in the v2 cgroup.
-Result<> JoinCgroups(const CgroupPlace& place, bool v2_done);
+// Process `pid`, which has one thread, joins; 0: the caller. `v2_done`: it was born in the v2 cgroup.
+Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid = 0);
 
 // Those of `join` but user and PID namespaces, opened now and entered in Enter: so that files of the node can be opened
 // before and entered after a user namespace is.

@@ -70,7 +70,11 @@ Result<> SetScheduling(const Process& process) {
 
 // HOME where the environment has none: of /etc/passwd inside, by the user's number (as runc does).
 std::string HomeOf(uint32_t uid) {
-  Result<std::string> passwd = sys::ReadFile("/etc/passwd", 1u << 20);
+  // Whatever the image has there: a fifo must not hold us.
+  Result<sys::UniqueFd> file = sys::Open("/etc/passwd", O_RDONLY | O_NONBLOCK | O_NOCTTY);
+  struct stat st{};
+  if (!file || fstat(file->get(), &st) != 0 || !S_ISREG(st.st_mode)) return "/";
+  Result<std::string> passwd = sys::ReadAll(*file, 1u << 20);
   if (passwd) {
     for (std::string_view line : Split(*passwd, '\n')) {
       std::vector<std::string_view> fields = Split(line, ':');
@@ -119,6 +123,10 @@ Result<> PrepareProcess(const Process& process) {
   if (process.set_oom_score_adj) {
     TRY(sys::WriteExisting("/proc/self/oom_score_adj", StrCat(process.oom_score_adj)), "process.oomScoreAdj");
   }
+  return {};
+}
+
+Result<> SetExecLabels(const Process& process) {
   if (!process.apparmor_profile.empty()) {
     const char* file = sys::Exists("/proc/self/attr/apparmor") ? "/proc/self/attr/apparmor/exec" : "/proc/self/attr/exec";
     TRY(sys::WriteExisting(file, "exec " + process.apparmor_profile), "AppArmor profile " + process.apparmor_profile);
@@ -166,16 +174,24 @@ Result<> TakeStdio(Becoming& becoming) {
   return {};
 }
 
-Result<> SetLimits(const Process& process) {
+Result<> SetRlimits(const Process& process, pid_t pid) {
   for (const Rlimit& limit : process.rlimits) {
     rlimit64 value{limit.soft, limit.hard};
-    if (prlimit64(0, static_cast<__rlimit_resource>(limit.resource), &value, nullptr) != 0) {
+    if (prlimit64(pid, static_cast<__rlimit_resource>(limit.resource), &value, nullptr) != 0) {
       return Errno(errno, StrCat("rlimit ", limit.resource, " of ", limit.soft, " and ", limit.hard));
     }
   }
+  return {};
+}
+
+Result<> SetLimits(const Process& process) {
+  TRY(SetRlimits(process, 0));
   TRY(SetScheduling(process));
-  // Keys of the launcher's session are none of the container's.
-  syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr);
+  // Keys of the launcher's session are none of the container's. A kernel without keys has none; where a filter forbids the
+  // call, the container cannot read them either.
+  if (syscall(SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, nullptr) < 0 && errno != ENOSYS && errno != EPERM) {
+    return Errno(errno, "make a session keyring");
+  }
   umask(process.umask >= 0 ? static_cast<mode_t>(process.umask) : 0022);
   return {};
 }

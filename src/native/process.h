@@ -9,6 +9,12 @@ namespace crisp::native {
 // What is written through the node's /proc, which nobody in a container can have replaced (CVE-2025-52881): before the root
 // is changed or joined.
 Result<> PrepareProcess(const Process& process);
+// The labels that the next program to be executed gets: after the hooks that are none of the container's, before the root is
+// changed or joined.
+Result<> SetExecLabels(const Process& process);
+// Of process `pid`, 0: the caller. Raising a hard limit takes CAP_SYS_RESOURCE in the node's user namespace (kernel/sys.c,
+// do_prlimit): from there, where the process is to be in another one.
+Result<> SetRlimits(const Process& process, pid_t pid);
 
 // A socket that is to get the seccomp notify descriptor; not ok(): none. Before the root is changed.
 Result<sys::UniqueFd> ConnectListener(const Seccomp& seccomp);

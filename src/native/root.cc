@@ -233,6 +233,8 @@ Result<sys::UniqueFd> Root::Target(const std::string& path, bool directory, bool
 Result<> Root::AttachAt(sys::BorrowedFd detached, const Mount& mount, bool directory) {
   bool kernel_fs = mount.kind == Mount::kFilesystem && (mount.fstype == "proc" || mount.fstype == "sysfs");
   sys::UniqueFd target = TRY(Target(mount.target, directory, !kernel_fs));
+  // A source that was opened among the node's mounts is still a peer of theirs.
+  if (mount.kind == Mount::kBind && (mount.propagation & kPropagations) == 0) TRY(SetAttributes(detached, 0, 0, true, MS_PRIVATE));
   if (move_mount(detached.get(), "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return Errno(errno, "attach");
   }
@@ -382,6 +384,8 @@ Result<> Root::Mask(const std::string& path) {
       if (!S_ISCHR(null.st_mode) || null.st_rdev != makedev(1, 3)) return Error(Code::kInternal, "the node's /dev/null is none");
     }
     cover = TRY(CloneTree(null_.get(), "", AT_EMPTY_PATH));
+    // It is the node's own inode: read-only, or root inside could change its mode and owner. Writing to a device stays allowed.
+    TRY(SetAttributes(cover, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false));
   } else if (empty_.ok()) {
     cover = TRY(CloneTree(empty_.get(), "", AT_EMPTY_PATH));
   } else {

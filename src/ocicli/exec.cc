@@ -124,6 +124,7 @@ Result<int> Exec(Session& session, const Flags& flags) {
     KillAndReap(launching);
     return std::move(ran).error();
   }
+  Reap(launching.helper_pid());
   if (detach) return 0;
   return StayInForeground(launching.pid(), std::move(terminal));
 }

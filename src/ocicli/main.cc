@@ -1,8 +1,12 @@
 // crisp-oci: an OCI runtime by runc's command line, with crisp's native launcher. See README.md.
+#include <fcntl.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdio>
 
 #include "base/json.h"
@@ -11,6 +15,7 @@
 #include "base/time.h"
 #include "ocicli/commands.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace crisp::ocicli {
 namespace {
@@ -81,8 +86,26 @@ Result<int> RunCommand(const Flags& global) {
   return command->run(session, flags);
 }
 
+// What becomes a container's process is a copy of us first: our file must not be writable through it (CVE-2019-5736).
+Result<> BecomeReadOnly(char** argv) {
+  constexpr const char* kSelf = "/proc/self/exe";
+  struct statvfs fs{};
+  if (statvfs(kSelf, &fs) != 0) return Errno(errno, kSelf);
+  if ((fs.f_flag & ST_RDONLY) != 0) return (void)prctl(PR_SET_NAME, "crisp-oci"), Result<>();
+  sys::UniqueFd program = TRY(sys::OpenProgramReadOnly(kSelf));
+  execveat(program.get(), "", argv, environ, AT_EMPTY_PATH);
+  return Errno(errno, "run crisp-oci read-only");
+}
+
+bool MakesProcesses(const Flags& global) {
+  if (global.words().empty()) return false;
+  const std::string& name = global.words()[0];
+  return name == "create" || name == "run" || name == "exec" || name == "start" || name == "restore";
+}
+
 int Main(int argc, char** argv) {
   umask(022);
+  prctl(PR_SET_DUMPABLE, 0);
   Result<Flags> global = Flags::Parse(kGlobalFlags, {argv + 1, argv + argc});
   if (!global) {
     std::fprintf(stderr, "%s", ErrorLine(global.error().message(), false).c_str());
@@ -92,7 +115,8 @@ int Main(int argc, char** argv) {
   if (global->On("help")) return PrintHelp(), 0;
   bool json = global->Text("log-format") == "json";
   SetLog(LogLevel::kWarning, json ? LogFormat::kJson : LogFormat::kText);
-  Result<int> code = RunCommand(*global);
+  Result<> read_only = MakesProcesses(*global) ? BecomeReadOnly(argv) : Result<>();
+  Result<int> code = read_only ? RunCommand(*global) : Result<int>(std::move(read_only).error());
   if (code) return *code;
   Report(*global, code.error());
   // As runc: what exec could not run is told apart from a program's own codes.

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 
 #include "base/log.h"
 #include "base/strings.h"
@@ -15,6 +16,9 @@
 namespace crisp::runtime {
 
 namespace {
+
+// All of them: whoever waits for the container's end waits for them.
+constexpr std::chrono::seconds kPoststopTime{10};
 
 std::string ExecFile(const std::string& bundle) { return bundle + "/exec"; }
 std::string PoststopFile(const std::string& bundle) { return bundle + "/poststop"; }
@@ -100,14 +104,16 @@ Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& na
   return out;
 }
 
-Result<> RunPoststopHooks(const ContainerId& id, const std::string& bundle_dir) {
+Result<> RunPoststopHooks(const Ctx& ctx, const ContainerId& id, const std::string& bundle_dir) {
   const std::string file = PoststopFile(bundle_dir);
   Result<std::string> bytes = sys::ReadFile(file, native::kLaunchBytesMax);
   if (!bytes) return {};
   native::Launch kept = TRY(native::DecodeLaunch(*bytes));
   // Each by itself: one that fails keeps none of the others from running.
+  Ctx bounded = ctx.WithTimeout(kPoststopTime);
   for (const native::Hook& hook : kept.poststart) {
-    Result<> ran = native::RunHooks({hook}, "poststop", native::StateJson(kept, "stopped", 0));
+    Result<> ran = native::RunHooks({hook}, "poststop", native::StateJson(kept, "stopped", 0), bounded);
+    TRY(ctx.Check(), "poststop hooks");
     if (!ran) LogWarning("hook failed", {{"container", id.str()}, {"error", ran.error()}});
   }
   return sys::RemoveFile(file);

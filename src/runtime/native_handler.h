@@ -18,6 +18,7 @@ struct NativeExec {
 };
 Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& name);
 // What hooks.poststop asks for, once: a hook that fails is logged (runtime-spec runtime.md#lifecycle).
-Result<> RunPoststopHooks(const ContainerId& id, const std::string& bundle_dir);
+// What is not done when ctx ends is left to the next call.
+Result<> RunPoststopHooks(const Ctx& ctx, const ContainerId& id, const std::string& bundle_dir);
 
 }  // namespace crisp::runtime

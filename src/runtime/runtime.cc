@@ -10,6 +10,7 @@
 #include "runtime/runtime_impl.h"
 #include "shimapi/socket.h"
 #include "sys/file.h"
+#include "sys/mount.h"
 
 namespace crisp::runtime {
 
@@ -159,7 +160,11 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   sys::UniqueFd listener = TRY(shimapi::Listen(path, shimapi::SocketType::kSeqPacket));
   sys::UniqueFd log = TRY(sys::Open(spec.run_dir + "/shim.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
   sys::Command command;
-  command.program = options_.shim_binary;
+  // Containers reach /proc/PID/exe of what the shim makes before it is their program (S24). Our own number: the child has
+  // closed the descriptor by then.
+  sys::UniqueFd program = TRY(sys::OpenProgramReadOnly(options_.shim_binary));
+  command.program = StrCat("/proc/", getpid(), "/fd/", program.get());
+  command.argv0 = options_.shim_binary;
   command.args = {spec.pod.str(), spec.run_dir};
   command.env = RuntimeEnvironment();  // which it hands on to the OCI runtimes
   command.working_dir = "/";
@@ -428,8 +433,9 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
   // `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms for a process that it has to kill itself.
   Result<> forgotten = Forget(ctx, pod, id);
   if (handler->native) {
-    TRY(RunPoststopHooks(id, bundle_dir));
-    return forgotten;
+    // A container that could not be ended is not stopped; the caller comes again.
+    TRY(std::move(forgotten));
+    return RunPoststopHooks(ctx, id, bundle_dir);
   }
   sys::RunOptions options;
   options.timeout = kDeleteTime;

@@ -135,6 +135,7 @@ void Container::OnStarted(Result<NewProcess> process) {
   if (!request_.console_socket.empty()) unlink(StrCat(around_.run_dir, "/tmp/", request_.console_socket).c_str());
   console_.Reset();
   if (!taken) {
+    if (process) start->Kill();  // it runs, and nobody would know of it
     asker.Fail(taken.error(), OutputTail(), true);
     state_.phase = shimapi::ContainerState::kExited;
     out_pipe_.Reset();

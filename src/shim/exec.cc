@@ -65,6 +65,7 @@ void Exec::OnStarted(Result<NewProcess> process) {
     pidfd = std::move(handed).error();
   }
   if (!pidfd) {
+    start->Kill();
     starter_.Fail(pidfd.error(), {}, true);
     Kill(std::nullopt);  // whatever a half-done start left inside
     return;

@@ -39,6 +39,7 @@ crisp::Result<> Main(const std::string& run_dir) {
   if (listen(kListener, 16) != 0) return Errno(errno, "listen");
   if (prctl(PR_SET_CHILD_SUBREAPER, 1) != 0) return Errno(errno, "become a subreaper");
   prctl(PR_SET_DUMPABLE, 0);
+  prctl(PR_SET_NAME, "crisp-shim");  // we were started by a descriptor's number
   if (chdir("/") != 0) return Errno(errno, "chdir /");
   umask(0022);
   TRY(MakeDirectories(run_dir));  // before anything else is opened: it takes a fixed descriptor

@@ -119,7 +119,7 @@ Result<> NativeStart::Start(sys::BorrowedFd launch, std::optional<sys::BorrowedF
 void NativeStart::Kill() {
   // Children that nobody has reaped: the numbers are theirs.
   for (pid_t pid : {launching_->helper_pid(), launching_->pid()}) {
-    if (pid > 0) kill(pid, SIGKILL);
+    if (pid > 0) KillTree(pid);  // with the hook that it may be running
   }
 }
 

@@ -229,7 +229,10 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::ForgetContainer& messag
 Result<> Shim::Handle(const Asker& asker, const shimapi::StartExec& message, std::vector<sys::UniqueFd>& fds) {
   auto found = containers_.find(message.container);
   if (found == containers_.end()) return Error(Code::kNotFound, StrCat("container ", Quote(message.container), " is not known here"));
-  if (!found->second->running()) return Error(Code::kFailedPrecondition, "the container is not running");
+  // Without a pidfd its process has ended, and the rest of its output is waited for.
+  if (!found->second->running() || found->second->pidfd().get() < 0) {
+    return Error(Code::kFailedPrecondition, "the container is not running");
+  }
   ConnectionPtr connection = asker.connection.lock();
   std::pair<uint64_t, uint64_t> key(connection->id(), message.exec);
   if (execs_.contains(key)) return Error(Code::kAlreadyExists, "this exec was started before");

@@ -189,4 +189,11 @@ Result<OpenedPath> OpenHostPath(const std::string& path) {
   return out;
 }
 
+Result<UniqueFd> OpenProgramReadOnly(const std::string& path) {
+  UniqueFd file = TRY(Open(path, O_PATH));
+  UniqueFd mount = TRY(CloneMount(file, BindDepth::kSingle), path);
+  TRY(ChangeMount(mount, MOUNT_ATTR_RDONLY, MountPropagation::kPrivate), path);
+  return mount;
+}
+
 }  // namespace crisp::sys

@@ -43,6 +43,9 @@ enum class MountPropagation { kUnchanged, kPrivate, kSlave };
 // Adds MOUNT_ATTR_* flags to `mount` and all mounts below it, and sets their propagation.
 Result<> ChangeMount(BorrowedFd mount, uint64_t attributes, MountPropagation propagation);
 Result<> AttachMount(BorrowedFd mount, const std::string& target);
+// The program `path` on a read-only mount of its own, to be run by its descriptor: who reaches a process's /proc/PID/exe
+// cannot write to the file (CVE-2019-5736), now or later.
+Result<UniqueFd> OpenProgramReadOnly(const std::string& path);
 
 // Takes everything off `target`, also several mounts one above the other, lazily (MNT_DETACH): never waits for users of
 // the files. Not mounted, not there: success. Never follows a symlink in the last component.

@@ -18,6 +18,7 @@ class Flight {
   }
   // A waiter that gives up leaves the operation running.
   Result<T> Wait(const Ctx& ctx, std::string_view what) {
+    ctx.Stage("wait for the same call");
     auto until = std::min(ctx.deadline(), Clock::now() + std::chrono::hours(1));
     auto result = result_.Lock();
     if (!result.WaitUntil(landed_, until, [&] { return result->has_value(); })) {

@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <future>
 #include <latch>
+#include <thread>
 
 #include "base/json.h"
 #include "base/strings.h"
@@ -404,7 +405,11 @@ TEST_F(ManagerTest, StartsOnlyOnce) {
   };
   auto first = std::async(std::launch::async, [&] { return m().StartContainer(ctx_, slow); });
   in_start.wait();
-  auto second = std::async(std::launch::async, [&] { return m().StartContainer(ctx_, slow); });
+  auto stages = std::make_shared<Stages>("");
+  Ctx joining = ctx_;
+  joining.TrackStages(stages);
+  auto second = std::async(std::launch::async, [&] { return m().StartContainer(joining, slow); });
+  while (std::string_view(stages->Current()) != "wait for the same call") std::this_thread::yield();
   EXPECT_EQ(m().StartContainer(ctx_.WithTimeout(0ms), slow).error().code(), Code::kDeadlineExceeded);
   EXPECT_EQ(Status(slow)->state, ContainerState::kCreated);
   go.count_down();

@@ -358,12 +358,19 @@ class Pod {
       if (connect(client.get(), raw, size) != 0) return Errno(errno, "connect");
       auto peer = std::make_shared<sys::UniqueFd>(accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC));
       std::lock_guard lock(mutex_);
+      if (closed_) return Error(Code::kUnavailable, "the test is over");
       threads_.emplace_back([peer, port] { Talk(*peer, port); });
       return client;
     };
   }
   ~Pod() {
-    for (std::thread& thread : threads_) thread.join();
+    std::vector<std::thread> threads;
+    {
+      std::lock_guard lock(mutex_);
+      closed_ = true;  // a port may be dialled still
+      threads = std::move(threads_);
+    }
+    for (std::thread& thread : threads) thread.join();
   }
 
  private:
@@ -383,6 +390,7 @@ class Pod {
     peer.Reset();
   }
   std::mutex mutex_;
+  bool closed_ = false;
   std::vector<std::thread> threads_;
 };
 

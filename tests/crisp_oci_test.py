@@ -222,6 +222,19 @@ def test_hooks(node):
         check_equal(json.load(f)["status"], "stopped", "poststop")
     harness.reap()
     bundle.check_gone()
+    # Those that fail after the start, and do not read their state, hold up nothing.
+    big = {"org.example": "x" * 200000}
+    bundle.config["annotations"] = big
+    bundle.config["hooks"] = {kind: [{"path": "/bin/false"}] + hook(kind) for kind in ("poststart", "poststop")}
+    bundle.save()
+    shutil.rmtree(log)
+    os.mkdir(log)
+    bundle.create()
+    bundle.run("start", bundle.name)
+    bundle.run("delete", "-f", bundle.name)
+    harness.reap()
+    bundle.check_gone()
+    check_equal(sorted(os.listdir(log)), ["0-poststart", "1-poststop"], "the others run")
     # A hook that fails keeps the container from being made.
     bundle.config["hooks"] = {"createRuntime": [{"path": "/bin/sh", "args": ["sh", "-c", "echo broken >&2; exit 3"]}]}
     bundle.save()

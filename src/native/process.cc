@@ -103,7 +103,9 @@ int Unrunnable(const std::string& path) {
   if (stat(path.c_str(), &st) != 0) return errno;
   if (S_ISDIR(st.st_mode)) return EISDIR;
   if (!S_ISREG(st.st_mode)) return EACCES;
-  return faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0 ? 0 : errno;
+  if (faccessat(AT_FDCWD, path.c_str(), X_OK, AT_EACCESS) == 0) return 0;
+  // A seccomp filter that is in force already may not know faccessat2 and refuse it: execve will tell.
+  return errno == EPERM || errno == ENOSYS ? 0 : errno;
 }
 
 Error CannotRun(const std::string& name, const std::string& why) {

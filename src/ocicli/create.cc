@@ -99,14 +99,15 @@ class Creation {
     TRY(Begin());
     TRY(MakeLaunch());
     TRY(MakeCgroup());
+    return options_.make_process ? MakeOtherwise(std::move(lock)) : MakeAndWait(std::move(lock));
+  }
+
+ private:
+  Result<Created> MakeAndWait(sys::UniqueFd lock) {
     native::Launching launching = TRY(Launch());
     Result<> waits = Await(launching, native::Launching::Progress::kCreated);
-    if (!waits) {
-      KillAndReap(launching);
-      return std::move(waits).error();
-    }
     placeholder_.reset();
-    Result<sys::UniqueFd> terminal = Finish(launching);
+    Result<sys::UniqueFd> terminal = waits ? Finish(launching) : Result<sys::UniqueFd>(std::move(waits).error());
     if (!terminal) {
       KillAndReap(launching);
       return std::move(terminal).error();
@@ -116,7 +117,15 @@ class Creation {
     return Created{record_, std::move(lock), std::move(launching), *std::move(terminal)};
   }
 
- private:
+  Result<Created> MakeOtherwise(sys::UniqueFd lock) {
+    TRY(sys::RemoveFile(File("start")));
+    record_.pid = TRY(options_.make_process(launch_, *cgroups_, record_));
+    placeholder_.reset();
+    TRY(SaveProcess());
+    undo_.Dismiss();
+    return Created{record_, std::move(lock), std::nullopt, {}};
+  }
+
   Result<> Begin() {
     record_.id = options_.id;
     record_.bundle = options_.bundle;
@@ -179,17 +188,21 @@ class Creation {
   // The terminal, where it stays with us.
   Result<sys::UniqueFd> Finish(native::Launching& launching) {
     record_.pid = launching.pid();
-    std::optional<sys::ProcessStat> stat = sys::ReadProcessStat(record_.pid);
-    if (!stat) return Error(Code::kUnknown, "the container's process ended before its start");
-    record_.pid_start_ticks = stat->start_ticks;
-    TRY(session_.store.Save(record_));
+    TRY(SaveProcess());
     sys::UniqueFd terminal = launching.TakeTerminal();
     if (terminal.ok() && !options_.console_socket.empty()) {
       TRY(SendTerminal(options_.console_socket, terminal));
       terminal.Reset();
     }
-    TRY(WritePidFile(options_.pid_file, record_.pid));
     return terminal;
+  }
+
+  Result<> SaveProcess() {
+    std::optional<sys::ProcessStat> stat = sys::ReadProcessStat(record_.pid);
+    if (!stat) return Error(Code::kUnknown, "the container's process ended before its start");
+    record_.pid_start_ticks = stat->start_ticks;
+    TRY(session_.store.Save(record_));
+    return WritePidFile(options_.pid_file, record_.pid);
   }
 
   std::string File(const char* name) const { return session_.store.File(options_.id, name); }

@@ -1,6 +1,7 @@
 // A container's life: made, started, removed. What the commands create, run, start, kill and delete have in common.
 #pragma once
 
+#include <functional>
 #include <optional>
 #include <string>
 
@@ -9,17 +10,21 @@
 
 namespace crisp::ocicli {
 
+// Makes the container's process in another way than the launcher: restores it. Its number; it runs.
+using MakeProcess = std::function<Result<pid_t>(const native::Launch&, const cgroup::Cgroups&, const Record&)>;
+
 struct CreateOptions {
   std::string id, bundle, console_socket, pid_file;
   int64_t preserve_fds = 0;
   bool no_pivot = false;
   bool detach = true;  // false: a terminal may stay with us
+  MakeProcess make_process;  // instead of the launcher; null: that
 };
 
 struct Created {
   Record record;
   sys::UniqueFd lock;
-  native::Launching launching;  // waits for its start
+  std::optional<native::Launching> launching;  // waits for its start; nothing with make_process
   sys::UniqueFd terminal;       // where there is one and nobody else has asked for it
 };
 

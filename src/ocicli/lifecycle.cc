@@ -89,9 +89,9 @@ Result<int> Run(Session& session, const Flags& flags) {
   // Orphans of a container without a PID namespace of its own are ours, while we are there.
   if (!options.detach && !flags.On("no-subreaper")) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);
   Created created = TRY(CreateContainer(session, options));
-  Result<> started = StartContainer(session, created.record, &created.launching);
+  Result<> started = StartContainer(session, created.record, &*created.launching);
   if (!started) {
-    KillAndReap(created.launching);
+    KillAndReap(*created.launching);
     TRY(RemoveContainer(session, created.record));
     return std::move(started).error();
   }

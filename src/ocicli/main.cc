@@ -1,5 +1,6 @@
 // crisp-oci: an OCI runtime by runc's command line, with crisp's native launcher. See README.md.
 #include <fcntl.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
@@ -105,6 +106,7 @@ bool MakesProcesses(const Flags& global) {
 
 int Main(int argc, char** argv) {
   umask(022);
+  signal(SIGPIPE, SIG_IGN);  // a hook need not read its state
   prctl(PR_SET_DUMPABLE, 0);
   Result<Flags> global = Flags::Parse(kGlobalFlags, {argv + 1, argv + argc});
   if (!global) {

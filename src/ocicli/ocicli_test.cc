@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "ocicli/commands.h"
+#include "ocicli/criu.h"
 #include "ocicli/store.h"
 #include "sys/file.h"
 #include "sys/process_info.h"
@@ -157,6 +158,31 @@ TEST(IdTest, OnePartOfAPath) {
   for (const char* good : {"a", "a.b-c_d+9", "0123456789abcdef"}) EXPECT_TRUE(CheckId(good)) << good;
   for (const char* bad : {"", ".", "..", "a/b", "a b", "../x", "a\n"}) EXPECT_FALSE(CheckId(bad)) << bad;
   EXPECT_FALSE(CheckId(std::string(256, 'a')));
+}
+
+TEST(CriuTest, CommandLines) {
+  std::vector<FlagSpec> specs;
+  for (const Command& command : CheckpointCommands()) specs.insert(specs.end(), command.flags.begin(), command.flags.end());
+  native::Mount bound, proc;
+  bound.target = "/data";
+  bound.source = "/srv/data";
+  proc.kind = native::Mount::kFilesystem;
+  proc.target = "/proc";
+  Flags flags = *Flags::Parse(specs, {"--leave-running", "--tcp-established", "--manage-cgroups-mode", "strict", "--empty-ns", "network", "c1"});
+  DumpPlan dump{.pid = 7, .rootfs = "/r", .freezer_dir = "/f", .mounts = {bound, proc}, .masked_files = {"/proc/kcore"}, .net_namespace_inode = "99"};
+  EXPECT_THAT(DumpArgs(flags, dump, "/i", "/w"),
+              ElementsAre("dump", "--tree", "7", "--log-file", "dump.log", "--root", "/r", "--images-dir", "/i", "--work-dir", "/w", "-v4",
+                          "--tcp-established", "--manage-cgroups=strict", "--empty-ns", "network", "--leave-running", "--freeze-cgroup",
+                          "/f", "--external", "net[99]:extRootNetNS", "--external", "mnt[/data]:/data", "--external",
+                          "mnt[/proc/kcore]:/proc/kcore"));
+  flags = *Flags::Parse(specs, {"c1"});
+  RestorePlan restore{.root = "/m", .pid_file = "/p", .mounts = {bound, proc}, .masked_files = {"/proc/kcore"},
+                      .cgroup_roots = {"cpu,cpuacct:/x"}, .pipes = {"", "pipe:[5]"}, .net_namespace_fd = 3};
+  EXPECT_THAT(RestoreArgs(flags, restore, "/i", "/w"),
+              ElementsAre("restore", "--restore-detached", "--restore-sibling", "--log-file", "restore.log", "--root", "/m", "--pidfile", "/p",
+                          "--images-dir", "/i", "--work-dir", "/w", "-v4", "--manage-cgroups=soft", "--cgroup-root", "cpu,cpuacct:/x",
+                          "--inherit-fd", "fd[1]:pipe:[5]", "--inherit-fd", "fd[3]:extRootNetNS", "--external", "mnt[/data]:/srv/data",
+                          "--external", "mnt[/proc/kcore]:/dev/null"));
 }
 
 TEST(FeaturesTest, AreJsonOfTheSpec) {

@@ -107,19 +107,6 @@ Result<> ApplyDiff(const Ctx& ctx, const std::string& dir, const std::string& up
   return image::InheritAttributes(ctx, upper_dir, stats.implicit_dirs, layer_dirs);
 }
 
-// CRIU makes a UTS namespace with the host name of then; runc 1.1 tells it of network and PID namespaces only. The pod's
-// own is joined instead: containers of a pod share their host name.
-static std::string JoinedNamespaces(const Json& config) {
-  std::string lines;
-  auto linux_part = config.find("linux");
-  if (linux_part == config.end() || !linux_part->is_object()) return lines;
-  for (const Json& each : linux_part->value("namespaces", Json::array())) {
-    if (!each.is_object() || each.value("type", "") != "uts") continue;
-    if (std::string path = each.value("path", ""); !path.empty()) lines += StrCat("join-ns uts:", path, "\n");
-  }
-  return lines;
-}
-
 Result<RestoreConfig> PlanRestore(const std::string& config_json, const std::string& criu_config_path,
                                   std::string node_config) {
   Json config = TRY(ParseJson(config_json, "config.json"));
@@ -129,7 +116,7 @@ Result<RestoreConfig> PlanRestore(const std::string& config_json, const std::str
   // CRIU starts in the container's cgroup and leaves its processes there. By default it would move them to the cgroup
   // that they were checkpointed in: that of another container, which may even be there (seen with runc 1.1 on cgroup
   // v2).
-  return RestoreConfig{DumpJson(config), StrCat(node_config, "manage-cgroups=ignore\n", JoinedNamespaces(config))};
+  return RestoreConfig{DumpJson(config), node_config + "manage-cgroups=ignore\n"};
 }
 
 Result<> CheckMounts(const std::string& spec_dump, const std::string& config_json) {

@@ -6,7 +6,7 @@ that is the reason of the skip.
 Kernels without CONFIG_CHECKPOINT_RESTORE are common in containers and on small machines. To run this file in a virtual
 machine instead, give a program that runs a command as root in one with the host's files in it:
 
-    VM="qemu-run -s 4G --" ; $VM env CRISP_BUILD=$PWD/build TMPDIR=/scratch python3 -B tests/checkpoint_test.py
+    CRISP_VM_RUN=… tests/vm_test.py checkpoint
 
 CRIU 3.17 wants of the kernel: CHECKPOINT_RESTORE, FILE_LOCKING, UNIX_DIAG, INET_DIAG, INET_UDP_DIAG, INET_RAW_DIAG,
 PACKET_DIAG, NETLINK_DIAG (the last ones for the sockets of a network namespace, even if there are none).

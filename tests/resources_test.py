@@ -1,5 +1,6 @@
 """Limits of containers and pods, at their start and changed while they run, on whichever cgroup version this machine has."""
 import harness
+import json
 import os
 
 from harness import Skip, check, check_equal, check_error
@@ -83,9 +84,14 @@ def limited(w, pod, config, name="main", **resources):
 
 
 def limits_of(w, container):
-    import json
+    """Of the cgroup that its process is in: crun under systemd makes one below the scope's, which systemd does not write."""
     info = json.loads(w.client.ContainerStatus(container_id=container, verbose=True).info["info"])
-    return Limits(info["cgroupPath"])
+    path = info["cgroupPath"]
+    if is_v2():
+        inside = read(f"/proc/{info['pid']}", "cgroup").removeprefix("0::")
+        check(inside in (path, f"{path}/container"), f"{inside}: not where crispd says, {path}")
+        path = inside
+    return Limits(path)
 
 
 def update(w, container, **resources):
@@ -248,12 +254,14 @@ def test_a_limit_below_what_is_used_ends_nothing(node):
 
 
 def test_pod_resources(node):
+    if os.environ.get("CRISP_TEST_CGROUP_DRIVER") == "systemd":
+        raise Skip("under systemd a pod has no cgroup of crisp's own: systemd_test.py")
     w = World(node)
     pb = w.pb
     # A pod that named no parent has a cgroup of crisp's own; one that did has its caller's, which is not touched.
     ours, _ = w.pod("ours", cgroup_parent="")
     theirs, _ = w.pod("theirs")
-    top, _ = controller_dir("memory", w.daemon.cgroup_parent)
+    top, _ = controller_dir("memory", w.daemon.cgroup_top)
     os.makedirs(top, exist_ok=True)
     before = read(top, "memory.max" if is_v2() else "memory.limit_in_bytes")
     for pod in (ours, theirs):
@@ -267,7 +275,6 @@ def test_pod_resources(node):
     w.daemon.kill()
     w.daemon.start()
     w.client = w.daemon.client()
-    import json
     for pod in (ours, theirs):
         info = json.loads(w.client.PodSandboxStatus(pod_sandbox_id=pod, verbose=True).info["info"])
         check_equal(info["config"]["linux"]["resources"]["memory_limit_in_bytes"], 64 * MB, "recorded")

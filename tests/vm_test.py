@@ -61,5 +61,25 @@ def test_events(node):
     in_vm(program("events_test"))
 
 
+def test_stats(node):
+    in_vm(program("stats_test"))
+
+
+def test_checkpoint(node):
+    in_vm(program("checkpoint_test"))
+
+
+def test_systemd(node):
+    in_vm(program("systemd_test"), systemd=True)
+
+
+def test_pods_under_systemd(node):
+    in_vm("env CRISP_TEST_CGROUP_DRIVER=systemd " + program("pods_test"), systemd=True)
+
+
+def test_resources_under_systemd(node):
+    in_vm("env CRISP_TEST_CGROUP_DRIVER=systemd " + program("resources_test"), systemd=True)
+
+
 if __name__ == "__main__":
     harness.main()

@@ -91,6 +91,13 @@ TEST_F(CheckpointTest, DeletedFilesStayInside) {
   EXPECT_FALSE(ParseDeletedFiles(R"(["a","b"])", {.deleted_max = 1}));
 }
 
+TEST_F(CheckpointTest, UtsNamespacesGetAnotherName) {
+  EXPECT_EQ(*UtsImage("two"), std::string("\x19\x43\x56\x54\x03\x32\x47\x54\x0d\0\0\0\x0a\x03two\x12\x06(none)", 25));
+  EXPECT_FALSE(UtsImage(""));
+  EXPECT_FALSE(UtsImage(std::string(65, 'x')));
+  EXPECT_TRUE(UtsImage(std::string(64, 'x')));
+}
+
 TEST_F(CheckpointTest, BindTargetsAreThoseOfBindMounts) {
   const char* spec = R"({"mounts":[{"destination":"/proc","type":"proc"},{"destination":"/data/","type":"bind"},
                         {"destination":"/etc/hosts","options":["rbind","ro"]}]})";

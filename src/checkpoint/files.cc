@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <filesystem>
 #include <memory>
+#include <vector>
 
 #include "base/strings.h"
 #include "codec/inflate.h"
@@ -159,6 +161,24 @@ Result<std::string> ReadMember(const std::string& dir, const char* name, const L
   if (!S_ISREG(info.st_mode))
     return Error(Code::kInvalidArgument, StrCat("the checkpoint's ", Quote(name), " is no regular file"));
   return TRY(sys::ReadAll(*file, limits.json_bytes_max), name);
+}
+
+Result<> SetHostname(const std::string& dir, std::string_view hostname) {
+  const std::string images = StrCat(dir, "/", kImagesDir);
+  std::vector<std::string> found;
+  std::error_code error;
+  std::filesystem::directory_iterator it(images, error), end;
+  for (; !error && it != end; it.increment(error)) {
+    std::string name = it->path().filename().string();
+    if (name.starts_with("utsns-") && name.ends_with(".img")) found.push_back(std::move(name));
+  }
+  if (error) return Errno(error.value(), StrCat("list ", images));
+  if (found.empty()) return {};
+  const std::string image = TRY(UtsImage(hostname));
+  for (const std::string& name : found) {
+    TRY(sys::WriteFileAtomic(StrCat(images, "/", name), image, 0600, sys::Durability::kNone));
+  }
+  return {};
 }
 
 }  // namespace crisp::checkpoint

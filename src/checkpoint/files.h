@@ -23,4 +23,7 @@ Result<> CopyLayer(const Ctx& ctx, const std::string& layer_dir, const std::stri
 // A small file of `dir`; missing: kInvalidArgument (the archive is no checkpoint).
 Result<std::string> ReadMember(const std::string& dir, const char* name, const Limits& limits = {});
 
+// Gives every UTS namespace in the CRIU images of `dir` this host name. None: fine, the container was in its node's.
+Result<> SetHostname(const std::string& dir, std::string_view hostname);
+
 }  // namespace crisp::checkpoint

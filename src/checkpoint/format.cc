@@ -179,4 +179,26 @@ std::string LastErrorOfCriuLog(std::string_view log) {
   return last;
 }
 
+Result<std::string> UtsImage(std::string_view hostname) {
+  constexpr size_t kNameBytesMax = 64;  // __NEW_UTS_LEN; so that each length below is one byte of a varint
+  if (hostname.empty() || hostname.size() > kNameBytesMax) {
+    return Error(Code::kInvalidArgument, StrCat("no host name: ", Quote(hostname)));
+  }
+  constexpr uint32_t kCommonMagic = 0x54564319, kUtsMagic = 0x54473203;
+  constexpr std::string_view kNoDomain = "(none)";  // the kernel's default; required
+  std::string entry;
+  auto field = [&entry](char tag, std::string_view value) {
+    entry += tag;
+    entry += static_cast<char>(value.size());
+    entry += value;
+  };
+  field('\x0a', hostname);   // 1: nodename
+  field('\x12', kNoDomain);  // 2: domainname
+  std::string image;
+  for (uint32_t word : {kCommonMagic, kUtsMagic, static_cast<uint32_t>(entry.size())}) {
+    for (int shift = 0; shift < 32; shift += 8) image += static_cast<char>(word >> shift & 0xff);  // little endian
+  }
+  return image + entry;
+}
+
 }  // namespace crisp::checkpoint

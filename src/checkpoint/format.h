@@ -73,4 +73,8 @@ std::optional<std::string> MemberName(std::string_view path);
 // The last line of CRIU's log that says what went wrong, for messages; "" when there is none.
 std::string LastErrorOfCriuLog(std::string_view log);
 
+// CRIU's image of a UTS namespace (images/utsns.proto of CRIU, version 1.1 of its format) with this host name.
+// kInvalidArgument: longer than the kernel takes.
+Result<std::string> UtsImage(std::string_view hostname);
+
 }  // namespace crisp::checkpoint

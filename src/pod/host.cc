@@ -57,6 +57,7 @@ class RealHost final : public Host {
   explicit RealHost(const cgroup::Cgroups& cgroups) {
     std::string status = TextOf("/proc/self/status");
     facts_.cgroup_v2 = cgroups.unified();
+    facts_.systemd_cgroups = cgroups.driver() == cgroup::Driver::kSystemd;
     facts_.cgroup_controllers = cgroups.controllers();
     facts_.hugepage_sizes = cgroups.HugepageSizes();
     facts_.swap_accounting = cgroups.SwapAccounting();

@@ -29,19 +29,6 @@ Result<> SetNonBlocking(sys::BorrowedFd fd) {
   return {};
 }
 
-bool OomKilled(const std::vector<std::string>& files) {
-  for (const std::string& file : files) {
-    // Gone together with the cgroup, when the cgroup's manager was quicker: then nobody knows.
-    Result<std::string> text = sys::ReadFile(file, 64 * 1024);
-    if (!text) continue;
-    for (std::string_view line : Split(*text, '\n')) {
-      constexpr std::string_view kKey = "oom_kill ";
-      if (line.starts_with(kKey) && ParseInt<uint64_t>(line.substr(kKey.size())).value_or(0) > 0) return true;
-    }
-  }
-  return false;
-}
-
 }  // namespace
 
 Container::Container(Surroundings& around, shimapi::StartContainer request, Callbacks callbacks)
@@ -49,7 +36,8 @@ Container::Container(Surroundings& around, shimapi::StartContainer request, Call
       request_(std::move(request)),
       callbacks_(std::move(callbacks)),
       out_(codec::LogStream::kStdout, around.loop, log_),
-      err_(codec::LogStream::kStderr, around.loop, log_) {
+      err_(codec::LogStream::kStderr, around.loop, log_),
+      oom_(around.loop) {
   state_.id = request_.id;
   for (codec::LogStream stream : {codec::LogStream::kStdout, codec::LogStream::kStderr}) {
     PumpOf(stream).CopyTo([this, stream](std::string_view bytes) {
@@ -157,6 +145,7 @@ void Container::OnStarted(Result<NewProcess> process) {
 // The container runs: its process and its output are ours from now on.
 Result<> Container::TakeOver(NewProcess process) {
   pidfd_ = TRY(sys::PidfdOpen(process.pid));
+  oom_.Start(request_.oom_event_files);
   if (request_.terminal) {
     if (process.terminal.ok()) {
       TRY(TakeTerminal(std::move(process.terminal)));
@@ -225,7 +214,7 @@ void Container::OnExit(sys::ExitStatus status) {
   state_.finished_at_unix_nanos = UnixNanosNow();
   state_.code = status.code;
   state_.signal = status.signal;
-  state_.oom_killed = OomKilled(request_.oom_event_files);
+  state_.oom_killed = oom_.Finish(status.signal == SIGKILL);
   exited_ = true;
   pidfd_.Reset();
   out_.Drain();

@@ -13,6 +13,7 @@
 #include "shim/connection.h"
 #include "shim/log_file.h"
 #include "shim/loop.h"
+#include "shim/oom_watch.h"
 #include "shim/process_start.h"
 
 namespace crisp::shim {
@@ -79,6 +80,7 @@ class Container final : private AttachTarget {
   shimapi::ContainerState state_;
   LogFile log_;
   LogPump out_, err_;
+  OomWatch oom_;  // from TakeOver on
   std::vector<Attachment*> clients_;
   std::string input_;                  // of clients, not written to stdin_ yet
   Loop::Id input_watch_ = 0;           // while there is some

@@ -5,12 +5,14 @@
 #include <unistd.h>
 
 #include "base/ids.h"
+#include "base/strings.h"
 #include "shim/attachment.h"
 #include "shim/children.h"
 #include "shim/exec_cgroup.h"
 #include "shim/log_file.h"
 #include "shim/loop.h"
 #include "shim/namespaces.h"
+#include "shim/oom_watch.h"
 #include "sys/file.h"
 
 namespace crisp::shim {
@@ -52,6 +54,25 @@ TEST(Loop, TimersAndWatches) {
   });
   loop->Run();
   EXPECT_EQ(order, "abc");
+}
+
+// Changes are told by cgroup files only: here what is read at the start and at the end.
+TEST(OomWatch, TheEndCounts) {
+  std::unique_ptr<Loop> loop = Loop::Make().value();
+  std::string path = StrCat("/tmp/crisp-oom-test.", getpid());
+  auto finish = [&](const char* before, const char* after, bool killed) {
+    EXPECT_TRUE(sys::WriteFileAtomic(path, before, 0600, sys::Durability::kNone));
+    OomWatch watch(*loop);
+    watch.Start({path, "/no/such/memory.events"});
+    EXPECT_TRUE(sys::WriteExisting(path, after));
+    return watch.Finish(killed);
+  };
+  EXPECT_FALSE(finish("low 0\nmax 9\noom 0\noom_kill 0\n", "low 0\nmax 9\noom 0\noom_kill 0\n", true));
+  EXPECT_TRUE(finish("low 0\nmax 9\noom 0\noom_kill 0\n", "low 0\nmax 9\noom 1\noom_kill 1\n", true));
+  EXPECT_TRUE(finish("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "", false)) << "it was so once";
+  EXPECT_FALSE(finish("oom 1\noom_kill 0\n", "oom 2\noom_kill 0\n", true)) << "killed by somebody else, as the file tells";
+  EXPECT_FALSE(OomWatch(*loop).Finish(true));
+  unlink(path.c_str());
 }
 
 class LogTest : public ::testing::Test {

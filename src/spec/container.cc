@@ -54,6 +54,20 @@ Json OciMappings(const std::vector<IdMapping>& maps) {
   return out;
 }
 
+// A scope that asks for no TasksMax gets systemd's DefaultTasksMax, 15 % of what the machine can have: a limit that nobody
+// wanted and no status shows. runc and crun pass properties on by annotations of this prefix; both know pids.limit, but
+// crun 1.8 sets it in a cgroup below the scope's only.
+constexpr char kTasksMaxProperty[] = "org.systemd.property.TasksMax";
+
+std::string TasksMax(const Planning& p) {
+  uint64_t tasks = p.policy.pids_max > 0 ? static_cast<uint64_t>(p.policy.pids_max) : UINT64_MAX;  // UINT64_MAX: infinity
+  const StringMap& unified = p.in.config.resources.unified;
+  if (auto asked = unified.find("pids.max"); asked != unified.end()) {
+    tasks = ParseInt<uint64_t>(Trim(asked->second)).value_or(UINT64_MAX);
+  }
+  return StrCat("uint64 ", tasks);  // as GVariant writes it
+}
+
 // The names that tools around Kubernetes read from bundles. Of the request's own annotations only those go here that the
 // node's owner has named for this handler, since some OCI runtimes obey annotations (CVE-2024-3154, S56).
 Json Annotations(const Planning& p) {
@@ -74,6 +88,7 @@ Json Annotations(const Planning& p) {
           {"io.kubernetes.cri.sandbox-namespace", pod.pod_namespace},
           {"io.kubernetes.cri.sandbox-uid", pod.uid}};
   out.update(ours);
+  if (p.node.systemd_cgroups && !out.contains(kTasksMaxProperty)) out[kTasksMaxProperty] = TasksMax(p);
   return out;
 }
 

@@ -663,6 +663,20 @@ TEST_F(PlanTest, S56_ListedAnnotationsPassByExactKey) {
   }
 }
 
+TEST_F(PlanTest, SystemdsOwnLimitOfTasksIsTakenAway) {
+  const char* key = "org.systemd.property.TasksMax";
+  EXPECT_FALSE(Planned()["annotations"].contains(key));
+  node_.systemd_cgroups = true;
+  EXPECT_EQ(Planned()["annotations"][key], "uint64 18446744073709551615");
+  policy_.pids_max = 500;
+  EXPECT_EQ(Planned()["annotations"][key], "uint64 500");
+  node_.cgroup_v2 = true;
+  in_.config.resources.unified = {{"pids.max", "77"}};
+  EXPECT_EQ(Planned()["annotations"][key], "uint64 77");
+  in_.config.resources.unified = {{"pids.max", "max"}};
+  EXPECT_EQ(Planned()["annotations"][key], "uint64 18446744073709551615");
+}
+
 TEST_F(PlanTest, StopSignals) {
   Planned();
   EXPECT_EQ(stop_signal_, 15);

@@ -29,6 +29,7 @@ struct NodeFacts {
   std::string arch;         // as Go names it: "amd64", "arm64"; "" = what we were compiled for
 
   bool cgroup_v2 = false;
+  bool systemd_cgroups = false;  // the cgroup driver is systemd: containers are units
   std::vector<std::string> cgroup_controllers;  // "cpu", "memory", "pids", "hugetlb", …
   std::vector<std::string> hugepage_sizes;      // "2MB": the sizes the hugetlb controller limits
   bool swap_accounting = false;

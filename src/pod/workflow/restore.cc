@@ -92,6 +92,11 @@ Result<> ManagerImpl::DeleteAsCheckpointed(const Ctx& ctx, ContainerEntry& conta
 Result<std::string> ManagerImpl::PrepareRestore(ContainerEntry& container, const std::string& config_json) {
   std::string spec = TRY(checkpoint::ReadMember(paths_.Checkpoint(container.id), checkpoint::kSpecDump));
   TRY(CheckMounts(spec, config_json));
+  // CRIU makes a UTS namespace with the host name of then (runc 1.1 tells it of network and PID namespaces only), and one
+  // that it is told to join (--join-ns) CRIU 3.17 gives that name, too.
+  const PodId pod = container.record.Lock()->pod;
+  std::string hostname = TRY(sys::ReadFile(paths_.Hostname(pod)));
+  TRY(checkpoint::SetHostname(paths_.Checkpoint(container.id), Trim(hostname)), "host name of the restored container");
   const std::string path = paths_.Bundle(container.id) + "/criu.conf";
   RestoreConfig plan =
       TRY(PlanRestore(config_json, path, sys::ReadFile(kNodeCriuConfig, kNodeCriuConfigBytesMax).value_or("")));

@@ -1,21 +1,28 @@
 #!/usr/bin/python3
 """crispctl against a real crispd: what its users type and see."""
+import fcntl
 import harness
 import json
 import os
+import pty
+import select
+import signal
+import socket
+import struct
 import subprocess
 import tarfile
+import termios
 
 from harness import check, check_equal, eventually
 
 
 class Ctl:
     def __init__(self, daemon):
-        self.daemon = daemon
+        self.program = [f"{harness.BUILD}/bin/crispctl", "-r", daemon.endpoint]
 
     def __call__(self, *arguments, code=0, text=None):
-        done = subprocess.run([f"{harness.BUILD}/bin/crispctl", "-r", self.daemon.endpoint, *arguments], input=text,
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*self.program, *arguments], input=text, capture_output=True,
+                              text=True, timeout=120)
         check(done.returncode == code, f"crispctl {' '.join(arguments)}: exit code {done.returncode}, wanted {code}\n"
                                        f"{done.stdout}{done.stderr}")
         self.errors = done.stderr
@@ -123,6 +130,116 @@ def test_run_and_its_failures(node):
     done = subprocess.run([f"{harness.BUILD}/bin/crispctl", "-r", f"{daemon.dir}/none.sock", "ps"], capture_output=True, text=True)
     check(done.returncode == 1 and "is crispd running" in done.stderr, f"no daemon: {done.stderr}")
     daemon.check_clean()
+
+
+class Terminal:
+    """A program with a terminal of its own."""
+
+    def __init__(self, *command, size=(24, 80)):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        self.slave, self.seen = slave, b""
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.master, text)
+
+    def until(self, text):
+        while text not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], 60)
+            check(ready, f"{text!r} did not come; seen: {self.seen!r}")
+            self.seen += os.read(self.master, 65536)
+        self.seen = self.seen.split(text, 1)[1]
+
+    def end(self):
+        """(exit code, is the terminal as it was?)"""
+        code = self.process.wait(60)
+        lflag = termios.tcgetattr(self.slave)[3]
+        os.close(self.master)
+        os.close(self.slave)
+        return code, bool(lflag & termios.ECHO and lflag & termios.ICANON)
+
+
+def streams(node, transport):
+    daemon = node.crispd()
+    ctl = Ctl(daemon)
+    image = node.registry.push(harness.busybox_image(), "busybox")
+    container = ctl("run", container_file(daemon, "main", image, "nc -lk -p 7070 -e /bin/cat & exec sleep 1000"),
+                    pod_file(daemon)).strip()
+    exec_ = ("exec", "-r", transport)
+    check_equal(ctl(*exec_, "main", "sh", "-c", "echo out; echo err >&2; exit 9", code=9), "out\n", "stdout of exec")
+    check_equal(ctl.errors, "err\n", "stderr of exec, and no words about the code")
+    check_equal(ctl(*exec_, "-i", "main", "cat", text="x" * 1000000 + "\n"), "x" * 1000000 + "\n", "exec -i ends with its stdin")
+    check_equal(ctl(*exec_, "main", "echo", "--help", "-x"), "--help -x\n", "the command's own flags")
+    ctl(*exec_, "main", "/no/such/program", code=1)
+    check("/no/such/program" in ctl.errors, f"the error names the program: {ctl.errors}")
+    with open("/dev/full", "w") as full:  # who does not take the output does not hang us
+        done = subprocess.run([*ctl.program, *exec_, "main", "cat", "/bin/busybox"], stdout=full, stderr=subprocess.DEVNULL, timeout=60)
+    check_equal(done.returncode, 0, "output that nobody takes")
+
+    script = """tty; until stty size | grep 101; do sleep 0.1; done; until stty size | grep 55; do sleep 0.1; done
+                trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.1; done"""
+    terminal = Terminal(*ctl.program, *exec_, "-it", container, "/bin/sh", "-c", script, size=(33, 101))
+    terminal.until(b"/dev/pts/")
+    terminal.until(b"33 101")
+    terminal.resize(44, 55)
+    terminal.until(b"44 55")
+    terminal.until(b"ready")
+    terminal.type(b"\x03")  # is the container's, not ours
+    terminal.until(b"caught")
+    check_equal(terminal.end(), (5, True), "exit code of exec -it; the terminal afterwards")
+    terminal = Terminal(*ctl.program, *exec_, "-it", container, "/bin/sh", "-c", "echo go; cat")
+    terminal.until(b"go")  # from here on the terminal is raw
+    terminal.type(b"a\x10b\n")
+    terminal.until(b"a^Pb")
+    terminal.type(b"\x10\x11")
+    terminal.until(b"detached")
+    check_equal(terminal.end(), (0, True), "detach keys")
+    ctl(*exec_, "-it", container, "sh", code=1)
+    check("not a terminal" in ctl.errors, "-t without a terminal")
+
+    reader = write(f"{daemon.dir}/reader.json", json.dumps({
+        "metadata": {"name": "reader"}, "image": {"image": image}, "command": ["/bin/sh", "-c", "read a; echo got $a; exit 3"],
+        "stdin": True, "stdin_once": True, "log_path": "reader.log"}))
+    pod = ctl("pods", "-q").strip()
+    second = ctl("create", pod, reader, pod_file(daemon)).strip()
+    ctl("start", second)
+    check_equal(ctl("attach", "-r", transport, "-i", "reader", text="words\n"), "got words\n", "attach")
+    eventually(lambda: ctl.json("inspect", second)["status"]["exitCode"] == 3, "the reader exits")
+
+    forward = subprocess.Popen([*ctl.program, "port-forward", "-r", transport, "web", ":7070", ":7071"], stdout=subprocess.PIPE, text=True)
+    ports = {}
+    while len(ports) < 2:
+        line = forward.stdout.readline()
+        check(line.startswith("Forwarding from "), f"what port-forward says: {line!r}")
+        if "127.0.0.1" in line:
+            ports[int(line.split()[-1])] = int(line.split()[2].rsplit(":")[-1])
+    for round in range(3):
+        with socket.create_connection(("127.0.0.1", ports[7070]), timeout=60) as s:
+            s.sendall(b"through " * 10000)
+            s.shutdown(socket.SHUT_WR)
+            check_equal(s.makefile("rb").read(), b"through " * 10000, "bytes through the forwarded port")
+    with socket.create_connection(("127.0.0.1", ports[7071]), timeout=60) as s:
+        check_equal(s.recv(10), b"", "nobody listens there")
+    while "an error occurred forwarding" not in (line := forward.stdout.readline()):
+        check(line, "port-forward tells of the refused connection")
+    forward.send_signal(signal.SIGINT)
+    check_equal(forward.wait(60), 0, "exit code of port-forward")
+    ctl("port-forward", "web", "x:1", code=1)
+    ctl("rmp", "-a", "-f")
+    daemon.check_clean()
+
+
+def test_streams_over_spdy(node):
+    streams(node, "spdy")
+
+
+def test_streams_over_websocket(node):
+    streams(node, "websocket")
 
 
 def test_archives(node):

@@ -74,6 +74,7 @@ int Main(int argc, char** argv) {
   AddImageCommands(app, session);
   AddPodCommands(app, session);
   AddContainerCommands(app, session);
+  AddStreamCommands(app, session);
   AddCheckpointCommands(app, session);
   AddListCommands(app, session);
   AddLogCommands(app, session);

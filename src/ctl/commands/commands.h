@@ -32,7 +32,8 @@ struct Session {
 void AddSystemCommands(CLI::App& app, Session& session);      // version, info, runtime-config, …
 void AddConfigCommands(CLI::App& app, Session& session);      // config
 void AddPodCommands(CLI::App& app, Session& session);         // runp, stopp, rmp
-void AddContainerCommands(CLI::App& app, Session& session);   // create, start, run, stop, rm, update, exec
+void AddContainerCommands(CLI::App& app, Session& session);   // create, start, run, stop, rm, update
+void AddStreamCommands(CLI::App& app, Session& session);      // exec, attach, port-forward
 void AddCheckpointCommands(CLI::App& app, Session& session);  // checkpoint
 void AddListCommands(CLI::App& app, Session& session);        // pods, ps, inspectp, inspect
 void AddLogCommands(CLI::App& app, Session& session);         // logs

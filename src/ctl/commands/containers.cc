@@ -1,4 +1,4 @@
-// create, start, run, stop, rm, update, exec: the life of a container.
+// create, start, run, stop, rm, update: the life of a container.
 #include <cstdio>
 
 #include "base/strings.h"
@@ -173,33 +173,6 @@ Result<int> UpdateCommand(Session& session, const UpdateOptions& options) {
   });
 }
 
-struct ExecOptions {
-  bool sync = false;
-  std::string timeout;
-  std::vector<std::string> words;  // CONTAINER COMMAND [ARGUMENT…]
-};
-
-Result<int> ExecCommand(Session& session, const ExecOptions& options) {
-  std::vector<std::string> words = options.words;
-  if (words.size() > 1 && words[1] == "--") words.erase(words.begin() + 1);
-  if (words.size() < 2) return Error(Code::kInvalidArgument, "exec: name a container and a command");
-  if (!options.sync) {
-    return Error(Code::kUnimplemented,
-                 "exec: only -s (run, wait, show the output) is there yet; terminals come with streaming");
-  }
-  cri::ExecSyncRequest request;
-  request.set_container_id(TRY(FindContainer(*session.client, words[0])));
-  for (size_t i = 1; i < words.size(); ++i) request.add_cmd(words[i]);
-  nanoseconds limit = options.timeout.empty() ? nanoseconds::zero() : TRY(ParseDuration(options.timeout));
-  request.set_timeout(std::chrono::ceil<std::chrono::seconds>(limit).count());
-  nanoseconds timeout = limit == nanoseconds::zero() ? Client::kNoTimeout : limit + std::chrono::seconds(15);
-  auto answer = TRY(session.client->Call(&Client::Runtime::ExecSync, request, timeout));
-  Print(answer.stdout());
-  std::fflush(stdout);
-  std::fwrite(answer.stderr().data(), 1, answer.stderr().size(), stderr);
-  return answer.exit_code();
-}
-
 void AddCreateOptions(CLI::App& command, CreateOptions& options) {
   AddAuth(command, options.auth);
   command.add_option("--pull-timeout,--pt", options.pull_timeout, "for the image")->envname("CRICTL_PULL_TIMEOUT");
@@ -276,25 +249,12 @@ void AddUpdate(CLI::App& app, Session& session) {
   update->callback([=, &session] { session.action = [=, &session] { return UpdateCommand(session, *options); }; });
 }
 
-void AddExec(CLI::App& app, Session& session) {
-  auto* exec = app.add_subcommand("exec", "run a command in a container: exec -s CONTAINER COMMAND [ARGUMENT…]");
-  auto options = std::make_shared<ExecOptions>();
-  exec->add_flag("-s,--sync", options->sync, "wait for the command and show its output");
-  exec->add_option("--timeout", options->timeout, "kill the command after this long");
-  exec->prefix_command();  // whatever follows the container's name belongs to the command, dashes or not
-  exec->callback([=, &session] {
-    options->words = exec->remaining();
-    session.action = [=, &session] { return ExecCommand(session, *options); };
-  });
-}
-
 }  // namespace
 
 void AddContainerCommands(CLI::App& app, Session& session) {
   AddCreateAndRun(app, session);
   AddStopAndRm(app, session);
   AddUpdate(app, session);
-  AddExec(app, session);
 }
 
 }  // namespace crisp::ctl

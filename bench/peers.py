@@ -16,6 +16,8 @@ class Containerd:
         self.socket = f"{self.dir}/containerd.sock"
         self.endpoint = f"unix://{self.socket}"
         os.makedirs(f"{self.dir}/cni")
+        os.makedirs(f"{self.dir}/state")
+        harness.run("mount", "-t", "tmpfs", "-o", "mode=755", "run", f"{self.dir}/state")
         pause = harness.Image([harness.layer_tar(harness.busybox_files())], Cmd=["/bin/sleep", "1000000"], Env=["PATH=/bin"])
         self._write_config(runtime, node.registry.push(pause, f"pause-{runtime}", "3"))
         with open(f"{self.dir}/log", "wb") as log:

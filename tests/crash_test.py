@@ -211,6 +211,10 @@ def test_crash_with_crun(node):
     crash(node, "crun")
 
 
+def test_crash_with_native(node):
+    crash(node, "native")
+
+
 def test_crash_with_runc(node):
     crash(node, "runc")
 

@@ -80,6 +80,10 @@ def test_a_whole_life_with_crun(node):
     whole_life(node, "crun")
 
 
+def test_a_whole_life_with_native(node):
+    whole_life(node, "native")
+
+
 def test_a_killed_shim_is_told(node):
     import json
     import os

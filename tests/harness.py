@@ -261,6 +261,8 @@ class Crispd:
         self.dir = f"{node.dir}/{name}"
         for sub in ("root", "state", "cni", "logs"):
             os.makedirs(f"{self.dir}/{sub}", exist_ok=True)
+        if not os.path.ismount(f"{self.dir}/state"):  # what dies with the boot lies in memory, as /run does
+            run("mount", "-t", "tmpfs", "-o", "mode=755", "run", f"{self.dir}/state")
         self.socket = f"{self.dir}/crisp.sock"
         self.endpoint = f"unix://{self.socket}"
         # The parent that pods name, and where it is below each hierarchy.

@@ -84,6 +84,10 @@ def test_plugin_adjusts_and_follows_crun(node):
     adjusted_life(node, "crun")
 
 
+def test_plugin_adjusts_and_follows_native(node):
+    adjusted_life(node, "native")
+
+
 def test_errors_conflicts_and_validators(node):
     w = make_world(node)
     answers = {}

@@ -64,6 +64,10 @@ def test_life_with_crun(node):
     life(node, "crun")
 
 
+def test_life_with_native(node):
+    life(node, "native")
+
+
 def test_exit_codes_and_reasons(node):
     w = World(node)
     pod, config = w.pod()
@@ -115,7 +119,7 @@ def test_log_partial_lines_and_rotation(node):
 
 def test_exec_timeout_kills_the_whole_tree(node):
     w = World(node)
-    for handler in ("runc", "crun"):
+    for handler in ("native", "runc", "crun"):
         pod = w.client.RunPodSandbox(config=w.daemon.pod_config(f"explicit-{handler}"), runtime_handler=handler).pod_sandbox_id
         container = w.container(pod, w.daemon.pod_config(f"explicit-{handler}"))
         check_error(lambda: exec_with_timeout(w, container, "setsid sleep 777 & sleep 777", 1), "DEADLINE_EXCEEDED")

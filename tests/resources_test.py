@@ -165,6 +165,10 @@ def test_updates_with_crun(node):
     updates(node, "crun")
 
 
+def test_updates_with_native(node):
+    updates(node, "native")
+
+
 def hugepages(node, handler):
     if controller_dir("hugetlb", "") and not os.path.isdir("/sys/kernel/mm/hugepages/hugepages-2048kB"):
         raise Skip("no huge pages of 2 MB")
@@ -190,6 +194,10 @@ def test_hugepages_with_runc(node):
 
 def test_hugepages_with_crun(node):
     hugepages(node, "crun")
+
+
+def test_hugepages_with_native(node):
+    hugepages(node, "native")
 
 
 def unified(node, handler):
@@ -220,6 +228,10 @@ def test_unified_with_runc(node):
 
 def test_unified_with_crun(node):
     unified(node, "crun")
+
+
+def test_unified_with_native(node):
+    unified(node, "native")
 
 
 def test_a_limit_below_what_is_used_ends_nothing(node):

@@ -181,6 +181,10 @@ def test_values_with_crun(node):
     check_values(node, "crun")
 
 
+def test_values_with_native(node):
+    check_values(node, "native")
+
+
 def test_streams_equal_lists(node):
     w = World(node)
     client = w.client

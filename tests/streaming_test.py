@@ -207,6 +207,10 @@ def test_exec_and_attach_crun(node):
     exec_and_attach(node, "crun")
 
 
+def test_exec_and_attach_native(node):
+    exec_and_attach(node, "native")
+
+
 def test_stdin_is_never_cut(node):
     """The program has read everything and is gone at once: no byte is lost, and neither is the answer."""
     w = World(node)
@@ -364,6 +368,10 @@ def test_client_go_spdy_runc(node):
 
 def test_client_go_websocket_crun(node):
     client_go(node, "crun", "websocket")
+
+
+def test_client_go_websocket_native(node):
+    client_go(node, "native", "websocket")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ import harness
 import json
 import os
 import stat
+import subprocess
 
 from harness import check, check_equal, check_error, eventually
 
@@ -147,6 +148,10 @@ def test_userns_crun(node):
     life_in_userns(node, "crun")
 
 
+def test_userns_native(node):
+    life_in_userns(node, "native")
+
+
 def users_and_restart(node, handler):
     """Other users, a terminal, VOLUMEs of the image, an exec, and a crispd that comes back."""
     w = World(node, handler)
@@ -170,6 +175,10 @@ def test_users_and_restart_runc(node):
 
 def test_users_and_restart_crun(node):
     users_and_restart(node, "crun")
+
+
+def test_users_and_restart_native(node):
+    users_and_restart(node, "native")
 
 
 def test_bad_user_namespaces(node):
@@ -213,7 +222,7 @@ def test_bad_user_namespaces(node):
     proc = pb.Mount(container_path="/x", host_path="/proc/self", uidMappings=[mapping(pb)], gidMappings=[mapping(pb)])
     check_error(lambda: w.container(pod, config, linux=w.security(), mounts=[proc]), "UNIMPLEMENTED", "/x")
     features = {h.name: h.features for h in w.client.Status().runtime_handlers}
-    check(features["runc"].user_namespaces and features["crun"].user_namespaces, "features")
+    check(all(features[name].user_namespaces for name in ("native", "runc", "crun")), "features")
     w.finish()
 
 
@@ -280,6 +289,10 @@ def test_image_volumes_crun(node):
     image_volumes(node, "crun")
 
 
+def test_image_volumes_native(node):
+    image_volumes(node, "native")
+
+
 class Artifact:
     """A manifest whose blobs are files, as oras pushes them."""
 
@@ -300,7 +313,7 @@ class Artifact:
 
 
 def test_artifacts(node):
-    w = World(node, "crun")
+    w = World(node, "native")
     pb = w.pb
     artifact = Artifact([("model.bin", b"weights" * 100000), ("read me.txt", b"hello"), (None, b"untitled")])
     reference = node.registry.push(artifact, "model")
@@ -328,6 +341,36 @@ def test_artifacts(node):
     check(w.client.ImageStatus(image=pb.ImageSpec(image=reference)).image.id == ref, "still there after a restart")
     w.client.RemoveImage(image=pb.ImageSpec(image=reference))
     check_equal([i for i in w.client.ListImages().images if i.id == ref], [], "removed")
+    w.finish()
+
+
+def mounted_below(directory):
+    return [line for line in open("/proc/self/mountinfo") if line.split()[4].startswith(directory + "/")]
+
+
+def test_mounts_go_both_ways(node):
+    """A bidirectional mount: what the container mounts below it the node sees, and the reverse."""
+    w = World(node, "native")
+    for handler in ("native", "runc", "crun"):
+        pb, shared = w.pb, f"{node.dir}/shared-{handler}"
+        os.makedirs(f"{shared}/from-node")
+        subprocess.run(["mount", "--bind", shared, shared], check=True)
+        subprocess.run(["mount", "--make-rshared", shared], check=True)
+        config = w.daemon.pod_config(f"both-{handler}")
+        config.linux.security_context.privileged = True
+        pod = w.client.RunPodSandbox(config=config, runtime_handler=handler).pod_sandbox_id
+        container = w.container(pod, config, mounts=[
+            pb.Mount(container_path="/m", host_path=shared, propagation=pb.PROPAGATION_BIDIRECTIONAL)],
+            linux=pb.LinuxContainerConfig(security_context=pb.LinuxContainerSecurityContext(privileged=True)))
+        reply = w.client.ExecSync(container_id=container, cmd=["sh", "-c", "mkdir /m/x && mount -t tmpfs t /m/x"])
+        check_equal(reply.exit_code, 0, reply.stderr)
+        check_equal(len(mounted_below(shared)), 1, f"mounts of the container on the node, {handler}")
+        subprocess.run(["mount", "-t", "tmpfs", "t", f"{shared}/from-node"], check=True)
+        reply = w.client.ExecSync(container_id=container, cmd=["grep", "-c", "/m/from-node", "/proc/self/mountinfo"])
+        check_equal(reply.stdout, b"1\n", f"mounts of the node in the container, {handler}")
+        w.client.StopPodSandbox(pod_sandbox_id=pod)
+        w.client.RemovePodSandbox(pod_sandbox_id=pod)
+        subprocess.run(["umount", "-R", "-l", shared], check=True)
     w.finish()
 
 
@@ -365,8 +408,12 @@ def test_mount_options_crun(node):
     mount_options(node, "crun")
 
 
+def test_mount_options_native(node):
+    mount_options(node, "native")
+
+
 def test_security_modules_that_the_node_lacks(node):
-    w = World(node, "crun")
+    w = World(node, "native")
     pod, config = w.pod()
     if os.path.exists("/sys/kernel/security/apparmor") or os.path.exists("/sys/fs/selinux/enforce"):
         raise harness.Skip("this node has them")

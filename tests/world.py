@@ -7,7 +7,7 @@ from harness import check_equal, eventually
 class World:
     """crispd with an image pulled, and short words for what tests do all the time."""
 
-    def __init__(self, node, handler="crun", **options):
+    def __init__(self, node, handler="native", **options):
         import cri
         self.cri, self.pb = cri, cri.pb
         self.daemon = node.crispd(settings={"runtime.default_handler": handler, **options.pop("settings", {})}, **options)

@@ -2,13 +2,13 @@
 // blocks takes one. A value with shared innards: cheap to copy, safe to read from several threads.
 #pragma once
 
-#include <atomic>
 #include <chrono>
 #include <memory>
 #include <stop_token>
 #include <string>
 
 #include "base/result.h"
+#include "base/stages.h"
 
 namespace crisp {
 
@@ -25,13 +25,13 @@ class Ctx {
   const std::stop_token& stop() const { return stop_; }
   const std::string& request_id() const { return request_id_; }
 
-  // Says where the call is just now, for the log of slow operations. `stage` has static storage.
+  // Says where the call is just now, for the log of slow operations and for timings. `stage` has static storage.
   void Stage(const char* stage) const {
-    if (stage_) stage_->store(stage, std::memory_order_relaxed);
+    if (stages_) stages_->Enter(stage);
   }
-  // Where this call and all its copies write their stage: whoever logs slow calls reads it.
-  using StagePlace = std::shared_ptr<std::atomic<const char*>>;
-  void TrackStage(StagePlace place) { stage_ = std::move(place); }
+  // Where this call and all its copies write their stages; null: nobody reads them.
+  void TrackStages(std::shared_ptr<Stages> stages) { stages_ = std::move(stages); }
+  const Stages* stages() const { return stages_.get(); }
 
   // The same call with at most `timeout` from now. Never extends the deadline.
   Ctx WithTimeout(std::chrono::milliseconds timeout) const {
@@ -43,7 +43,7 @@ class Ctx {
   // expired request still cleans up after itself.
   Ctx Detached(std::chrono::milliseconds timeout) const {
     Ctx ctx(Clock::now() + timeout, {}, request_id_);
-    ctx.stage_ = stage_;
+    ctx.stages_ = stages_;
     return ctx;
   }
 
@@ -66,7 +66,7 @@ class Ctx {
   Clock::time_point deadline_ = Clock::time_point::max();
   std::stop_token stop_;
   std::string request_id_;
-  StagePlace stage_;
+  std::shared_ptr<Stages> stages_;
 };
 
 }  // namespace crisp

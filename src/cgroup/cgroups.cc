@@ -11,6 +11,8 @@
 #include "cgroup/cgroup.h"
 #include "cgroup/hierarchy.h"
 #include "cgroup/place.h"
+#include "cgroup/resources.h"
+#include "cgroup/systemd.h"
 #include "cgroup/tree.h"
 #include "cgroup/usage_reader.h"
 #include "sys/file.h"
@@ -60,21 +62,36 @@ Result<> InheritCpuset(const std::string& dir, const std::string& parent) {
     std::string own = TRY(sys::ReadFile(dir + file));
     if (!Trim(own).empty()) continue;
     std::string inherited = TRY(sys::ReadFile(parent + file));
+    if (Trim(inherited).empty()) return Error(Code::kFailedPrecondition, StrCat(parent, file, " is empty"));
     TRY(sys::WriteExisting(dir + file, Trim(inherited)));
   }
   return {};
 }
 
-// Lets the children of `dir` have every controller that `dir` has. One by one and best effort: a controller that cannot
-// be given down (cpu with realtime processes, say) must not take the others with it; the OCI runtime reports what it misses.
+// Lets the children of `dir` have every controller that `dir` has. Together, and where that is refused one by one and best
+// effort: a controller that cannot be given down (cpu with realtime processes, say) must not take the others with it; who
+// wants to write its files reports what it misses.
 void DelegateControllers(const std::string& dir) {
   std::string controllers = sys::ReadFile(dir + "/cgroup.controllers").value_or("");
+  std::string all;
+  for (std::string_view name : SplitWords(controllers)) all += StrCat(all.empty() ? "+" : " +", name);
+  if (all.empty() || sys::WriteExisting(dir + "/cgroup.subtree_control", all)) return;
   for (std::string_view name : SplitWords(controllers)) {
     Result<> ignored = sys::WriteExisting(dir + "/cgroup.subtree_control", StrCat("+", name));
   }
 }
 
+// That it has all that the hierarchy has, or, on v1, that a process can join.
+bool IsComplete(const Hierarchy& hierarchy, const std::string& dir, const std::string& parent) {
+  if (!hierarchy.v2) return !hierarchy.Has("cpuset") || InheritCpuset(dir, parent).has_value();
+  std::string controllers = sys::ReadFile(dir + "/cgroup.controllers").value_or("");
+  return SplitWords(controllers).size() == hierarchy.controllers.size();
+}
+
 Result<> CreateIn(const Hierarchy& hierarchy, const std::string& kernel_path) {
+  // Nearly always all but the last is there and in order.
+  std::string whole = hierarchy.mountpoint + kernel_path;
+  if (sys::MakeDir(whole, 0755) && IsComplete(hierarchy, whole, whole.substr(0, whole.rfind('/')))) return {};
   std::string dir = hierarchy.mountpoint;
   for (std::string_view part : Split(std::string_view(kernel_path).substr(1), '/')) {
     std::string parent = dir;
@@ -129,8 +146,24 @@ class CgroupsImpl : public Cgroups {
     return reader_->ReadDetails(kernel_path);
   }
 
+  // Whose cgroups may be changed.
+  Result<> Check(const std::string& kernel_path) const {
+    return options_.only_ours ? CheckOurs(kernel_path) : CheckClean(kernel_path);
+  }
+
+  static void AppendStandardDevices(Resources& resources) {
+    if (!resources.devices) resources.devices.emplace();
+    resources.devices->insert(resources.devices->end(), StandardDevices().begin(), StandardDevices().end());
+  }
+
+  Result<Resources> ParseForContainer(std::string_view resources_json) const {
+    Resources resources = TRY(ParseResources(resources_json, layout_));
+    AppendStandardDevices(resources);
+    return resources;
+  }
+
   Result<> Create(const std::string& kernel_path) override {
-    TRY(CheckOurs(kernel_path));
+    TRY(Check(kernel_path));
     for (const Hierarchy& hierarchy : layout_.hierarchies) {
       // The v2 tree of a hybrid machine carries no controller: an OCI runtime that wants its processes there makes the
       // cgroup itself (crun does, runc does not), and Remove takes it away.
@@ -140,8 +173,58 @@ class CgroupsImpl : public Cgroups {
     return {};
   }
 
+  Result<> CreateForContainer(const std::string& kernel_path, std::string_view resources_json) override {
+    Resources resources = TRY(ParseForContainer(resources_json));
+    TRY(Create(kernel_path));
+    return WriteResources(layout_, kernel_path, resources);
+  }
+
+  Result<> CreateScope(const Ctx& ctx, const std::string& kernel_path, std::string_view resources_json,
+                       pid_t placeholder) override {
+    TRY(Check(kernel_path));
+    Resources resources = TRY(ParseForContainer(resources_json));
+    Scope scope = TRY(ScopeOf(kernel_path));
+    scope.pid = placeholder;
+    scope.properties = ScopeProperties(resources, layout_);
+    TRY(StartScope(ctx, scope));
+    // Hierarchies that systemd does not manage.
+    TRY(Create(kernel_path));
+    return WriteResources(layout_, kernel_path, resources);
+  }
+
+  Result<> UpdateResources(const std::string& kernel_path, std::string_view resources_json) override {
+    TRY(Check(kernel_path));
+    Resources resources = TRY(ParseResources(resources_json, layout_));
+    if (resources.devices) AppendStandardDevices(resources);
+    return WriteResources(layout_, kernel_path, resources);
+  }
+
+  const Layout& layout() const override { return layout_; }
+
+  Directories DirectoriesOf(const std::string& kernel_path) const override {
+    Directories out;
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      if (!hierarchy.v2) {
+        out.v1.push_back(hierarchy.mountpoint + kernel_path);
+      } else if (layout_.unified || !hierarchy.controllers.empty()) {
+        out.v2 = hierarchy.mountpoint + kernel_path;
+      }
+    }
+    return out;
+  }
+
+  Result<> Freeze(const Ctx& ctx, const std::string& kernel_path, bool frozen) override {
+    TRY(Check(kernel_path));
+    const Hierarchy* freezer = layout_.Find("freezer");
+    if (freezer != nullptr) return FreezeV1(ctx, freezer->mountpoint + kernel_path, frozen);
+    for (const Hierarchy& hierarchy : layout_.hierarchies) {
+      if (hierarchy.v2) return FreezeV2(ctx, hierarchy.mountpoint + kernel_path, frozen);
+    }
+    return Error(Code::kFailedPrecondition, "this node's cgroups cannot freeze");
+  }
+
   Result<> SetLimits(const std::string& kernel_path, const Limits& limits) override {
-    TRY(CheckOurs(kernel_path));
+    TRY(Check(kernel_path));
     return WriteLimits(layout_, kernel_path, limits);
   }
 
@@ -154,7 +237,7 @@ class CgroupsImpl : public Cgroups {
   }
 
   Result<> Kill(const Ctx& ctx, const std::string& kernel_path) override {
-    TRY(CheckOurs(kernel_path));
+    TRY(Check(kernel_path));
     const Hierarchy* freezer = layout_.Find("freezer");
     std::string freezer_dir = freezer != nullptr ? freezer->mountpoint + kernel_path : "";
     for (const Hierarchy& hierarchy : layout_.hierarchies) {

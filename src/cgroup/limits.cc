@@ -57,18 +57,24 @@ Result<> WriteMemoryV1(const std::string& dir, const Limits& limits) {
   auto write = [](const std::string& file, int64_t value) -> Result<> {
     return value == 0 ? Result<>() : sys::WriteExisting(file, StrCat(std::max<int64_t>(value, -1)));
   };
-  bool grows = false;
-  if (limits.memory_swap_bytes != 0) {
+  int64_t wanted = limits.memory_swap_bytes;
+  // No limit for memory: the sum could not stay as it is.
+  if (limits.memory_bytes < 0 && wanted == 0 && sys::Exists(sum)) wanted = -1;
+  bool grows = wanted < 0;
+  if (wanted > 0) {
     auto now = ParseInt<uint64_t>(Trim(TRY(sys::ReadFile(sum))));
-    grows = limits.memory_swap_bytes < 0 || (now && static_cast<uint64_t>(limits.memory_swap_bytes) > *now);
+    grows = now && static_cast<uint64_t>(wanted) > *now;
   }
-  if (grows) TRY(write(sum, limits.memory_swap_bytes));
+  if (grows) TRY(write(sum, wanted));
   TRY(write(memory, limits.memory_bytes));
-  return grows ? Result<>() : write(sum, limits.memory_swap_bytes);
+  return grows ? Result<>() : write(sum, wanted);
 }
 
 // v2 limits swap by itself.
 Result<> WriteMemoryV2(const std::string& dir, const Limits& limits) {
+  if (limits.memory_swap_bytes > 0 && limits.memory_bytes <= 0) {
+    return Error(Code::kInvalidArgument, "a limit of memory and swap needs a limit of memory");
+  }
   if (limits.memory_swap_bytes != 0) {
     int64_t swap = limits.memory_swap_bytes < 0 ? -1 : limits.memory_swap_bytes - limits.memory_bytes;
     TRY(sys::WriteExisting(dir + "/memory.swap.max", MaxOr(swap)));
@@ -91,9 +97,7 @@ Result<> WriteHugepages(const std::string& dir, bool v2, const Limits& limits) {
 Result<> Check(const Limits& limits) {
   auto invalid = [](const char* what) { return Error(Code::kInvalidArgument, what); };
   if (limits.cpu_shares < 0 || limits.cpu_period_micros < 0) return invalid("negative cpu shares or period");
-  if (limits.memory_swap_bytes > 0 && limits.memory_bytes <= 0) {
-    return invalid("a limit of memory and swap needs a limit of memory");
-  }
+  if (limits.memory_swap_bytes > 0 && limits.memory_bytes < 0) return invalid("memory without limit, but one with swap");
   if (limits.memory_swap_bytes > 0 && limits.memory_swap_bytes < limits.memory_bytes) {
     return invalid("the limit of memory and swap is less than that of memory alone");
   }

@@ -89,4 +89,9 @@ Result<> CheckOurs(const std::string& kernel_path) {
   return Error(Code::kInvalidArgument, StrCat("cgroup ", Quote(kernel_path), " is not one of ours"));
 }
 
+Result<> CheckClean(const std::string& kernel_path) {
+  if (CleanParts(kernel_path)) return {};
+  return Error(Code::kInvalidArgument, StrCat("cgroup ", Quote(kernel_path), " is not a clean absolute path"));
+}
+
 }  // namespace crisp::cgroup

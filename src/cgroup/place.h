@@ -16,4 +16,7 @@ Result<std::string> ExpandSlice(const std::string& slice);
 // kInvalidArgument unless the last part of `kernel_path` carries one of our ids, and no part is ".." or empty.
 Result<> CheckOurs(const std::string& kernel_path);
 
+// kInvalidArgument unless it is an absolute path without empty parts, ".", ".." and ":", and not "/".
+Result<> CheckClean(const std::string& kernel_path);
+
 }  // namespace crisp::cgroup

@@ -158,6 +158,39 @@ Result<> KillByFile(const Ctx& ctx, const std::string& dir) {
   }
 }
 
+Result<> FreezeV1(const Ctx& ctx, const std::string& dir, bool frozen) {
+  const std::string file = dir + "/freezer.state";
+  while (true) {
+    // Written again each time: a process that forked meanwhile keeps it FREEZING (cgroup-v1/freezer-subsystem.rst).
+    TRY(sys::WriteExisting(file, frozen ? "FROZEN" : "THAWED"));
+    std::string state = TRY(sys::ReadFile(file));
+    if (Trim(state) == (frozen ? "FROZEN" : "THAWED")) return {};
+    if (Result<> on = ctx.Check(); !on) {
+      if (frozen) TRY(sys::WriteExisting(file, "THAWED"));
+      return on;
+    }
+    poll(nullptr, 0, std::min(1, ctx.PollTimeoutMs()));
+  }
+}
+
+Result<> FreezeV2(const Ctx& ctx, const std::string& dir, bool frozen) {
+  sys::UniqueFd events = TRY(sys::Open(dir + "/cgroup.events", O_RDONLY));
+  TRY(sys::WriteExisting(dir + "/cgroup.freeze", frozen ? "1" : "0"));
+  while (true) {
+    char text[256];
+    ssize_t n = pread(events.get(), text, sizeof text, 0);
+    if (n < 0) return Errno(errno, StrCat("read ", dir, "/cgroup.events"));
+    std::string_view now(text, static_cast<size_t>(n));
+    if (now.find(frozen ? "frozen 1" : "frozen 0") != std::string_view::npos) return {};
+    if (Result<> on = ctx.Check(); !on) {
+      if (frozen) TRY(sys::WriteExisting(dir + "/cgroup.freeze", "0"));
+      return on;
+    }
+    pollfd changed{events.get(), POLLPRI, 0};
+    poll(&changed, 1, std::min(1000, ctx.PollTimeoutMs()));
+  }
+}
+
 Result<> RemoveEmptyTree(const Ctx& ctx, const std::string& dir) {
   while (true) {
     bool busy = false;

@@ -23,6 +23,11 @@ Result<> KillBySignals(const Ctx& ctx, const std::string& dir, const std::string
 // cgroup.kill of v2 (Linux 5.14), then waits until cgroup.events says that nothing lives there. kUnimplemented: no such file.
 Result<> KillByFile(const Ctx& ctx, const std::string& dir);
 
+// Until the freezer says so: v1's freezer.state, v2's cgroup.freeze and cgroup.events. A freeze that does not end within
+// `ctx` is taken back.
+Result<> FreezeV1(const Ctx& ctx, const std::string& dir, bool frozen);
+Result<> FreezeV2(const Ctx& ctx, const std::string& dir, bool frozen);
+
 // rmdir of the whole tree below and with `dir`, which holds no process any more. Missing: success.
 Result<> RemoveEmptyTree(const Ctx& ctx, const std::string& dir);
 

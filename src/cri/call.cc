@@ -73,7 +73,7 @@ size_t Front::ReportSlowCalls() {
     LogWarning("slow call goes on", {{"method", call->method_.name},
                                      {"object", call->object_},
                                      {"request", call->ctx_.request_id()},
-                                     {"stage", call->stage_->load(std::memory_order_relaxed)},
+                                     {"stage", call->stages_->Current()},
                                      {"running_ms", Millis(age)}});
   }
   return running->calls.size();
@@ -85,7 +85,7 @@ Call::Call(Front& front, const Method& method, std::string object, std::chrono::
       object_(std::move(object)),
       report_after_(front.options_.slow_after),
       ctx_(ToSteady(deadline), stop_.get_token(), StrCat("r", ++front.last_id_)) {
-  ctx_.TrackStage(stage_);
+  ctx_.TrackStages(stages_);
 }
 
 void Call::Start(std::function<Result<>(const Ctx&)> handler) {
@@ -123,7 +123,7 @@ void Call::Reply(Result<> outcome) {
   std::chrono::nanoseconds took = Clock::now() - began_;
   LogReply(outcome, took);
   int code = outcome ? 0 : static_cast<int>(outcome.error().code());
-  if (front_.options_.observer) front_.options_.observer({method_.name, code, took});
+  if (front_.options_.observer) front_.options_.observer({method_.name, code, took, *stages_});
   // Last: we may be deleted before Send returns.
   Send(outcome ? grpc::Status::OK : ToStatus(outcome.error()));
 }

@@ -36,6 +36,7 @@ struct CallRecord {
   const char* method;
   int code;  // gRPC status code
   std::chrono::nanoseconds took;
+  const Stages& stages;
 };
 
 class Call;
@@ -114,7 +115,7 @@ class Call {
   const Clock::time_point began_ = Clock::now();
   std::chrono::milliseconds report_after_;
   std::stop_source stop_;
-  const Ctx::StagePlace stage_ = std::make_shared<std::atomic<const char*>>("queued");
+  const std::shared_ptr<Stages> stages_ = std::make_shared<Stages>("queued");
   Ctx ctx_;
   std::list<Call*>::iterator place_;  // among the running ones
 };

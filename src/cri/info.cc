@@ -77,6 +77,24 @@ Info SandboxInfo(const pod::SandboxStatus& sandbox) {
   return {{"info", DumpJson(info)}};
 }
 
+Info TimingInfo(const std::vector<pod::CallTiming>& timings) {
+  Json list = Json::array();
+  for (const pod::CallTiming& timing : timings) {
+    Json stages = Json::array();
+    for (size_t i = 0; i < timing.stages.size(); ++i) {
+      int64_t begin = timing.stages[i].begin_nanos;
+      int64_t end = i + 1 < timing.stages.size() ? timing.stages[i + 1].begin_nanos : timing.took_nanos;
+      stages.push_back({{"name", timing.stages[i].name}, {"begin_us", begin / 1000}, {"took_us", (end - begin) / 1000}});
+    }
+    list.push_back({{"call", timing.call},
+                    {"container", timing.container},
+                    {"began_at", timing.began_at},
+                    {"took_us", timing.took_nanos / 1000},
+                    {"stages", std::move(stages)}});
+  }
+  return {{"timing", DumpJson(list)}};
+}
+
 Info ContainerInfo(const pod::ContainerStatus& container) {
   Json info = {{"pid", container.pid},
                {"sandboxID", container.pod.str()},

@@ -114,6 +114,7 @@ Result<v1::PodSandboxStatusResponse> RuntimeService::MakeSandboxStatus(
   }
   if (request.verbose()) {
     Info info = SandboxInfo(*pod.sandbox);
+    info.merge(TimingInfo(deps_.pods.Timings(request.pod_sandbox_id())));
     out.mutable_info()->insert(info.begin(), info.end());
   }
   return out;

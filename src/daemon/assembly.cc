@@ -1,5 +1,6 @@
 #include "daemon/assembly.h"
 
+#include <algorithm>
 #include <unistd.h>
 
 #include <filesystem>
@@ -97,7 +98,13 @@ runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgro
   options.shim_binary = config.runtime_shim.empty() ? FindSibling("crisp-shim") : config.runtime_shim;
   options.events = std::move(events);
   for (const auto& [name, handler] : config.handlers) {
-    if (!IsInPath(handler.binary)) {
+    if (handler.type == "native") {
+      // A scope of systemd's is born with a process in it, which the shim has yet to make.
+      if (systemd_cgroup) {
+        LogInfo("handler left out, it cannot use the cgroup driver systemd", {{"handler", name}});
+        continue;
+      }
+    } else if (!IsInPath(handler.binary)) {
       // Both runc and crun are in the defaults; few nodes have both.
       LogInfo("handler left out, its program is not there", {{"handler", name}, {"binary", handler.binary}});
       continue;
@@ -110,6 +117,20 @@ runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgro
                                 .extra_args = handler.options});
   }
   return options;
+}
+
+std::string DefaultHandler(const Config& config, const runtime::Runtime::Options& options) {
+  auto there = [&](std::string_view name) {
+    return std::ranges::any_of(options.handlers, [&](const runtime::HandlerConfig& each) { return each.name == name; });
+  };
+  const std::string& wanted = config.runtime_default_handler;
+  if (wanted != Config().runtime_default_handler || there(wanted)) return wanted;
+  for (const char* other : {"runc", "crun"}) {
+    if (!there(other)) continue;
+    LogInfo("default handler cannot be used here, taking another one", {{"handler", wanted}, {"other", other}});
+    return other;
+  }
+  return wanted;
 }
 
 nri::Options NriOptions(const Config& config) {

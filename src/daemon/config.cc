@@ -300,8 +300,9 @@ Result<> CheckHandlers(const Config& config) {
       return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '-' || c == '_' || c == '.';
     });
     if (!plain || name[0] == '.') return Wrong(key, "a name is lower-case letters, digits, '-', '_' and '.'");
-    TRY(CheckWord(key + ".type", handler.type, {"oci"}));
-    if (handler.binary.empty()) return Wrong(key + ".binary", "missing");
+    TRY(CheckWord(key + ".type", handler.type, {"oci", "native"}));
+    if (handler.type == "oci" && handler.binary.empty()) return Wrong(key + ".binary", "missing");
+    if (handler.type == "native" && !handler.binary.empty()) return Wrong(key + ".binary", "a native handler runs no program");
   }
   if (config.handlers.contains(config.runtime_default_handler)) return {};
   return Wrong("runtime.default_handler", StrCat("there is no handler ", Quote(config.runtime_default_handler)));
@@ -405,8 +406,8 @@ std::string DumpConfig(const Config& config, bool documented) {
   }
   if (documented) {
     out +=
-        "\n# Handlers are what a pod's RuntimeClass names. Type \"oci\" is any OCI command-line runtime; binary is a "
-        "path or\n"
+        "\n# Handlers are what a pod's RuntimeClass names. Type \"native\" is crisp itself: the pod's shim starts the\n"
+        "# containers. Type \"oci\" is any OCI command-line runtime; binary is a path or\n"
         "# a name in PATH; options stand before the runtime's sub-command. The runtime sees those annotations of pods and\n"
         "# containers whose keys are listed here, exactly as written.\n";
   }

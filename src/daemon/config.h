@@ -15,7 +15,7 @@ namespace crisp::daemon {
 
 struct HandlerEntry {
   std::string type = "oci";
-  std::string binary;                // name in PATH or absolute
+  std::string binary;                // type "oci": name in PATH or absolute
   std::vector<std::string> options;  // global options of the OCI runtime, before its sub-command
   // Exact keys of annotations that it gets to see; none by default.
   std::vector<std::string> pod_annotations, container_annotations;
@@ -49,9 +49,10 @@ struct Config {
   std::string images_signature_policy_dir;
   std::string images_signature_lookaside_dir = "/etc/containers/registries.d";
 
-  std::string runtime_default_handler = "runc";
+  std::string runtime_default_handler = "native";
   std::string runtime_shim;
-  std::map<std::string, HandlerEntry> handlers = {{"runc", {.binary = "runc"}}, {"crun", {.binary = "crun"}}};
+  std::map<std::string, HandlerEntry> handlers = {
+      {"native", {.type = "native", .binary = ""}}, {"runc", {.binary = "runc"}}, {"crun", {.binary = "crun"}}};
 
   std::string cgroup_driver = "auto";
 

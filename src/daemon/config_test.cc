@@ -150,7 +150,7 @@ TEST(Config, ErrorsNameTheLine) {
 
 TEST(Config, HandlersAddToTheDefaults) {
   Config config = Parsed("[handlers.\"gvisor.x\"]\nbinary = \"/usr/bin/runsc\"\noptions = [\"--debug\"]\n");
-  EXPECT_EQ(config.handlers.size(), 3u);
+  EXPECT_EQ(config.handlers.size(), 4u);
   EXPECT_EQ(config.handlers["gvisor.x"].binary, "/usr/bin/runsc");
   ASSERT_TRUE(ApplySetting(config, "handlers.gvisor.x.options=--a,--b"));
   EXPECT_EQ(config.handlers["gvisor.x"].options, (std::vector<std::string>{"--a", "--b"}));
@@ -190,6 +190,7 @@ TEST(Config, ChecksNameTheKey) {
       {"runtime.default_handler=none", "runtime.default_handler: there is no handler \"none\""},
       {"handlers.runc.type=vm", "handlers.runc.type: "},
       {"handlers.new.type=oci", "handlers.new.binary: missing"},
+      {"handlers.native.binary=x", "handlers.native.binary: "},
       {"handlers.A B.binary=x", "handlers.A B: a name is "},
       {"streaming.address=localhost:1", "streaming.address: \"localhost\" is no IP address"},
       {"streaming.address=127.0.0.1", "streaming.address: "},

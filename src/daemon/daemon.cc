@@ -87,6 +87,7 @@ Result<> Daemon::OpenMeans() {
   cgroups_ = TRY(cgroup::Cgroups::Detect({.driver = CgroupDriver(config_)}), "cgroups");
   bool systemd = cgroups_->driver() == cgroup::Driver::kSystemd;
   runtime::Runtime::Options options = RuntimeOptions(config_, systemd, events_.Callbacks());
+  config_.runtime_default_handler = DefaultHandler(config_, options);
   Result<> userns = ProbeUserns(options.shim_binary, config_.root_dir);
   if (!userns) LogInfo("no user namespaces for pods on this node", {{"reason", userns.error()}});
   options.user_namespaces = userns.has_value();
@@ -104,9 +105,15 @@ Result<> Daemon::OpenMeans() {
   return {};
 }
 
+void Daemon::Observe(const cri::CallRecord& call) {
+  metrics_.Observe(call.method, call.code, call.took);
+  std::vector<StageTime> stages = call.stages.All();
+  if (stages.size() > 2) metrics_.ObserveStages(call.method, stages, call.took);  // the two are those of every call
+}
+
 Result<> Daemon::Serve() {
   front_.emplace(cri::Front::Options{
-      .observer = [this](const cri::CallRecord& call) { metrics_.Observe(call.method, call.code, call.took); },
+      .observer = [this](const cri::CallRecord& call) { Observe(call); },
       .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
   layers_.emplace(config_.root_dir + "/containers");
   streaming_ = TRY(Streaming::Listen(StreamingOptions(config_), *pods_), "streaming");

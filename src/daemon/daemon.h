@@ -50,7 +50,8 @@ class Daemon {
   void WaitUntilRecovered(std::chrono::milliseconds at_most);
   std::string MetricsPage() const;
 
-  const Config config_;
+  void Observe(const cri::CallRecord& call);
+  Config config_;  // fixed after OpenMeans
   sys::UniqueFd root_lock_, state_lock_;
   std::unique_ptr<state::Database> db_;
   std::unique_ptr<image::Service> images_;

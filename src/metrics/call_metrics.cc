@@ -29,6 +29,16 @@ void CallMetrics::Observe(const char* method, int code, std::chrono::nanoseconds
   histogram.sum_nanos += took.count();
 }
 
+void CallMetrics::ObserveStages(const char* method, const std::vector<StageTime>& stages, std::chrono::nanoseconds took) {
+  auto state = state_.Lock();
+  for (size_t i = 0; i < stages.size(); ++i) {
+    int64_t end = i + 1 < stages.size() ? stages[i + 1].begin_nanos : took.count();
+    State::Sum& sum = state->stages[{method, stages[i].name}];
+    ++sum.count;
+    sum.nanos += end - stages[i].begin_nanos;
+  }
+}
+
 std::string CallMetrics::Render() const {
   auto state = state_.Lock();
   std::string out =
@@ -48,6 +58,12 @@ std::string CallMetrics::Render() const {
     out += StrCat("crisp_call_seconds_bucket", label, ",le=\"+Inf\"} ", below, "\n");
     out += StrCat("crisp_call_seconds_sum", label, "} ", Seconds(histogram.sum_nanos), "\n");
     out += StrCat("crisp_call_seconds_count", label, "} ", below, "\n");
+  }
+  out += "# HELP crisp_stage_seconds Where the time of calls goes, stage by stage.\n# TYPE crisp_stage_seconds summary\n";
+  for (const auto& [key, sum] : state->stages) {
+    std::string label = StrCat("{method=\"", key.first, "\",stage=\"", key.second, "\"} ");
+    out += StrCat("crisp_stage_seconds_sum", label, Seconds(sum.nanos), "\n");
+    out += StrCat("crisp_stage_seconds_count", label, sum.count, "\n");
   }
   return out;
 }

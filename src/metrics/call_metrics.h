@@ -8,7 +8,9 @@
 #include <map>
 #include <string>
 #include <utility>
+#include <vector>
 
+#include "base/stages.h"
 #include "base/synchronized.h"
 
 namespace crisp::metrics {
@@ -17,6 +19,8 @@ class CallMetrics {
  public:
   // `method` has static storage; `code` is the gRPC status code.
   void Observe(const char* method, int code, std::chrono::nanoseconds took);
+  // Where the time of a call that made or ended something went.
+  void ObserveStages(const char* method, const std::vector<StageTime>& stages, std::chrono::nanoseconds took);
   std::string Render() const;
 
   // Upper bounds in microseconds: a list takes 100 µs, a pod start 20 ms, a pull minutes.
@@ -31,6 +35,11 @@ class CallMetrics {
   struct State {
     std::map<std::pair<std::string, int>, uint64_t> calls;
     std::map<std::string, Histogram> latencies;
+    struct Sum {
+      uint64_t count = 0;
+      int64_t nanos = 0;
+    };
+    std::map<std::pair<std::string, std::string>, Sum> stages;  // by method and stage
   };
   Synchronized<State> state_;
 };

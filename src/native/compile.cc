@@ -4,6 +4,8 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 
+#include <filesystem>
+
 #include "native/compile_parts.h"
 
 namespace crisp::native {
@@ -16,11 +18,13 @@ Result<Node> Node::Member(const char* key) const {
   return Node(found == json_->end() ? nullptr : &*found, path);
 }
 
-Result<std::vector<Node>> Node::Items() const {
+Result<std::vector<Node>> Node::Items(const char* key) const {
   std::vector<Node> items;
-  if (!there()) return items;
-  if (!json_->is_array()) return Wrong("is not a list");
-  for (size_t i = 0; i < json_->size(); ++i) items.emplace_back(&(*json_)[i], StrCat(path_, "[", i, "]"));
+  Node list = TRY(Member(key));
+  if (!list.there()) return items;
+  if (!list.json_->is_array()) return list.Wrong("is not a list");
+  for (size_t i = 0; i < list.json_->size(); ++i)
+    items.emplace_back(&(*list.json_)[i], StrCat(list.path_, "[", i, "]"));
   return items;
 }
 
@@ -30,24 +34,40 @@ Result<uint32_t> GetUint32(const Node& node, const char* key, uint32_t fallback)
   return static_cast<uint32_t>(value);
 }
 
+Result<int32_t> GetInt32(const Node& node, const char* key) {
+  int64_t value = TRY(node.Get<int64_t>(key));
+  if (value < INT32_MIN || value > INT32_MAX) return node.Wrong(StrCat(key, " ", value, " is too large"));
+  return static_cast<int32_t>(value);
+}
+
+std::string CleanPath(const std::string& path) {
+  std::string clean = std::filesystem::path("/" + path).lexically_normal().string();
+  size_t start = clean.find_first_not_of('/');
+  if (start == std::string::npos) return "/";
+  size_t end = clean.find_last_not_of('/');
+  return "/" + clean.substr(start, end - start + 1);
+}
+
 namespace {
 
 constexpr JsonLimits kLimits{.bytes_max = 8u << 20, .depth_max = 32};
 constexpr size_t kHooksMax = 256;
 
-Result<std::vector<Hook>> HookList(const Node& list) {
+Result<std::vector<Hook>> HookList(const Node& all, const char* kind) {
   std::vector<Hook> hooks;
-  for (const Node& node : TRY(list.Items())) {
+  for (const Node& node : TRY(all.Items(kind))) {
     Hook hook;
     hook.path = TRY(node.Get<std::string>("path"));
     if (!hook.path.starts_with('/')) return node.Wrong("path is not absolute");
     hook.args = TRY(node.Get<std::vector<std::string>>("args"));
     hook.env = TRY(node.Get<std::vector<std::string>>("env"));
-    int64_t timeout = TRY(node.Get<int64_t>("timeout"));
-    if (timeout < 0 || timeout > UINT32_MAX) return node.Wrong("timeout must be greater than zero");
-    hook.timeout_seconds = static_cast<uint32_t>(timeout);
+    if (TRY(node.Member("timeout")).there()) {
+      int32_t timeout = TRY(GetInt32(node, "timeout"));
+      if (timeout <= 0) return node.Wrong(StrCat("timeout ", timeout, " is not greater than zero"));
+      hook.timeout_seconds = static_cast<uint32_t>(timeout);
+    }
     hooks.push_back(std::move(hook));
-    if (hooks.size() > kHooksMax) return list.Wrong("too many hooks");
+    if (hooks.size() > kHooksMax) return all.Wrong(StrCat("more than ", kHooksMax, " ", kind));
   }
   return hooks;
 }
@@ -65,8 +85,11 @@ Result<uint64_t> RootPropagation(const Node& linux_node) {
   if (name.empty()) return 0;
   bool recursive = name.starts_with('r');
   std::string_view kind = std::string_view(name).substr(recursive ? 1 : 0);
-  uint64_t flags = kind == "shared" ? MS_SHARED : kind == "slave" ? MS_SLAVE : kind == "private" ? MS_PRIVATE
-                   : kind == "unbindable" ? MS_UNBINDABLE : 0;
+  uint64_t flags = kind == "shared"       ? MS_SHARED
+                   : kind == "slave"      ? MS_SLAVE
+                   : kind == "private"    ? MS_PRIVATE
+                   : kind == "unbindable" ? MS_UNBINDABLE
+                                          : 0;
   if (flags == 0) return linux_node.Wrong(StrCat("rootfsPropagation ", Quote(name)));
   return flags | MS_REC;
 }
@@ -77,6 +100,27 @@ Result<> CompileRoot(const Node& config, const CompileInput& input, Launch& out)
   if (path.empty()) return root.Wrong("no path");
   out.rootfs = path.starts_with('/') ? path : StrCat(input.bundle, "/", path);
   out.rootfs_read_only = TRY(root.Get<bool>("readonly"));
+  return {};
+}
+
+// The names are those of the node where they are not the container's own.
+Result<> CompileNames(const Node& config, Launch& out) {
+  out.hostname = TRY(config.Get<std::string>("hostname"));
+  out.domainname = TRY(config.Get<std::string>("domainname"));
+  if (HasNamespace(out, CLONE_NEWUTS)) return {};
+  if (!out.hostname.empty()) return Error(Code::kInvalidArgument, "hostname: without a uts namespace of its own");
+  if (!out.domainname.empty()) return Error(Code::kInvalidArgument, "domainname: without a uts namespace of its own");
+  return {};
+}
+
+Result<> CompileAnnotations(const Node& config, Launch& out) {
+  Node annotations = TRY(config.Member("annotations"));
+  if (!annotations.there()) return {};
+  if (!annotations.json().is_object()) return annotations.Wrong("is not an object");
+  for (const auto& [key, value] : annotations.json().items()) {
+    if (!value.is_string()) return annotations.Wrong(StrCat(Quote(key), " is not a string"));
+  }
+  out.annotations = DumpJson(annotations.json());
   return {};
 }
 
@@ -99,15 +143,13 @@ Result<Launch> CompileConfig(const Node& config, const CompileInput& input) {
   out.cgroup = input.cgroup;
   out.oci_version = TRY(config.Get<std::string>("ociVersion"));
   if (out.oci_version.empty()) return Error(Code::kInvalidArgument, "ociVersion: missing");
-  Node annotations = TRY(config.Member("annotations"));
-  if (annotations.there()) out.annotations = DumpJson(annotations.json());
+  TRY(CompileAnnotations(config, out));
   Node linux_node = TRY(config.Member("linux"));
   TRY(RefuseWhatIsNotThere(config, linux_node));
   TRY(CompileRoot(config, input, out));
   TRY(CompileNamespaces(linux_node, out));
   out.rootfs_propagation = TRY(RootPropagation(linux_node));
-  out.hostname = TRY(config.Get<std::string>("hostname"));
-  out.domainname = TRY(config.Get<std::string>("domainname"));
+  TRY(CompileNames(config, out));
   TRY(CompileMounts(config, input, out));
   TRY(CompileDevices(linux_node, out));
   TRY(CompileSysctls(linux_node, out));
@@ -115,15 +157,9 @@ Result<Launch> CompileConfig(const Node& config, const CompileInput& input) {
   out.read_only_paths = TRY(InsidePaths(linux_node, "readonlyPaths"));
   TRY(CompileHooks(config, out));
   Node process = TRY(config.Member("process"));
-  if (process.there()) TRY(CompileProcess(process, out.process));
-  std::string personality = TRY(TRY(linux_node.Member("personality")).Get<std::string>("domain"));
-  if (personality == "LINUX") {
-    out.process.personality = 0;
-  } else if (personality == "LINUX32") {
-    out.process.personality = 8;
-  } else if (!personality.empty()) {
-    return linux_node.Wrong(StrCat("personality.domain ", Quote(personality)));
-  }
+  if (!process.there()) return process.Wrong("missing");
+  TRY(CompileProcess(process, ProcessRole::kInit, out.process));
+  TRY(CompileExecution(linux_node, out.process));
   Node seccomp = TRY(linux_node.Member("seccomp"));
   if (seccomp.there()) out.process.seccomp = TRY(CompileSeccomp(DumpJson(seccomp.json())));
   return out;
@@ -133,18 +169,19 @@ Result<Launch> CompileConfig(const Node& config, const CompileInput& input) {
 
 Result<> CompileHooks(const Node& config, Launch& out) {
   Node hooks = TRY(config.Member("hooks"));
-  out.prestart = TRY(HookList(TRY(hooks.Member("prestart"))));
-  out.create_runtime = TRY(HookList(TRY(hooks.Member("createRuntime"))));
-  out.create_container = TRY(HookList(TRY(hooks.Member("createContainer"))));
-  out.start_container = TRY(HookList(TRY(hooks.Member("startContainer"))));
-  out.poststart = TRY(HookList(TRY(hooks.Member("poststart"))));
-  TRY(HookList(TRY(hooks.Member("poststop"))));  // whoever deletes the container runs them: PoststopHooks
+  out.prestart = TRY(HookList(hooks, "prestart"));
+  out.create_runtime = TRY(HookList(hooks, "createRuntime"));
+  out.create_container = TRY(HookList(hooks, "createContainer"));
+  out.start_container = TRY(HookList(hooks, "startContainer"));
+  out.poststart = TRY(HookList(hooks, "poststart"));
+  TRY(HookList(hooks, "poststop"));  // whoever deletes the container runs them: PoststopHooks
   return {};
 }
 
 Result<std::vector<Hook>> PoststopHooks(std::string_view config_json) {
   Json json = TRY(ParseJson(config_json, "config.json", kLimits));
-  return HookList(TRY(TRY(Node(&json, "").Member("hooks")).Member("poststop")));
+  Node hooks = TRY(Node(&json, "").Member("hooks"));
+  return HookList(hooks, "poststop");
 }
 
 Result<Launch> Compile(const CompileInput& input) {
@@ -159,7 +196,7 @@ Result<ExecLaunch> CompileExec(const ExecInput& input) {
   ExecLaunch out;
   out.cgroup = input.cgroup;
   out.namespaces = input.namespaces;
-  TRY(CompileProcess(Node(&json, "process"), out.process));
+  TRY(CompileProcess(Node(&json, "process"), ProcessRole::kFurther, out.process));
   out.process.seccomp = input.seccomp;
   if (!out.process.seccomp.listener_path.empty()) {
     return Error(Code::kUnimplemented, "linux.seccomp.listenerPath: not for a further process");

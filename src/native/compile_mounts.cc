@@ -41,9 +41,19 @@ struct FlagOption {
   uint64_t set, clear;
 };
 constexpr std::array kSuperblock = std::to_array<FlagOption>({
-    {"sync", MS_SYNCHRONOUS, 0}, {"async", 0, MS_SYNCHRONOUS}, {"dirsync", MS_DIRSYNC, 0}, {"mand", MS_MANDLOCK, 0},
-    {"nomand", 0, MS_MANDLOCK}, {"lazytime", MS_LAZYTIME, 0}, {"nolazytime", 0, MS_LAZYTIME}, {"silent", 0, 0},
-    {"loud", 0, 0}, {"iversion", 0, 0}, {"noiversion", 0, 0}, {"defaults", 0, 0}, {"norro", 0, 0},
+    {"sync", MS_SYNCHRONOUS, 0},
+    {"async", 0, MS_SYNCHRONOUS},
+    {"dirsync", MS_DIRSYNC, 0},
+    {"mand", MS_MANDLOCK, 0},
+    {"nomand", 0, MS_MANDLOCK},
+    {"lazytime", MS_LAZYTIME, 0},
+    {"nolazytime", 0, MS_LAZYTIME},
+    {"silent", MS_SILENT, 0},
+    {"loud", 0, MS_SILENT},
+    {"defaults", 0, 0},
+    // i_version is the file systems' own business since Linux 6.2, and nothing that users see.
+    {"iversion", 0, 0},
+    {"noiversion", 0, 0},
 });
 
 struct PropagationOption {
@@ -95,14 +105,14 @@ bool TakePropagation(std::string_view name, Options& out) {
 bool TakeSpecial(std::string_view name, Options& out) {
   if (name == "bind" || name == "rbind") {
     out.bind = true;
-    out.mount.recursive = name == "rbind";
+    out.mount.recursive = out.mount.recursive || name == "rbind";
   } else if (name == "remount") {
     out.remount = true;
   } else if (name == "tmpcopyup") {
     out.mount.copy_up = true;
   } else if (name == "idmap" || name == "ridmap") {
     out.mount.idmap = true;
-    out.mount.idmap_recursive = name == "ridmap";
+    out.mount.idmap_recursive = out.mount.idmap_recursive || name == "ridmap";
   } else if (name == "src-nofollow") {
     out.mount.source_nofollow = true;
   } else {
@@ -120,6 +130,9 @@ bool TakeSuperblock(std::string_view name, Options& out) {
   return false;
 }
 
+// "a" → "a,b".
+void AppendOption(std::string& data, std::string_view option) { data += StrCat(data.empty() ? "" : ",", option); }
+
 Options ReadOptions(const std::vector<std::string>& options) {
   Options out;
   for (const std::string& option : options) {
@@ -127,16 +140,32 @@ Options ReadOptions(const std::vector<std::string>& options) {
         TakeSuperblock(option, out)) {
       continue;
     }
-    out.mount.data += StrCat(out.mount.data.empty() ? "" : ",", option);
+    AppendOption(out.mount.data, option);
   }
   return out;
 }
 
-Result<> MapIds(const Node& node, Mount& mount) {
-  mount.uid_map = TRY(CompileIdMappings(TRY(node.Member("uidMappings"))));
-  mount.gid_map = TRY(CompileIdMappings(TRY(node.Member("gidMappings"))));
+// File systems without a device below them: what is read-only is their mount. A superblock of theirs may be shared with
+// others, who would not expect it to be.
+bool IsOfTheKernel(std::string_view type) {
+  constexpr std::array<std::string_view, 17> kTypes = {
+      "proc",    "sysfs",      "tmpfs",    "ramfs",       "devpts",    "mqueue",  "devtmpfs", "bpf",   "debugfs",
+      "tracefs", "securityfs", "configfs", "binfmt_misc", "hugetlbfs", "overlay", "efivarfs", "pstore"};
+  return std::find(kTypes.begin(), kTypes.end(), type) != kTypes.end();
+}
+
+// Those whose labels come from the kernel or the policy. A mqueue's superblock is its namespace's, with the options of
+// whoever came first.
+bool TakesLabel(std::string_view type) { return type != "proc" && type != "sysfs" && type != "mqueue"; }
+
+Result<> MapIds(const Node& node, const Launch& launch, Mount& mount) {
+  mount.uid_map = TRY(CompileIdMappings(node, "uidMappings"));
+  mount.gid_map = TRY(CompileIdMappings(node, "gidMappings"));
   if (mount.uid_map.empty() != mount.gid_map.empty()) return node.Wrong("uidMappings and gidMappings belong together");
   if (!mount.uid_map.empty()) mount.idmap = true;
+  if (mount.idmap && mount.uid_map.empty() && !HasNamespace(launch, CLONE_NEWUSER)) {
+    return node.Wrong("idmap needs uidMappings and gidMappings, or a user namespace");
+  }
   return {};
 }
 
@@ -165,9 +194,8 @@ void MountHierarchies(const CompileInput& input, bool own_namespace, const Mount
       mount.fstype = mount.source = "cgroup";
       mount.data = name == hierarchy.controllers ? hierarchy.controllers : "none," + hierarchy.controllers;
     } else {
-      auto own = std::find_if(input.cgroup.v1_dirs.begin(), input.cgroup.v1_dirs.end(), [&](const std::string& dir) {
-        return dir.starts_with(hierarchy.mount_point + "/");
-      });
+      auto own = std::find_if(input.cgroup.v1_dirs.begin(), input.cgroup.v1_dirs.end(),
+                              [&](const std::string& dir) { return dir.starts_with(hierarchy.mount_point + "/"); });
       if (own == input.cgroup.v1_dirs.end()) continue;
       mount.kind = Mount::kBind;
       mount.source = *own;
@@ -179,20 +207,51 @@ void MountHierarchies(const CompileInput& input, bool own_namespace, const Mount
   }
 }
 
-void MountCgroups(const CompileInput& input, const Mount& options, Launch& out) {
-  bool own_namespace = (out.new_namespaces & CLONE_NEWCGROUP) != 0;
-  for (const JoinNamespace& join : out.join) own_namespace = own_namespace || join.type == CLONE_NEWCGROUP;
-  if (!input.host.unified) return MountHierarchies(input, own_namespace, options, out);
+// What /proc/self/cgroup says inside has to be found below the mount. Without a cgroup namespace that is a path of the
+// node's: the node's whole tree. As a bind: a new mount from the first cgroup namespace would put the options of the
+// node's mount (nsdelegate, memory_recursiveprot) to what it does not name (kernel/cgroup/cgroup.c, cgroup_get_tree).
+// In a user namespace there is no more to see than the container's own.
+void MountUnified(const CompileInput& input, bool own_namespace, const Mount& options, Launch& out) {
   Mount mount = options;
   mount.data = "";
-  if (own_namespace || input.cgroup.v2_dir.empty()) {
+  mount.kind = Mount::kBind;
+  for (const Host::Hierarchy& hierarchy : input.host.hierarchies) {
+    if (hierarchy.controllers.empty()) mount.source = hierarchy.mount_point;
+  }
+  if (HasNamespace(out, CLONE_NEWUSER) && !input.cgroup.v2_dir.empty()) mount.source = input.cgroup.v2_dir;
+  if (own_namespace) {
     mount.kind = Mount::kFilesystem;
     mount.fstype = mount.source = "cgroup2";
-  } else {
-    mount.kind = Mount::kBind;
-    mount.source = input.cgroup.v2_dir;
   }
-  out.mounts.push_back(mount);
+  out.mounts.push_back(std::move(mount));
+}
+
+Result<> MountCgroups(const Node& node, const CompileInput& input, Mount options, Launch& out) {
+  if (options.idmap) return node.Unsupported("mapped ids of cgroups");
+  // Nothing in there is a program or a device (runc's defaults, too).
+  options.attr_set |= MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
+  bool own_namespace = HasNamespace(out, CLONE_NEWCGROUP);
+  if (input.host.unified) {
+    MountUnified(input, own_namespace, options, out);
+  } else {
+    MountHierarchies(input, own_namespace, options, out);
+  }
+  if (out.mounts.back().source.empty()) return node.Wrong("where the node's cgroups are is not known");
+  return {};
+}
+
+// What a mount of the container's own becomes.
+Result<> Finish(const Node& node, const std::string& label, Mount& mount) {
+  if (mount.fstype.empty()) return node.Wrong("no type");
+  if (mount.idmap) return node.Unsupported("mapped ids of a new file system");
+  const bool read_only = (mount.attr_set & MOUNT_ATTR_RDONLY) != 0;
+  // Links, devices and mount points are still to be made in there.
+  mount.read_only_at_end = read_only && (mount.fstype == "tmpfs" || CleanPath(mount.target) == "/dev");
+  if (read_only && !IsOfTheKernel(mount.fstype)) AppendOption(mount.data, "ro");
+  if (!label.empty() && TakesLabel(mount.fstype) && mount.data.find("context=") == std::string::npos) {
+    AppendOption(mount.data, StrCat("context=\"", label, "\""));
+  }
+  return {};
 }
 
 Result<> CompileMount(const Node& node, const CompileInput& input, const std::string& label, Launch& out) {
@@ -200,33 +259,34 @@ Result<> CompileMount(const Node& node, const CompileInput& input, const std::st
   Mount& mount = options.mount;
   mount.target = TRY(node.Get<std::string>("destination"));
   if (mount.target.empty()) return node.Wrong("no destination");
-  if (!mount.target.starts_with('/')) mount.target.insert(0, "/");  // runc's leniency, of spec versions before 1.0
+  if (!mount.target.starts_with('/')) mount.target.insert(0, "/");  // deprecated, but to be read like this (config.md)
+  if (CleanPath(mount.target) == "/") return node.Wrong("destination is the root itself");
   mount.source = TRY(node.Get<std::string>("source"));
   std::string type = TRY(node.Get<std::string>("type"));
-  TRY(MapIds(node, mount));
-  if (type == "cgroup" || type == "cgroup2") {
-    MountCgroups(input, mount, out);
-    return {};
+  TRY(MapIds(node, out, mount));
+  if (mount.copy_up && type != "tmpfs") return node.Wrong("tmpcopyup is for tmpfs");
+  const bool bind = options.bind || type == "bind";
+  if (!bind && !options.remount && (type == "cgroup" || (type == "cgroup2" && input.host.unified))) {
+    return MountCgroups(node, input, std::move(mount), out);
   }
-  if (options.remount && !options.bind) {
-    mount.kind = Mount::kRemount;
+  if (options.remount || bind) {
+    // It has attributes already: those that the options switch off go, all else stays.
     mount.attr_clear |= options.cleared;
-  } else if (options.bind || type == "bind") {
+    if (!mount.data.empty())
+      return node.Wrong(StrCat("options ", Quote(mount.data), " are those of a new file system"));
+  }
+  if (options.remount) {
+    mount.kind = Mount::kRemount;
+    if (mount.idmap) return node.Unsupported("mapped ids of a mount that is there already");
+  } else if (bind) {
     mount.kind = Mount::kBind;
-    mount.data = "";
     if (mount.source.empty()) return node.Wrong("a bind mount without source");
     if (!mount.source.starts_with('/')) mount.source = StrCat(input.bundle, "/", mount.source);
   } else {
     mount.kind = Mount::kFilesystem;
     mount.fstype = type;
-    if (type.empty()) return node.Wrong("no type");
-    if (mount.idmap) return node.Unsupported("mapped ids of a new file system");
-    mount.read_only_at_end = type == "tmpfs" && (mount.attr_set & MOUNT_ATTR_RDONLY) != 0;
-    if (!label.empty() && (type == "tmpfs" || type == "devpts" || type == "mqueue" || type == "ramfs")) {
-      mount.data += StrCat(mount.data.empty() ? "" : ",", "context=\"", label, "\"");
-    }
+    TRY(Finish(node, label, mount));
   }
-  if (mount.copy_up && mount.fstype != "tmpfs") return node.Wrong("tmpcopyup is for tmpfs");
   out.mounts.push_back(std::move(mount));
   return {};
 }
@@ -234,8 +294,9 @@ Result<> CompileMount(const Node& node, const CompileInput& input, const std::st
 }  // namespace
 
 Result<> CompileMounts(const Node& config, const CompileInput& input, Launch& out) {
-  std::string label = TRY(TRY(config.Member("linux")).Get<std::string>("mountLabel"));
-  for (const Node& node : TRY(TRY(config.Member("mounts")).Items())) TRY(CompileMount(node, input, label, out));
+  Node linux_node = TRY(config.Member("linux"));
+  std::string label = TRY(linux_node.Get<std::string>("mountLabel"));
+  for (const Node& node : TRY(config.Items("mounts"))) TRY(CompileMount(node, input, label, out));
   return {};
 }
 

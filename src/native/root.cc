@@ -13,6 +13,7 @@
 #include <sys/sysmacros.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 #include "base/strings.h"
@@ -187,15 +188,19 @@ Result<> Root::SetPropagation() {
   uint64_t flags = launch_.rootfs_propagation != 0 ? launch_.rootfs_propagation : MS_PRIVATE | MS_REC;
   if (mount(nullptr, "/", nullptr, flags, nullptr) != 0) return Errno(errno, "set the propagation of /");
   if ((flags & (MS_SHARED | MS_UNBINDABLE)) == 0) return {};
-  // pivot_root(2) refuses a root whose parent mount is shared.
-  sys::UniqueFd rootfs = TRY(sys::Open(launch_.rootfs, O_PATH | O_DIRECTORY));
-  std::string best = "/";
-  for (const sys::MountInfo& each : TRY(sys::ReadMountInfo())) {
-    const std::string& point = each.mountpoint;
-    bool above = launch_.rootfs == point || point == "/" || launch_.rootfs.starts_with(point + "/");
-    if (above && point.size() >= best.size()) best = point;
+  // pivot_root(2) refuses a root that is shared, or whose parent mount is. Both, where the root is a mount already.
+  std::string above = launch_.rootfs;
+  for (int i = 0; i < 2; ++i) {
+    std::string best = "/";
+    for (const sys::MountInfo& each : TRY(sys::ReadMountInfo())) {
+      const std::string& point = each.mountpoint;
+      bool holds = above == point || point == "/" || above.starts_with(point + "/");
+      if (holds && point.size() >= best.size()) best = point;
+    }
+    if (mount(nullptr, best.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return Errno(errno, "make " + best + " private");
+    if (best != launch_.rootfs || best == "/") return {};
+    above = best.substr(0, std::max<size_t>(best.rfind('/'), 1));
   }
-  if (mount(nullptr, best.c_str(), nullptr, MS_PRIVATE, nullptr) != 0) return Errno(errno, "make " + best + " private");
   return {};
 }
 
@@ -417,8 +422,8 @@ Result<> Root::Enter() {
   if (launch_.rootfs_read_only) TRY(SetAttributes(root_, MOUNT_ATTR_RDONLY, 0, false), "read-only root");
   TRY(Pivot());
   // What the container's root is to those that mount below it (linux.rootfsPropagation).
-  uint64_t flags = launch_.rootfs_propagation;
-  if ((flags & (MS_SHARED | MS_UNBINDABLE)) != 0 && mount(nullptr, "/", nullptr, flags, nullptr) != 0) {
+  uint64_t flags = launch_.rootfs_propagation & (MS_SHARED | MS_UNBINDABLE);
+  if (flags != 0 && mount(nullptr, "/", nullptr, flags, nullptr) != 0) {
     return Errno(errno, "set the propagation of the root");
   }
   null_.Reset();
@@ -430,11 +435,10 @@ Result<> Root::Enter() {
 Result<> Root::Pivot() {
   if (fchdir(root_.get()) != 0) return Errno(errno, "enter the root file system");
   if (!launch_.no_pivot) {
+    sys::UniqueFd old = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
     if (syscall(SYS_pivot_root, ".", ".") != 0) return Errno(errno, "pivot_root");
     // The old root lies on the new one now and goes as a whole; not where it came from.
-    if (launch_.rootfs_propagation != 0 && mount(nullptr, ".", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) {
-      return Errno(errno, "keep the node's mounts apart");
-    }
+    if (launch_.rootfs_propagation != 0) TRY(SetAttributes(old, 0, 0, true, MS_SLAVE), "keep the node's mounts apart");
     if (umount2(".", MNT_DETACH) != 0) return Errno(errno, "leave the node's root");
   } else {
     if (mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) return Errno(errno, "move the root file system");

@@ -285,17 +285,20 @@ Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
 Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, sys::BorrowedFd own_netns) {
   TRY(Save(record, DurabilityOf(record)));
   FAILPOINT("network.after_intent");
+  ctx.Stage("make the network namespace");
   sys::UniqueFd given;
   if (own_netns.get() >= 0) given = TRY(sys::Dup(own_netns));
   sys::NewNetns netns = given.ok() ? TRY(sys::FurnishNetns(std::move(given), NetnsSysctls(record)))
                                    : TRY(spare_.Take(NetnsSysctls(record)));
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");
+  ctx.Stage("run the network plugins");
   {
     std::shared_lock making(in_use_);
     record.result = TRY(chain_.Add(ctx, record, &netns));
   }
   FAILPOINT("network.before_record");
+  ctx.Stage("record the network");
   // Lost, it would only mean that the attachment is undone: the intent is there.
   TRY(Save(record, state::Durability::kProcess));
   return sys::WriteFileAtomic(CachePath(record), CacheFileText(record), 0600, sys::Durability::kNone);

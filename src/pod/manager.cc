@@ -1,6 +1,7 @@
 #include "pod/manager.h"
 
 #include "base/log.h"
+#include "base/time.h"
 #include "pod/manager_impl.h"
 #include "sys/file.h"
 
@@ -90,6 +91,21 @@ Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, 
 
 Result<std::unique_ptr<Manager>> Manager::Open(const ManagerOptions& options, Deps deps) {
   return std::unique_ptr<Manager>(TRY(MakeManager(options, deps, Host::Real(deps.cgroups))));
+}
+
+void ManagerImpl::NoteTiming(const Ctx& ctx, PodEntry& pod, const char* call, const std::string& container) {
+  const Stages* stages = ctx.stages();
+  if (stages == nullptr) return;
+  CallTiming timing{call, container, 0, stages->Elapsed(), stages->All()};
+  timing.began_at = UnixNanosNow() - timing.took_nanos;
+  auto timings = pod.timings.Lock();
+  if (timings->size() == kTimingsMax) timings->erase(timings->begin());
+  timings->push_back(std::move(timing));
+}
+
+std::vector<CallTiming> ManagerImpl::Timings(const std::string& pod_id) const {
+  Result<PodRef> pod = store_.FindPod(pod_id);
+  return pod ? *(*pod)->timings.Lock() : std::vector<CallTiming>();
 }
 
 }  // namespace crisp::pod

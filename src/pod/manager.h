@@ -60,6 +60,15 @@ struct SandboxStatus {
   Resources overhead, resources;  // as last updated
 };
 
+// Where the time of one successful call went. Kept in memory only: gone with crispd.
+struct CallTiming {
+  const char* call = nullptr;  // "RunPodSandbox"
+  std::string container;       // its name; "": the pod's own
+  int64_t began_at = 0;        // unix nanoseconds
+  int64_t took_nanos = 0;
+  std::vector<StageTime> stages;
+};
+
 struct ContainerStatus {
   ContainerId id;
   PodId pod;
@@ -205,6 +214,9 @@ class Manager {
                                          const std::vector<ContainerConfig>& containers) = 0;
 
   // Ids may be unique prefixes of an id; kNotFound names the id, kInvalidArgument an ambiguous prefix.
+  // Of the pod's start and those of its containers, in their order; the last kTimingsMax.
+  static constexpr size_t kTimingsMax = 64;
+  virtual std::vector<CallTiming> Timings(const std::string& pod_id) const = 0;
   virtual Result<SandboxRef> GetSandbox(const std::string& id) const = 0;
   virtual Result<ContainerRef> GetContainer(const std::string& id) const = 0;
   virtual Result<PodSnapshot> GetPod(const std::string& id) const = 0;

@@ -189,6 +189,13 @@ class ManagerImpl final : public Manager {
   void TellStopped(const Ctx& ctx, ContainerEntry& container);
   Hooks::Pass TellRemoved(const Ctx& ctx, ContainerEntry& container);
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
+  // workflow/native.cc: what a native handler leaves to us.
+  Result<> PrepareNative(const ContainerRecord& record, runtime::ContainerSpec& spec);
+  runtime::NativeCgroup NativeCgroupOf(const ContainerRecord& record) const;
+  runtime::ExecSpec MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd, bool terminal,
+                                 std::string process_json) const;
+  std::vector<CallTiming> Timings(const std::string& pod_id) const override;
+  static void NoteTiming(const Ctx& ctx, PodEntry& pod, const char* call, const std::string& container);
   Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
   // A stop that waits for the end of its grace waits no longer.
   void HurryStop(ContainerEntry& container, Clock::time_point kill_at);

@@ -215,7 +215,7 @@ void ManagerImpl::RecoverStart(const Ctx& ctx, ContainerEntry& container) {
     return PostCleaning(store_.Container(container.id));
   }
   ContainerRecord record = *container.record.Lock();
-  Result<> deleted = deps_.runtime.DeleteContainer(ctx, record.pod, record.id, record.handler);
+  Result<> deleted = deps_.runtime.DeleteContainer(ctx, record.pod, record.id, record.handler, paths_.Bundle(record.id));
   Result<> removed = deps_.cgroups.Remove(ctx, record.cgroup_path);
   if (!deleted || !removed) {
     LogWarning("half-started container is still there, removing it will try again",

@@ -30,6 +30,7 @@ struct PodEntry {
   bool gone = false;               // erased; guarded by the lock of `record`
   bool hooked = false;             // the hooks have been told that it runs; under `op`
   bool hooked_stop = false;        // and that it has stopped; under `op`
+  Synchronized<std::vector<CallTiming>> timings;
 };
 
 struct ContainerEntry {

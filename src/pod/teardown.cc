@@ -100,7 +100,8 @@ Result<> ManagerImpl::CleanRuntimeState(const Ctx& ctx, ContainerEntry& containe
   TellStopped(ctx, container);
   ctx.Stage("delete the container's runtime state");
   if (deps_.runtime.HasHandler(record.handler)) {
-    TRY(deps_.runtime.DeleteContainer(ctx, record.pod, record.id, record.handler), StrCat("container ", record.id.str()));
+    TRY(deps_.runtime.DeleteContainer(ctx, record.pod, record.id, record.handler, paths_.Bundle(record.id)),
+        StrCat("container ", record.id.str()));
   } else {
     LogWarning("handler is not configured any more, leaving its own state of the container behind",
                {{"handler", record.handler}, {"container", record.id.str()}});

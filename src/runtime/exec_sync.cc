@@ -82,7 +82,7 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
   auto [exec, wait] = TRY(link.NewExec());
   Result<shimapi::Started> started =
       link.Start(ctx, plan.Request(exec, container), kStartTime,
-                 {null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}, failure, "");
+                 plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
   out_pipe.write.Reset();
   err_pipe.write.Reset();
   Collector out(std::move(out_pipe.read), output_bytes_max), err(std::move(err_pipe.read), output_bytes_max);

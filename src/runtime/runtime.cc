@@ -6,6 +6,7 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "runtime/native_handler.h"
 #include "runtime/runtime_impl.h"
 #include "shimapi/socket.h"
 #include "sys/file.h"
@@ -64,7 +65,7 @@ Result<std::unique_ptr<Runtime>> Runtime::Make(Options options) { return Runtime
 Result<std::unique_ptr<Runtime>> RuntimeImpl::Make(Options options) {
   std::unique_ptr<RuntimeImpl> runtime(new RuntimeImpl(std::move(options)));
   for (const HandlerConfig& config : runtime->options_.handlers) {
-    if (config.type != "oci") return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
+    if (config.type != "oci" && config.type != "native") return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
     runtime->handlers_[config.name] = std::make_unique<Handler>(config);
   }
   runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); },
@@ -77,8 +78,19 @@ RuntimeImpl::RuntimeImpl(Options options) : options_(std::move(options)) {}
 RuntimeImpl::~RuntimeImpl() { hub_.reset(); }
 
 const HandlerAbilities& RuntimeImpl::Handler::Abilities() {
-  std::call_once(probed, [this] { abilities = oci.Probe(Ctx().WithTimeout(seconds(10))); });
+  std::call_once(probed, [this] {
+    if (native) {
+      abilities.features = {.recursive_read_only_mounts = true, .user_namespaces = true};
+    } else {
+      abilities = oci.Probe(Ctx().WithTimeout(seconds(10)));
+    }
+  });
   return abilities;
+}
+
+bool RuntimeImpl::IsNative(const std::string& name) const {
+  auto found = handlers_.find(name);
+  return found != handlers_.end() && found->second->native;
 }
 
 bool RuntimeImpl::HasHandler(const std::string& name) const { return handlers_.contains(name); }
@@ -206,6 +218,7 @@ Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec)
   ctx.Stage("start the pod's shim");
   LinkPtr link = TRY(SpawnShim(spec), "start shim of pod " + spec.pod.str());
   Result<> added = hub_->Add(link);
+  ctx.Stage("set up the pod's namespaces");
   Result<PodNamespaces> namespaces = added ? SetUp(ctx, spec, *link) : Result<PodNamespaces>(std::move(added).error());
   if (!namespaces) {
     link->SetStopping();
@@ -316,17 +329,40 @@ Result<> RuntimeImpl::StopPod(const Ctx& ctx, const PodId& pod, const std::strin
 
 // ---- containers ----
 
-Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) {
-  Handler* handler = TRY(FindHandler(spec.handler));
-  LinkPtr link = TRY(FindLink(ctx, pod));
+namespace {
+shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
   shimapi::StartContainer request;
   request.id = spec.id.str();
-  request.pid_file = Temporary(link->run_dir(), spec.id.str() + ".pid");
   request.log_path = spec.log_path;
   request.terminal = spec.terminal;
   request.stdin_open = spec.stdin_open;
   request.stdin_once = spec.stdin_once;
   request.oom_event_files = spec.oom_event_files;
+  return request;
+}
+}  // namespace
+
+// On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
+Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
+  if (!spec.restore_images_dir.empty()) return Error(Code::kUnimplemented, "restoring a checkpoint by the native handler");
+  ctx.Stage("compile the container's configuration");
+  sys::UniqueFd launch = TRY(PrepareNativeStart(spec), "container " + spec.id.str());
+  shimapi::StartContainer request = StartRequest(spec);
+  request.native = true;
+  ctx.Stage("start the container's process");
+  shimapi::ErrorReply failure;
+  Result<shimapi::Started> started = link.Start(ctx, request, kStartTime, {launch.borrow()}, &failure, request.id);
+  if (started) return Started{started->pid};
+  if (!failure.from_runtime) return std::move(started).error().Context("start container " + spec.id.str());
+  return std::move(started).error();
+}
+
+Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) {
+  Handler* handler = TRY(FindHandler(spec.handler));
+  LinkPtr link = TRY(FindLink(ctx, pod));
+  if (handler->native) return StartNative(ctx, *link, spec);
+  shimapi::StartContainer request = StartRequest(spec);
+  request.pid_file = Temporary(link->run_dir(), spec.id.str() + ".pid");
   OciHandler::RunFiles files{spec.bundle_dir, request.pid_file, spec.bundle_dir + "/runtime.log", "",
                              spec.restore_images_dir};
   if (spec.terminal) {
@@ -344,7 +380,7 @@ Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, co
     // Whatever a runtime that failed or was killed half-way has left: its state, processes, cgroups. Not where the id is
     // in use by a container that was started before.
     if (started.error().code() != Code::kAlreadyExists) {
-      if (Result<> gone = DeleteContainer(ctx.Detached(kDeleteTime), pod, spec.id, spec.handler); !gone) {
+      if (Result<> gone = DeleteContainer(ctx.Detached(kDeleteTime), pod, spec.id, spec.handler, spec.bundle_dir); !gone) {
         LogWarning("clean up after a failed start, deleting it again is up to the caller", {{"container", spec.id.str()}, {"error", gone.error()}});
       }
     }
@@ -384,12 +420,17 @@ Result<> RuntimeImpl::Forget(const Ctx& ctx, const PodId& pod, const ContainerId
   return {};
 }
 
-Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& name) {
+Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& name,
+                                      const std::string& bundle_dir) {
   Handler* handler = TRY(FindHandler(name));
   ctx.Stage("delete in the OCI runtime");
   // The shim first: a runtime that is still starting the container, for a crispd that is no more, would leave behind what
   // `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms for a process that it has to kill itself.
   Result<> forgotten = Forget(ctx, pod, id);
+  if (handler->native) {
+    TRY(RunPoststopHooks(id, bundle_dir));
+    return forgotten;
+  }
   sys::RunOptions options;
   options.timeout = kDeleteTime;
   sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
@@ -408,6 +449,7 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
 Result<> RuntimeImpl::UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& name,
                                       const std::string& resources_json) {
   Handler* handler = TRY(FindHandler(name));
+  if (handler->native) return Error(Code::kInternal, "the cgroup of a native container is the caller's");
   ctx.Stage("update in the OCI runtime");
   sys::RunOptions options;
   options.input = resources_json;
@@ -446,6 +488,14 @@ Result<ExecPlan> RuntimeImpl::PlanExec(const ShimLink& link, const ContainerId& 
   pid_t init = link.ContainerPid(id.str());
   if (init == 0) return Error(Code::kFailedPrecondition, StrCat("container ", id.Short(), " is not running"));
   const std::string tag = "exec-" + RandomHex(8);
+  if (handler->native) {
+    ExecPlan plan;
+    NativeExec exec = TRY(PrepareNativeExec(spec, "crisp-" + tag), "container " + id.str());
+    plan.launch = std::move(exec.launch);
+    if (!exec.cgroup_dir.empty()) plan.cgroup_dirs = {exec.cgroup_dir};
+    if (spec.terminal) plan.console_socket = tag + ".tty";
+    return plan;
+  }
   const std::string base = Temporary(link.run_dir(), tag);
   ExecPlace place;
   if (Result<std::string> cgroups = sys::ReadFile(StrCat("/proc/", init, "/cgroup"))) {
@@ -480,7 +530,14 @@ shimapi::StartExec ExecPlan::Request(uint64_t exec, const ContainerId& container
   request.argv = argv;
   request.pid_file = pid_file;
   request.cgroup_dirs = cgroup_dirs;
+  request.native = launch.ok();
+  request.console_socket = console_socket;
   return request;
+}
+
+std::vector<sys::BorrowedFd> ExecPlan::Fds(std::vector<sys::BorrowedFd> stdio) const {
+  if (launch.ok()) stdio.push_back(launch);
+  return stdio;
 }
 
 Error ExecPlan::Explain(Error error, const shimapi::ErrorReply& failure) const {

@@ -26,8 +26,8 @@ namespace crisp::runtime {
 
 struct HandlerConfig {
   std::string name;       // RuntimeClass handler name, e.g. "runc"
-  std::string type;       // "oci": any OCI command-line runtime
-  std::string binary;     // absolute path or name in PATH
+  std::string type;       // "oci": any OCI command-line runtime; "native": the shim itself (native/launcher.h)
+  std::string binary;     // "oci": absolute path or name in PATH
   std::string root_dir;   // --root of the OCI runtime: state, dies with the boot
   bool systemd_cgroup = false;
   std::vector<std::string> extra_args;  // global options before the sub-command
@@ -59,6 +59,17 @@ struct PodNamespaces {
   std::string user;  // "": the node's
 };
 
+// What a native handler must know of the container's cgroup, which its caller has made (Runtime::IsNative).
+struct NativeCgroup {
+  std::vector<std::string> v1_dirs;  // one for each hierarchy
+  std::string v2_dir;
+  struct Hierarchy {
+    std::string controllers, mount_point;  // "cpu,cpuacct", "name=systemd", "" for v2
+  };
+  std::vector<Hierarchy> hierarchies;  // of the node
+  bool unified = false;
+};
+
 struct ContainerSpec {
   ContainerId id;
   std::string handler;
@@ -69,6 +80,8 @@ struct ContainerSpec {
   bool stdin_once = false;      // close it when the first attached client goes
   std::vector<std::string> oom_event_files;  // read at exit for an `oom_kill N` line with N > 0
   std::string restore_images_dir;            // CRIU's images to restore it from, "" = start it; the directory is ours
+  std::string config_json;                   // native handlers only: what the bundle's config.json says
+  NativeCgroup cgroup;                       // likewise
 };
 
 // Where a checkpoint goes: two existing directories of ours.
@@ -91,6 +104,8 @@ struct ExecSpec {
   std::vector<std::string> cmd;
   bool terminal = false;
   std::string process_json;  // OCI process object for the runtime's --process
+  std::string bundle_dir;    // native handlers only
+  NativeCgroup cgroup;       // likewise
 };
 
 struct ExecSyncResult {
@@ -122,6 +137,9 @@ class Runtime {
   virtual bool HasHandler(const std::string& name) const = 0;
   virtual std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const = 0;
 
+  // A handler without a runtime of its own: the container's cgroup, its limits and its freezing are the caller's.
+  virtual bool IsNative(const std::string& handler) const = 0;
+
   // A user namespace and those that it shall own, for PodSpec::owned and for mounts with ids of their own. It lives as
   // long as the descriptors, so there is nothing to undo.
   virtual Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) = 0;
@@ -139,8 +157,9 @@ class Runtime {
   virtual Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) = 0;
   // To the container's init (pidfd; no race with pid reuse). Not running: success.
   virtual Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) = 0;
-  // `<runtime> delete --force` and forgetting it in the shim. Idempotent.
-  virtual Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler) = 0;
+  // `<runtime> delete --force`, or the poststop hooks of the native handler, and forgetting it in the shim. Idempotent.
+  virtual Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
+                                   const std::string& bundle_dir) = 0;
   // `<runtime> update --resources -`; `resources_json` is the OCI linux.resources object.
   virtual Result<> UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
                                    const std::string& resources_json) = 0;

@@ -18,11 +18,14 @@ struct ExecPlan {
   std::string process_file, pid_file, log_file;
   std::string console_socket;  // file name in the run directory's tmp/, "" = no terminal
   std::vector<std::string> cgroup_dirs;
+  sys::UniqueFd launch;  // of a native handler: instead of argv and files
 
   ExecPlan() = default;
   ExecPlan(ExecPlan&&) = default;
   ~ExecPlan();
   shimapi::StartExec Request(uint64_t exec, const ContainerId& container) const;
+  // What the request carries: stdio, and the launch where there is one.
+  std::vector<sys::BorrowedFd> Fds(std::vector<sys::BorrowedFd> stdio) const;
   // `error`, or what the runtime itself says about its failure.
   Error Explain(Error error, const shimapi::ErrorReply& failure) const;
 };
@@ -34,13 +37,15 @@ class RuntimeImpl final : public Runtime {
 
   bool HasHandler(const std::string& name) const override;
   std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const override;
+  bool IsNative(const std::string& handler) const override;
   Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) override;
   Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
   Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) override;
   Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) override;
-  Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler) override;
+  Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
+                           const std::string& bundle_dir) override;
   Result<> UpdateContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
                            const std::string& resources_json) override;
   Result<> ReopenLog(const Ctx& ctx, const PodId& pod, const ContainerId& id) override;
@@ -61,8 +66,9 @@ class RuntimeImpl final : public Runtime {
   using LinkPtr = std::shared_ptr<ShimLink>;
   // A configured handler, and what its program can do: asked at first use, because a start must not wait for it.
   struct Handler {
-    explicit Handler(HandlerConfig config) : oci(std::move(config)) {}
+    explicit Handler(HandlerConfig config) : native(config.type == "native"), oci(std::move(config)) {}
     const HandlerAbilities& Abilities();
+    const bool native;
     OciHandler oci;
     std::once_flag probed;
     HandlerAbilities abilities;
@@ -78,6 +84,7 @@ class RuntimeImpl final : public Runtime {
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
   Result<> SetPaused(const Ctx& ctx, const ContainerId& id, const std::string& handler, bool paused);
+  Result<Started> StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
   Result<> Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id);
   void EndByForce(const ShimLink& link);

@@ -80,7 +80,7 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
   }
   void TearDown() override {
     for (const PodId& pod : pods_) EXPECT_TRUE(runtime_->StopPod(Ctx(), pod, RunDir(pod)));
-    for (const ContainerId& id : containers_) EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pods_.front(), id, handler()));
+    for (const ContainerId& id : containers_) EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pods_.front(), id, handler(), ""));
   }
 
   std::unique_ptr<Runtime> MakeRuntime(Recorder& recorder) {
@@ -232,8 +232,8 @@ TEST_P(RuntimeKernelTest, SignalEndsIt) {
   EXPECT_EQ(exit->code, 137);
   EXPECT_EQ(exit->signal, SIGKILL);
   EXPECT_TRUE(runtime_->Signal(Ctx(), pod, id, SIGTERM)) << "to an ended container";
-  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler()));
-  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler())) << "twice";
+  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler(), ""));
+  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler(), "")) << "twice";
   EXPECT_TRUE(testing::ChildrenOf(namespaces_.shim_pid).empty());
 }
 
@@ -250,7 +250,7 @@ TEST_P(RuntimeKernelTest, BrokenStateOfTheRuntimeIsRemoved) {
       ASSERT_EQ(truncate((state + file).c_str(), 3), 0);
     }
   }
-  Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, id, handler());
+  Result<> deleted = runtime_->DeleteContainer(Ctx(), pod, id, handler(), "");
   EXPECT_TRUE(deleted) << (deleted ? "" : deleted.error().message());
   EXPECT_FALSE(sys::Exists(state));
 }
@@ -543,7 +543,7 @@ TEST_P(RuntimeKernelTest, ExecMayLeaveADaemon) {
   EXPECT_NE(result->out.find("now\n"), std::string::npos);
   EXPECT_NE(result->out.find("late\n"), std::string::npos);
   EXPECT_EQ(ProcessesOf(id).size(), 2u);
-  ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler()));
+  ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler(), ""));
   EXPECT_TRUE(ProcessesOf(id).empty());
   EXPECT_FALSE(sys::Exists(ground_.CgroupDir("freezer", id)));
 }
@@ -591,7 +591,7 @@ TEST_P(RuntimeKernelTest, ShimThatDiesIsReported) {
   Result<> signalled = runtime_->Signal(Ctx(), pod, id, SIGKILL);
   ASSERT_FALSE(signalled);
   EXPECT_EQ(signalled.error().code(), Code::kUnavailable);
-  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler()));
+  EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod, id, handler(), ""));
   EXPECT_TRUE(ProcessesOf(id).empty());
 }
 
@@ -788,8 +788,8 @@ TEST_P(RuntimeKernelTest, DISABLED_StartLatency) {
     timed(exec, [&] { ASSERT_TRUE(ExecSync(pod, spec.id, {"true"}, seconds(10))); });
     command.args = {"--root", ground_.dir() + "/state/" + handler(), "exec", spec.id.str(), "true"};
     timed(direct_exec, [&] { ASSERT_EQ(sys::Spawn(command)->Wait(Ctx())->code, 0); });
-    timed(remove, [&] { ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, spec.id, handler())); });
-    ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, other.id, handler()));
+    timed(remove, [&] { ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, spec.id, handler(), "")); });
+    ASSERT_TRUE(runtime_->DeleteContainer(Ctx(), pod, other.id, handler(), ""));
   }
   print("StartPod", pod_times);
   print("StartContainer", start);

@@ -181,7 +181,7 @@ Result<std::unique_ptr<StreamSession>> StartExecSession(const Ctx& ctx, LinkRef 
 
   auto notice = std::make_shared<EndNotice>();
   const uint64_t number = TRY(link->NewSession(notice));
-  Result<shimapi::Started> started = link->Start(ctx, plan.Request(number, container), kStartTime, fds, failure, "");
+  Result<shimapi::Started> started = link->Start(ctx, plan.Request(number, container), kStartTime, plan.Fds(fds), failure, "");
   if (!started) {
     // Also after a time-out: the shim answers once nothing of the exec is left.
     shimapi::KillExec kill;

@@ -96,7 +96,7 @@ class StreamsKernelTest : public ::testing::TestWithParam<const char*> {
   }
   void TearDown() override {
     EXPECT_TRUE(runtime_->StopPod(Ctx(), pod_, RunDir()));
-    for (const ContainerId& id : containers_) EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod_, id, handler()));
+    for (const ContainerId& id : containers_) EXPECT_TRUE(runtime_->DeleteContainer(Ctx(), pod_, id, handler(), ""));
   }
 
   std::unique_ptr<Runtime> MakeRuntime() {

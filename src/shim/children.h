@@ -27,6 +27,9 @@ class Children {
   // Reap once it is; unknown zombies wait until then. Forget: it is not waited for any longer.
   void Adopt(pid_t pid, std::function<void()> adopted);
   void ForgetAdoption(pid_t pid) { adoptions_.erase(pid); }
+  // Unknown zombies wait until as many Releases came: a process that is being started has no callback yet.
+  void Hold() { ++runtimes_; }
+  void Release() { --runtimes_; }
   // On SIGCHLD, and after Add of a process that may be dead already.
   void Reap();
   size_t known() const { return known_.size(); }

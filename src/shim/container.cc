@@ -22,8 +22,6 @@ namespace {
 // can a process survive and hold the pipe; what it writes later still goes to the log.
 constexpr std::chrono::milliseconds kDrainTime{100};
 constexpr size_t kOutputTailBytes = 4096;
-// A worker of the runtime that has done its work and only needs to end.
-constexpr std::chrono::milliseconds kAdoptionTime{2000};
 
 Result<> SetNonBlocking(sys::BorrowedFd fd) {
   int flags = fcntl(fd.get(), F_GETFL);
@@ -45,53 +43,6 @@ bool OomKilled(const std::vector<std::string>& files) {
 }
 
 }  // namespace
-
-Result<> RuntimeRun::Start(const std::vector<std::string>& argv, const std::map<int, sys::BorrowedFd>& fds) {
-  if (argv.empty()) return Error(Code::kInvalidArgument, "no command line");
-  sys::Command command;
-  command.program = argv.front();
-  command.args.assign(argv.begin() + 1, argv.end());
-  command.working_dir = "/";
-  command.fds = fds;
-  process_ = TRY(sys::Spawn(command));
-  around_.children.AddRuntime(process_->pid(), [this](sys::ExitStatus status) { OnExit(status); });
-  return {};
-}
-
-RuntimeRun::~RuntimeRun() {
-  around_.loop.CancelTimer(timer_);
-  if (adopting_ > 0) around_.children.ForgetAdoption(adopting_);
-}
-
-void RuntimeRun::Kill() {
-  if (process_) KillTree(process_->pid());  // not reaped yet
-  KillChildrenByArgument(pid_file_);
-}
-
-void RuntimeRun::OnExit(sys::ExitStatus status) {
-  process_.reset();
-  if (status.signal != 0) return Finish(Error(Code::kUnknown, StrCat("the runtime was killed by signal ", status.signal)));
-  if (status.code != 0) return Finish(Error(Code::kUnknown, StrCat("the runtime exited with code ", status.code)));
-  Result<std::string> text = sys::ReadFile(pid_file_, 64);
-  if (!text) return Finish(std::move(text).error());
-  std::optional<pid_t> pid = ParseInt<pid_t>(Trim(*text));
-  if (!pid || *pid <= 1) return Finish(Error(Code::kInternal, StrCat("pid file of the runtime says ", Quote(*text))));
-  adopting_ = *pid;
-  around_.children.Adopt(adopting_, [this] { Finish(std::exchange(adopting_, 0)); });
-  timer_ = around_.loop.After(kAdoptionTime, [this] {
-    timer_ = 0;
-    around_.children.ForgetAdoption(adopting_);
-    Finish(Error(Code::kInternal, StrCat("process ", std::exchange(adopting_, 0), " was not left to us by the runtime")));
-  });
-}
-
-void RuntimeRun::Finish(Result<pid_t> result) {
-  around_.loop.CancelTimer(std::exchange(timer_, 0));
-  unlink(pid_file_.c_str());
-  // `done` may destroy us.
-  std::function<void(Result<pid_t>)> done = std::move(done_);
-  done(std::move(result));
-}
 
 Container::Container(Surroundings& around, shimapi::StartContainer request, Callbacks callbacks)
     : around_(around),
@@ -123,6 +74,7 @@ Result<Container::Stdio> Container::MakeStdio() {
   err_pipe_ = std::move(err.read);
   stdio.out_write = std::move(out.write);
   stdio.err_write = std::move(err.write);
+  if (request_.terminal && request_.native) return stdio;
   if (request_.terminal) {
     if (request_.console_socket.empty() || request_.console_socket.find('/') != std::string::npos) {
       return Error(Code::kInvalidArgument, "a terminal needs the name of a console socket");
@@ -137,36 +89,50 @@ Result<Container::Stdio> Container::MakeStdio() {
   return stdio;
 }
 
-Result<> Container::Start(Asker asker) {
-  log_ = TRY(LogFile::Open(request_.log_path));
+Result<std::unique_ptr<ProcessStart>> Container::StartProcess(const std::vector<sys::UniqueFd>& fds) {
   Stdio stdio = TRY(MakeStdio());
-  std::map<int, sys::BorrowedFd> fds;
-  fds.emplace(1, stdio.out_write.borrow());
-  fds.emplace(2, stdio.err_write.borrow());
-  if (stdio.in_read.ok()) fds.emplace(0, stdio.in_read.borrow());
-  auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file,
-                                              [this](Result<pid_t> pid) { OnRuntimeDone(std::move(pid)); });
-  TRY(runtime->Start(request_.argv, fds));
-  runtime_ = std::move(runtime);
+  auto done = [this](Result<NewProcess> process) { OnStarted(std::move(process)); };
+  if (!request_.native) {
+    std::map<int, sys::BorrowedFd> inherited{{1, stdio.out_write.borrow()}, {2, stdio.err_write.borrow()}};
+    if (stdio.in_read.ok()) inherited.emplace(0, stdio.in_read.borrow());
+    auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file, done);
+    TRY(runtime->Start(request_.argv, inherited));
+    return runtime;
+  }
+  if (fds.size() != 1) return Error(Code::kInvalidArgument, "a native start without its launch");
+  if (!stdio.in_read.ok()) stdio.in_read = TRY(sys::Open("/dev/null", O_RDONLY));
+  native::LaunchOptions options;
+  options.in = stdio.in_read.get();
+  options.out = stdio.out_write.get();
+  options.err = stdio.err_write.get();
+  auto launcher = std::make_unique<NativeStart>(around_, done);
+  TRY(launcher->Start(fds[0], std::nullopt, options));
+  return launcher;
+}
+
+Result<> Container::Start(Asker asker, std::vector<sys::UniqueFd> fds) {
+  log_ = TRY(LogFile::Open(request_.log_path));
+  start_ = TRY(StartProcess(fds));
   starter_ = std::move(asker);
   return {};
 }
 
 void Container::CancelStart() {
-  if (!runtime_) return;
+  if (!start_) return;
   cancelled_ = true;
-  runtime_->Kill();
+  start_->Kill();
 }
 
 bool Container::IsStartOf(const Connection* connection, uint32_t seq) const {
-  return runtime_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
+  return start_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
 }
 
-void Container::OnRuntimeDone(Result<pid_t> pid) {
-  runtime_.reset();
+void Container::OnStarted(Result<NewProcess> process) {
+  // Until the end: while it is there, what nobody knows is not reaped.
+  std::unique_ptr<ProcessStart> start = std::move(start_);
   Asker asker = std::move(starter_);
-  Result<> taken = pid ? TakeOver(*pid) : Result<>(std::move(pid).error());
-  if (request_.terminal) unlink(StrCat(around_.run_dir, "/tmp/", request_.console_socket).c_str());
+  Result<> taken = process ? TakeOver(*std::move(process)) : Result<>(std::move(process).error());
+  if (!request_.console_socket.empty()) unlink(StrCat(around_.run_dir, "/tmp/", request_.console_socket).c_str());
   console_.Reset();
   if (!taken) {
     asker.Fail(taken.error(), OutputTail(), true);
@@ -181,24 +147,28 @@ void Container::OnRuntimeDone(Result<pid_t> pid) {
   started.pid = state_.pid;
   asker.Answer(started);
   if (!cancelled_) return;
-  // The runtime was quicker than our signal.
+  // It was quicker than our signal.
   if (Result<> killed = Signal(SIGKILL); !killed) {
     LogWarning("container of a cancelled start could not be killed", {{"container", request_.id}, {"error", killed.error()}});
   }
 }
 
 // The container runs: its process and its output are ours from now on.
-Result<> Container::TakeOver(pid_t pid) {
-  pidfd_ = TRY(sys::PidfdOpen(pid));
+Result<> Container::TakeOver(NewProcess process) {
+  pidfd_ = TRY(sys::PidfdOpen(process.pid));
   if (request_.terminal) {
-    TRY(TakeConsole());
+    if (process.terminal.ok()) {
+      TRY(TakeTerminal(std::move(process.terminal)));
+    } else {
+      TRY(TakeConsole());
+    }
     err_pipe_.Reset();
   }
   TRY(out_.Start(std::move(out_pipe_), [this] { OnStreamEnd(); }));
   if (err_pipe_.ok()) TRY(err_.Start(std::move(err_pipe_), [this] { OnStreamEnd(); }));
-  state_.pid = pid;
+  state_.pid = process.pid;
   state_.phase = shimapi::ContainerState::kRunning;
-  around_.children.Add(pid, [this](sys::ExitStatus status) { OnExit(status); });
+  around_.children.Add(process.pid, [this](sys::ExitStatus status) { OnExit(status); });
   return {};
 }
 
@@ -209,9 +179,13 @@ Result<> Container::TakeConsole() {
   sys::UniqueFd connection(accepted);
   shimapi::Received received = TRY(shimapi::ReceiveMessage(connection, Scratch(), kScratchBytes));
   if (received.fds.size() != 1) return Error(Code::kInternal, "the runtime sent no terminal");
-  TRY(SetNonBlocking(received.fds[0]));
-  stdin_ = TRY(sys::Dup(received.fds[0]));
-  out_pipe_ = std::move(received.fds[0]);
+  return TakeTerminal(std::move(received.fds[0]));
+}
+
+Result<> Container::TakeTerminal(sys::UniqueFd master) {
+  TRY(SetNonBlocking(master));
+  stdin_ = TRY(sys::Dup(master));
+  out_pipe_ = std::move(master);
   return {};
 }
 

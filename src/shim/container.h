@@ -13,40 +13,9 @@
 #include "shim/connection.h"
 #include "shim/log_file.h"
 #include "shim/loop.h"
+#include "shim/process_start.h"
 
 namespace crisp::shim {
-
-// What containers and execs need of the shim around them. Outlives them.
-struct Surroundings {
-  Loop& loop;
-  Children& children;
-  std::string run_dir;  // with exits/ and tmp/
-};
-
-// A runtime at work: runs it, and when it has succeeded gets hold of the process that it made. One use.
-class RuntimeRun {
- public:
-  // `done` is called once, with the pid of a child of ours (not reaped, so the number is its) or the error.
-  RuntimeRun(Surroundings& around, std::string pid_file, std::function<void(Result<pid_t>)> done)
-      : around_(around), pid_file_(std::move(pid_file)), done_(std::move(done)) {}
-  RuntimeRun(const RuntimeRun&) = delete;
-  RuntimeRun& operator=(const RuntimeRun&) = delete;
-  ~RuntimeRun();
-
-  Result<> Start(const std::vector<std::string>& argv, const std::map<int, sys::BorrowedFd>& fds);
-  void Kill();  // `done` comes all the same
-
- private:
-  void OnExit(sys::ExitStatus status);
-  void Finish(Result<pid_t> result);
-
-  Surroundings& around_;
-  std::string pid_file_;
-  std::function<void(Result<pid_t>)> done_;
-  std::optional<sys::Process> process_;
-  pid_t adopting_ = 0;
-  Loop::Id timer_ = 0;
-};
 
 class Container final : private AttachTarget {
  public:
@@ -59,8 +28,9 @@ class Container final : private AttachTarget {
   Container& operator=(const Container&) = delete;
   ~Container();
 
-  // Starts the runtime; `asker` is answered when it is done. An error: nothing was started, and nobody was answered.
-  Result<> Start(Asker asker);
+  // Starts the runtime, or the launch in `fds`; `asker` is answered when it is done. An error: nothing was started, and
+  // nobody was answered.
+  Result<> Start(Asker asker, std::vector<sys::UniqueFd> fds);
   // Kills the runtime, or the container where the runtime is done nevertheless.
   void CancelStart();
   bool IsStartOf(const Connection* connection, uint32_t seq) const;
@@ -72,6 +42,7 @@ class Container final : private AttachTarget {
 
   shimapi::ContainerState state() const;
   const std::string& id() const { return request_.id; }
+  sys::BorrowedFd pidfd() const { return pidfd_; }  // while running
   bool alive() const { return state_.phase != shimapi::ContainerState::kExited; }
   bool running() const { return state_.phase == shimapi::ContainerState::kRunning; }
 
@@ -80,9 +51,11 @@ class Container final : private AttachTarget {
     sys::UniqueFd in_read, out_write, err_write;  // the runtime's ends
   };
   Result<Stdio> MakeStdio();
-  void OnRuntimeDone(Result<pid_t> pid);
-  Result<> TakeOver(pid_t pid);
+  Result<std::unique_ptr<ProcessStart>> StartProcess(const std::vector<sys::UniqueFd>& fds);
+  void OnStarted(Result<NewProcess> process);
+  Result<> TakeOver(NewProcess process);
   Result<> TakeConsole();
+  Result<> TakeTerminal(sys::UniqueFd master);
   std::string OutputTail();
   void OnExit(sys::ExitStatus status);
   void OnStreamEnd();
@@ -115,7 +88,7 @@ class Container final : private AttachTarget {
   sys::UniqueFd console_;              // listening, while the runtime works
   sys::UniqueFd pidfd_;
   Asker starter_;
-  std::unique_ptr<RuntimeRun> runtime_;  // while it works
+  std::unique_ptr<ProcessStart> start_;  // while it is under way
   bool cancelled_ = false;
   bool exited_ = false;
   Loop::Id drain_timer_ = 0;

@@ -4,6 +4,7 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "shimapi/socket.h"
 
 namespace crisp::shim {
 
@@ -18,41 +19,73 @@ Exec::Exec(Surroundings& around, shimapi::StartExec request, std::function<void(
 
 Exec::~Exec() { around_.loop.CancelTimer(timer_); }
 
-Result<> Exec::Start(Asker asker, std::vector<sys::UniqueFd> fds) {
-  if (fds.size() != 3) return Error(Code::kInvalidArgument, "exec without stdio");
-  TRY(cgroup_.Make());
-  std::map<int, sys::BorrowedFd> child_fds;
-  for (int i = 0; i < 3; ++i) child_fds.emplace(i, fds[static_cast<size_t>(i)].borrow());
-  auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file,
-                                              [this](Result<pid_t> pid) { OnRuntimeDone(std::move(pid)); });
-  if (Result<> started = runtime->Start(request_.argv, child_fds); !started) {
-    cgroup_.Remove();
-    return started;
+Result<std::unique_ptr<ProcessStart>> Exec::StartProcess(sys::BorrowedFd container,
+                                                         const std::vector<sys::UniqueFd>& fds) {
+  auto done = [this](Result<NewProcess> process) { OnStarted(std::move(process)); };
+  if (request_.native) {
+    native::LaunchOptions options;
+    options.in = fds[0].get();
+    options.out = fds[1].get();
+    options.err = fds[2].get();
+    auto launcher = std::make_unique<NativeStart>(around_, done);
+    TRY(launcher->Start(fds[3], container, options));
+    return launcher;
   }
-  runtime_ = std::move(runtime);
+  std::map<int, sys::BorrowedFd> inherited;
+  for (int i = 0; i < 3; ++i) inherited.emplace(i, fds[static_cast<size_t>(i)].borrow());
+  auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file, done);
+  TRY(runtime->Start(request_.argv, inherited));
+  return runtime;
+}
+
+Result<> Exec::Start(Asker asker, sys::BorrowedFd container, std::vector<sys::UniqueFd> fds) {
+  if (fds.size() != (request_.native ? 4 : 3)) return Error(Code::kInvalidArgument, "exec without stdio");
+  TRY(cgroup_.Make());
+  Result<std::unique_ptr<ProcessStart>> started = StartProcess(container, fds);
+  if (!started) {
+    cgroup_.Remove();
+    return std::move(started).error();
+  }
+  start_ = *std::move(started);
   starter_ = std::move(asker);
   return {};
 }
 
 bool Exec::IsStartOf(const Connection* connection, uint32_t seq) const {
-  return runtime_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
+  return start_ && starter_.seq == seq && starter_.connection.lock().get() == connection;
 }
 
-void Exec::OnRuntimeDone(Result<pid_t> pid) {
-  runtime_.reset();
-  Result<sys::UniqueFd> pidfd = pid ? sys::PidfdOpen(*pid) : Result<sys::UniqueFd>(std::move(pid).error());
+void Exec::OnStarted(Result<NewProcess> process) {
+  // Until the end: while it is there, what nobody knows is not reaped.
+  std::unique_ptr<ProcessStart> start = std::move(start_);
+  Result<sys::UniqueFd> pidfd = process ? sys::PidfdOpen(process->pid) : Result<sys::UniqueFd>(std::move(process).error());
+  Result<> handed = pidfd && process->terminal.ok() ? HandOver(process->terminal) : Result<>();
+  if (pidfd && !handed) {
+    (void)sys::PidfdSignal(*pidfd, SIGKILL).has_value();  // and reaped as an orphan
+    pidfd = std::move(handed).error();
+  }
   if (!pidfd) {
     starter_.Fail(pidfd.error(), {}, true);
-    Kill(std::nullopt);  // whatever a half-done runtime left inside
+    Kill(std::nullopt);  // whatever a half-done start left inside
     return;
   }
-  pid_ = *pid;
+  pid_ = process->pid;
   pidfd_ = *std::move(pidfd);
   around_.children.Add(pid_, [this](sys::ExitStatus exit) { OnExit(exit); });
   shimapi::Started started;
   started.pid = pid_;
   starter_.Answer(started);
   if (killing_) KillRound();
+}
+
+// To crispd's socket, as an OCI runtime sends it.
+Result<> Exec::HandOver(sys::BorrowedFd terminal) const {
+  if (request_.console_socket.empty() || request_.console_socket.find('/') != std::string::npos) {
+    return Error(Code::kInvalidArgument, "a terminal needs the name of a console socket");
+  }
+  std::string path = StrCat(around_.run_dir, "/tmp/", request_.console_socket);
+  sys::UniqueFd socket = TRY(shimapi::Connect(path, shimapi::SocketType::kStream));
+  return shimapi::SendMessage(socket, "terminal", {terminal});
 }
 
 void Exec::OnExit(sys::ExitStatus status) {
@@ -70,7 +103,7 @@ void Exec::Kill(std::optional<Asker> killer) {
   if (killer) killers_.push_back(std::move(*killer));
   if (!killing_) rounds_ = 0;
   killing_ = true;
-  if (runtime_) runtime_->Kill();
+  if (start_) start_->Kill();
   KillRound();
 }
 
@@ -91,7 +124,7 @@ void Exec::AnswerKillers() {
 // needed all the same: crun's worker, and a process that has just been reaped, are in the cgroup a moment longer.
 void Exec::MaybeOver() {
   if (over_) return;
-  const bool process_gone = !runtime_ && !pidfd_.ok();
+  const bool process_gone = !start_ && !pidfd_.ok();
   const bool gave_up = rounds_ >= (killing_ ? kKillRoundsMax : kRemoveRoundsMax);
   if (process_gone && (cgroup_.Remove() || gave_up)) {
     if (killing_ && gave_up) LogWarning("processes of an exec survive SIGKILL, leaving them", {{"container", request_.container}});

@@ -18,8 +18,8 @@ class Exec {
   Exec& operator=(const Exec&) = delete;
   ~Exec();
 
-  // `fds`: stdin, stdout, stderr. An error: nothing was started, and nobody was answered.
-  Result<> Start(Asker asker, std::vector<sys::UniqueFd> fds);
+  // `fds`: stdin, stdout, stderr, and of a native one the launch. An error: nothing was started, and nobody was answered.
+  Result<> Start(Asker asker, sys::BorrowedFd container, std::vector<sys::UniqueFd> fds);
   // Kills every process of the exec; `killer` is answered when none is left.
   void Kill(std::optional<Asker> killer);
   // What is left of the exec's cgroup because processes live on in it.
@@ -28,7 +28,9 @@ class Exec {
   bool IsStartOf(const Connection* connection, uint32_t seq) const;
 
  private:
-  void OnRuntimeDone(Result<pid_t> pid);
+  Result<std::unique_ptr<ProcessStart>> StartProcess(sys::BorrowedFd container, const std::vector<sys::UniqueFd>& fds);
+  void OnStarted(Result<NewProcess> process);
+  Result<> HandOver(sys::BorrowedFd terminal) const;
   void OnExit(sys::ExitStatus status);
   void KillRound();
   void MaybeOver();
@@ -38,7 +40,7 @@ class Exec {
   shimapi::StartExec request_;
   std::function<void(Exec&)> on_over_;
   ExecCgroup cgroup_;  // without directories once they are removed
-  std::unique_ptr<RuntimeRun> runtime_;  // while it works
+  std::unique_ptr<ProcessStart> start_;  // while it is under way
   pid_t pid_ = 0;
   sys::UniqueFd pidfd_;  // while the process runs
   Asker starter_;

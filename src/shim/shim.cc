@@ -153,7 +153,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::SetupPod& message, std:
   return {};
 }
 
-Result<> Shim::Handle(const Asker& asker, const shimapi::StartContainer& message, std::vector<sys::UniqueFd>&) {
+Result<> Shim::Handle(const Asker& asker, const shimapi::StartContainer& message, std::vector<sys::UniqueFd>& fds) {
   if (shutting_down_) return Error(Code::kFailedPrecondition, "the pod is being stopped");
   ContainerId id = TRY(ContainerId::Parse(message.id));
   if (containers_.contains(id.str())) return Error(Code::kAlreadyExists, StrCat("container ", id.str(), " was started before"));
@@ -161,7 +161,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::StartContainer& message
       around_, message,
       Container::Callbacks{[this](Container& failed) { DropContainer(failed.id()); },
                            [this](Container& exited) { OnContainerExited(exited); }});
-  TRY(container->Start(asker));
+  TRY(container->Start(asker, std::move(fds)));
   containers_.emplace(id.str(), std::move(container));
   return {};
 }
@@ -236,7 +236,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::StartExec& message, std
   auto exec = std::make_unique<Exec>(around_, message, [this, key](Exec&) {
     loop_.After(milliseconds(0), [this, key] { DropExec(key); });
   });
-  TRY(exec->Start(asker, std::move(fds)));
+  TRY(exec->Start(asker, found->second->pidfd(), std::move(fds)));
   execs_.emplace(key, std::move(exec));
   return {};
 }

@@ -99,7 +99,7 @@ struct HelloReply {
   std::string user;
 };
 
-// Runs a detached OCI runtime. Started when it succeeded, ErrorReply with the tail of its stderr when not.
+// Runs a detached OCI runtime, or starts the process itself. Started when it succeeded, ErrorReply with the tail of its stderr when not.
 struct StartContainer {
   static constexpr Type kType = Type::kStartContainer;
   std::string id;
@@ -109,6 +109,8 @@ struct StartContainer {
   bool terminal = false, stdin_open = false, stdin_once = false;
   std::string console_socket;     // with terminal: file name in the run directory's tmp/, named in argv too
   std::vector<std::string> oom_event_files;
+  // No runtime is run, `argv`, `pid_file` and `console_socket` say nothing: carries a file with a native::Launch.
+  bool native = false;
 };
 
 struct Started {
@@ -143,6 +145,10 @@ struct StartExec {
   // Sub-cgroups of the container's cgroup that the runtime is told (in argv) to put the process into. The shim makes
   // them, kills through the first of them, and removes them.
   std::vector<std::string> cgroup_dirs;
+  // As with StartContainer: a fourth descriptor, a file with a native::ExecLaunch. The terminal, where there is one, is sent
+  // to the socket of this name in the run directory's tmp/.
+  bool native = false;
+  std::string console_socket;
 };
 
 struct KillExec {  // Ok: every process of the exec has been sent SIGKILL. Unknown: Ok

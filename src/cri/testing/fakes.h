@@ -29,6 +29,7 @@ inline bool HasLabels(const spec::StringMap& labels, const spec::StringMap& want
 
 class FakeManager : public pod::Manager {
  public:
+  std::vector<pod::CallTiming> Timings(const std::string&) const override { return {}; }
   Result<> Recover(const Ctx&) override { return {}; }
   void Sweep(const Ctx&) override {}
 
@@ -315,6 +316,7 @@ class FakeNetwork : public network::Network {
 
 class FakeRuntime : public runtime::Runtime {
  public:
+  bool IsNative(const std::string&) const override { return false; }
   bool HasHandler(const std::string& name) const override { return name == "runc" || name == "crun"; }
   std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
     return {{"runc", {.recursive_read_only_mounts = true}}, {"crun", {}}};
@@ -327,7 +329,7 @@ class FakeRuntime : public runtime::Runtime {
     return Never();
   }
   Result<> Signal(const Ctx&, const PodId&, const ContainerId&, int) override { return Never(); }
-  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId&, const std::string&) override {
+  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId&, const std::string&, const std::string&) override {
     return Never();
   }
   Result<> UpdateContainer(const Ctx&, const ContainerId&, const std::string&, const std::string&) override {
@@ -383,6 +385,14 @@ class FakeCgroups : public cgroup::Cgroups {
     return cgroup::Location{.oci_path = path, .kernel_path = path};
   }
   Result<> Create(const std::string&) override { return {}; }
+  const cgroup::Layout& layout() const override { return layout_; }
+  Result<> CreateForContainer(const std::string&, std::string_view) override { return {}; }
+  Result<> CreateScope(const Ctx&, const std::string& path, std::string_view resources, pid_t) override {
+    return CreateForContainer(path, resources);
+  }
+  Result<> UpdateResources(const std::string&, std::string_view) override { return {}; }
+  Directories DirectoriesOf(const std::string&) const override { return {}; }
+  Result<> Freeze(const Ctx&, const std::string&, bool) override { return {}; }
   Result<> SetLimits(const std::string&, const cgroup::Limits&) override { return {}; }
   Result<> Remove(const Ctx&, const std::string&) override { return {}; }
   Result<> Kill(const Ctx&, const std::string&) override { return {}; }
@@ -412,6 +422,7 @@ class FakeCgroups : public cgroup::Cgroups {
 
  private:
   std::vector<std::string> none_;
+  cgroup::Layout layout_;
 };
 
 }  // namespace crisp::cri

@@ -144,6 +144,7 @@ class FakeRuntime final : public runtime::Runtime {
  public:
   explicit FakeRuntime(World& world) : world_(world) {}
 
+  bool IsNative(const std::string& name) const override { return name == "native"; }
   bool HasHandler(const std::string& name) const override { return name == "runc"; }
   std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
     return {{"runc", {.recursive_read_only_mounts = true, .user_namespaces = true}}};
@@ -209,7 +210,7 @@ class FakeRuntime final : public runtime::Runtime {
     world_.End(id, 128 + signal, false, true);
     return {};
   }
-  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId& id, const std::string&) override {
+  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId& id, const std::string&, const std::string&) override {
     world_.End(id, 137, false, true);
     if (Take(world_.faults.Lock()->deletes_failing)) return Error(Code::kInternal, "runc delete: device busy");
     world_.Remove("oci", id.str());
@@ -381,6 +382,20 @@ class FakeCgroups final : public cgroup::Cgroups {
     world_.Put("cgroups", path);
     return {};
   }
+  const cgroup::Layout& layout() const override { return layout_; }
+  Result<> CreateForContainer(const std::string& path, std::string_view resources) override {
+    TRY(Create(path));
+    return UpdateResources(path, resources);
+  }
+  Result<> CreateScope(const Ctx&, const std::string& path, std::string_view resources, pid_t) override {
+    return CreateForContainer(path, resources);
+  }
+  Result<> UpdateResources(const std::string& path, std::string_view resources) override {
+    world_.Put("resources", path, std::string(resources));
+    return {};
+  }
+  Directories DirectoriesOf(const std::string& path) const override { return {.v1 = {}, .v2 = "/sys/fs/cgroup" + path}; }
+  Result<> Freeze(const Ctx&, const std::string&, bool) override { return {}; }
   Result<> SetLimits(const std::string& path, const cgroup::Limits& limits) override {
     TRY(cgroup::CheckOurs(path));
     std::string text = StrCat("memory=", limits.memory_bytes, " swap=", limits.memory_swap_bytes, " shares=", limits.cpu_shares,
@@ -422,6 +437,7 @@ class FakeCgroups final : public cgroup::Cgroups {
   bool SwapAccounting() const override { return true; }
 
  private:
+  cgroup::Layout layout_;
   World& world_;
   std::vector<std::string> controllers_ = {"cpu", "memory", "pids"};
 };

@@ -75,6 +75,7 @@ Result<ContainerId> ManagerImpl::CreateFrom(const Ctx& caller, const std::string
                                 {.archive = archive, .layer_dir = {}, .image_id = {}});
   Result<ContainerId> result =
       made ? Result<ContainerId>(claim.entry->id) : Result<ContainerId>(std::move(made).error());
+  if (result) NoteTiming(caller, *pod, "CreateContainer", config.metadata.name);
   store_.Land(claim, result);
   return result;
 }

@@ -12,9 +12,7 @@ Result<ExecOutput> ManagerImpl::ExecSync(const Ctx& ctx, const std::string& id, 
   ContainerRecord record = *container->record.Lock();
   TRY(CheckAllowed(Verb::kExec, record));
   std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-  runtime::ExecSpec spec;
-  spec.cmd = cmd;
-  spec.process_json = TRY(PlanExec(config_json, cmd, false));
+  runtime::ExecSpec spec = MakeExecSpec(record, cmd, false, TRY(PlanExec(config_json, cmd, false)));
   FAILPOINT("exec_sync.before_run");
   ctx.Stage("run the command in the container");
   runtime::ExecSyncResult done = TRY(deps_.runtime.ExecSync(ctx, record.pod, record.id, record.handler, spec, timeout,

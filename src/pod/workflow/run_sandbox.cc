@@ -51,6 +51,7 @@ Result<PodId> ManagerImpl::RunSandbox(const Ctx& ctx, const SandboxConfig& confi
   if (claim.kind == PodClaim::Kind::kJoin) return claim.flight->Wait(ctx, "RunPodSandbox for this pod");
   Result<> made = MakeSandbox(ctx.Detached(kRunSandboxTimeout), *claim.entry);
   Result<PodId> result = made ? Result<PodId>(claim.entry->id) : Result<PodId>(std::move(made).error());
+  if (result) NoteTiming(ctx, *claim.entry, "RunPodSandbox", "");
   store_.Land(claim, result);
   return result;
 }

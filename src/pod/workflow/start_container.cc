@@ -51,6 +51,9 @@ Result<> ManagerImpl::StartContainer(const Ctx& caller, const std::string& id) {
     auto record = container->record.Lock();
     flight = std::exchange(container->start, nullptr);
   }
+  if (PodRef pod = started ? store_.Pod(container->pod) : nullptr) {
+    NoteTiming(caller, *pod, "StartContainer", container->record.Lock()->config.metadata.name);
+  }
   flight->Land(started ? Result<bool>(true) : Result<bool>(started.error()));
   if (started) FAILPOINT("start_container.after_started");
   return started;
@@ -100,6 +103,10 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   if (record.restore) {
     TRY(deps_.runtime.CanCheckpoint(ctx, record.handler));
     spec.restore_images_dir = StrCat(paths_.Checkpoint(container.id), "/", checkpoint::kImagesDir);
+  }
+  if (deps_.runtime.IsNative(record.handler)) {
+    ctx.Stage("make the container's cgroup");
+    TRY(PrepareNative(record, spec));
   }
   ctx.Stage("start the container in the pod's shim");
   Result<runtime::Started> run = deps_.runtime.StartContainer(ctx, pod.id, spec);

@@ -46,10 +46,7 @@ Result<StreamSessionPtr> ManagerImpl::OpenExec(const Ctx& ctx, const std::string
   CtrRef container = TRY(store_.FindContainer(id));
   ContainerRecord record = *container->record.Lock();
   std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-  runtime::ExecSpec spec;
-  spec.cmd = cmd;
-  spec.terminal = wants.tty;
-  spec.process_json = TRY(PlanExec(config_json, cmd, wants.tty));
+  runtime::ExecSpec spec = MakeExecSpec(record, cmd, wants.tty, TRY(PlanExec(config_json, cmd, wants.tty)));
   return deps_.runtime.OpenExec(ctx.WithTimeout(kVerbTimeout), record.pod, record.id, record.handler, spec, wants);
 }
 

@@ -53,6 +53,7 @@ Result<> ManagerImpl::CheckRoom(const ContainerRecord& record, const Resources& 
 // its next update writes again what it knows.
 Result<> ManagerImpl::UpdateRunning(const Ctx& ctx, const ContainerRecord& record, const std::string& resources_json,
                                     bool v2) {
+  if (deps_.runtime.IsNative(record.handler)) return deps_.cgroups.UpdateResources(record.cgroup_path, resources_json);
   Result<> updated = deps_.runtime.UpdateContainer(ctx, record.id, record.handler, resources_json);
   if (updated || v2) return updated;
   Json resources = TRY(ParseJson(resources_json, "resources"));

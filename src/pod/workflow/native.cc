@@ -1,0 +1,48 @@
+// Containers of the native handler: their cgroup is made, limited and described here.
+#include "base/failpoint.h"
+#include "base/json.h"
+#include "base/strings.h"
+#include "pod/manager_impl.h"
+#include "sys/file.h"
+
+namespace crisp::pod {
+
+runtime::NativeCgroup ManagerImpl::NativeCgroupOf(const ContainerRecord& record) const {
+  runtime::NativeCgroup out;
+  cgroup::Cgroups::Directories dirs = deps_.cgroups.DirectoriesOf(record.cgroup_path);
+  out.v1_dirs = std::move(dirs.v1);
+  out.v2_dir = std::move(dirs.v2);
+  const cgroup::Layout& layout = deps_.cgroups.layout();
+  out.unified = layout.unified;
+  for (const cgroup::Hierarchy& hierarchy : layout.hierarchies) {
+    std::string controllers = hierarchy.name.empty() ? "" : "name=" + hierarchy.name;
+    if (!hierarchy.v2) {
+      for (const std::string& each : hierarchy.controllers) controllers += StrCat(controllers.empty() ? "" : ",", each);
+    }
+    out.hierarchies.push_back({std::move(controllers), hierarchy.mountpoint});
+  }
+  return out;
+}
+
+Result<> ManagerImpl::PrepareNative(const ContainerRecord& record, runtime::ContainerSpec& spec) {
+  spec.config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
+  Json config = TRY(ParseJson(spec.config_json, "config.json"));
+  TRY(deps_.cgroups.CreateForContainer(record.cgroup_path, DumpJson(config["linux"]["resources"])), "cgroup");
+  FAILPOINT("start_container.after_cgroup");
+  spec.cgroup = NativeCgroupOf(record);
+  return {};
+}
+
+runtime::ExecSpec ManagerImpl::MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd,
+                                            bool terminal, std::string process_json) const {
+  runtime::ExecSpec spec;
+  spec.cmd = cmd;
+  spec.terminal = terminal;
+  spec.process_json = std::move(process_json);
+  if (!deps_.runtime.IsNative(record.handler)) return spec;
+  spec.bundle_dir = paths_.Bundle(record.id);
+  spec.cgroup = NativeCgroupOf(record);
+  return spec;
+}
+
+}  // namespace crisp::pod

@@ -168,7 +168,7 @@ def streams(node, transport):
     daemon = node.crispd()
     ctl = Ctl(daemon)
     image = node.registry.push(harness.busybox_image(), "busybox")
-    container = ctl("run", container_file(daemon, "main", image, "nc -lk -p 7070 -e /bin/cat & exec sleep 1000"),
+    container = ctl("run", container_file(daemon, "main", image, "nc -ll -p 7070 -e /bin/cat & exec sleep 1000"),
                     pod_file(daemon)).strip()
     exec_ = ("exec", "-r", transport)
     check_equal(ctl(*exec_, "main", "sh", "-c", "echo out; echo err >&2; exit 9", code=9), "out\n", "stdout of exec")

@@ -5,6 +5,7 @@ import harness
 import json
 import os
 import pty
+import re
 import select
 import signal
 import socket
@@ -12,6 +13,7 @@ import struct
 import subprocess
 import tarfile
 import termios
+import xml.etree.ElementTree
 
 from harness import check, check_equal, eventually
 
@@ -240,6 +242,139 @@ def test_streams_over_spdy(node):
 
 def test_streams_over_websocket(node):
     streams(node, "websocket")
+
+
+# What crictl 1.36 has: its commands, aliases and long flags.
+CRICTL = """
+attach: stdin tls-ca tls-cert tls-key tls-sni tls-server-name transport tty
+checkpoint: export
+completion:
+config: get list set
+create: auth cancel-timeout creds no-pull pull-timeout pt username with-pull
+events event: output template
+exec: ignore-errors image interactive label last latest name parallel pod quiet state sync timeout tls-ca tls-cert
+  tls-key tls-sni tls-server-name transport tty
+help:
+imagefsinfo: output template
+images image img: digests filter no-trunc output pinned quiet verbose
+info: output quiet template
+inspect: all image label last latest name namespace output pod quiet state template
+inspecti: filter name output quiet template
+inspectp: label last latest name namespace output quiet state template
+logs: follow limit-bytes previous reopen since stream tail timestamps
+metricdescs: output
+metricsp: output watch
+pods: id label last latest name namespace no-trunc output quiet state verbose
+port-forward: tls-ca tls-cert tls-key tls-sni tls-server-name transport
+ps: all id image label last latest name namespace no-trunc output pod quiet resolve-image-path state verbose
+pull: annotation auth creds pod-config pull-timeout pt username
+rm: all force keep-logs
+rmi: all prune
+rmp: all force
+run: auth cancel-timeout creds no-pull pull-timeout pt runtime username with-pull
+runp: cancel-timeout runtime
+runtime-config:
+start:
+stats: all id label output pod seconds watch
+statsp: id label output seconds watch
+stop: all timeout
+stopp:
+update: cpu-period cpu-quota cpu-share cpuset-cpus cpuset-mems memory oom-score-adj
+update-runtime-config: pod-cidr
+version:
+"""
+CRICTL_GLOBAL = """config debug enable-tracing tracing-endpoint tracing-sampling-rate-per-million runtime-endpoint
+  image-endpoint timeout max-retries profile-cpu profile-mem help version"""
+
+
+def test_commands_and_flags_of_crictl(node):
+    def words(*arguments):
+        done = subprocess.run([f"{harness.BUILD}/bin/crispctl", *arguments, "--help"], capture_output=True, text=True)
+        check_equal(done.returncode, 0, f"crispctl {' '.join(arguments)} --help: {done.stderr}")
+        return set(re.findall(r"--[a-z-]+", done.stdout))
+
+    missing = [f"--{flag}" for flag in CRICTL_GLOBAL.split() if f"--{flag}" not in words()]
+    for line in CRICTL.replace("\n  ", " ").strip().splitlines():
+        names, flags = line.split(":")
+        for name in names.split():
+            known = words(name)
+            missing += [f"{name} --{flag}" for flag in flags.split() if f"--{flag}" not in known]
+    check_equal(missing, [], "flags of crictl that crispctl does not have")
+
+
+def test_crictl_by_name(node):
+    daemon = node.crispd()
+    os.symlink(f"{harness.BUILD}/bin/crispctl", f"{daemon.dir}/crictl")
+    write(f"{daemon.dir}/crictl.yaml", f"runtime-endpoint: {daemon.endpoint}\ntimeout: 20\ndebug: false\n")
+    environment = {k: v for k, v in os.environ.items() if k not in ("CRI_CONFIG_FILE", "CONTAINER_RUNTIME_ENDPOINT")}
+
+    def crictl(*arguments):
+        return subprocess.run([f"{daemon.dir}/crictl", *arguments], capture_output=True, text=True, env=environment)
+
+    if os.path.exists("/etc/crictl.yaml"):
+        raise harness.Skip("this machine has an /etc/crictl.yaml, which comes first")
+    check("RuntimeName:  crisp" in crictl("version").stdout, "crictl.yaml beside the program")
+    check_equal(crictl("config", "--get", "timeout").stdout, "20\n", "config shows crictl's file")
+    environment["CRI_CONFIG_FILE"] = write(f"{daemon.dir}/other.yaml", "runtime-endpoint: unix:///no/such.sock\n")
+    check("/no/such.sock" in crictl("version").stderr, "CRI_CONFIG_FILE")
+    environment["CONTAINER_RUNTIME_ENDPOINT"] = daemon.endpoint
+    check("RuntimeName:  crisp" in crictl("version").stdout, "the environment comes before the file")
+    check_equal(crictl("-r", "unix:///no/such2.sock", "version").returncode, 1, "flags come before the environment")
+    daemon.check_clean()
+
+
+def test_templates_and_views(node):
+    daemon = node.crispd()
+    ctl = Ctl(daemon)
+    image = node.registry.push(harness.busybox_image(), "busybox")
+    events = subprocess.Popen([*ctl.program, "events", "--type", "started", "--pod", "web", "-o", "go-template",
+                               "--template", "{{.containerEventType}} {{.containerId}}"], stdout=subprocess.PIPE, text=True)
+    watch = subprocess.Popen([*ctl.program, "ps", "-a", "-q", "--watch"], stdout=subprocess.PIPE, text=True)
+    table = subprocess.Popen([*ctl.program, "events", "-o", "table"], stdout=subprocess.PIPE, text=True)
+    eventually(lambda: daemon.log_tail().count("GetContainerEvents") >= 0, "the daemon is there")
+    container = ctl("run", container_file(daemon, "main", image, "sleep 1000"), pod_file(daemon)).strip()
+    pod = ctl("pods", "-q").strip()
+    ctl("start", container, code=1)  # it runs: no second event
+    while (line := events.stdout.readline()).split() != ["CONTAINER_STARTED_EVENT", container]:
+        check(line.split() == ["CONTAINER_STARTED_EVENT", pod], f"only what was asked for: {line!r}")
+    check_equal(watch.stdout.readline().strip(), container, "ps --watch")
+    check("created" in table.stdout.readline(), "a line of events")
+    for process in (events, watch, table):
+        process.kill()
+        process.wait(60)
+
+    template = ("-o", "go-template", "--template")
+    check_equal(ctl("inspect", *template, "{{.status.metadata.name}} {{.info.pid | printf \"%d\"}}", "main"),
+                f"main {ctl.json('inspect', 'main')['info']['pid']}\n", "inspect")
+    check_equal(ctl("inspectp", *template, "{{.status.id}}", "web"), pod + "\n", "inspectp")
+    check_equal(ctl("inspecti", *template, "{{index .status.repoTags 0}}", image), image + "\n", "inspecti")
+    check_equal(ctl("inspecti", "--filter", "reference=busybox", *template, "{{.status.pinned}}"), "false\n", "inspecti -f")
+    check_equal(ctl("info", *template, "{{range .status.conditions}}{{.type}} {{end}}").split()[:2],
+                ["RuntimeReady", "NetworkReady"], "info")
+    check_equal(ctl("ps", *template, "{{range .containers}}{{.id}}{{end}}"), container + "\n", "ps")
+    check("/" in ctl("imagefsinfo", *template, "{{(index .imageFilesystems 0).fsId.mountpoint}}"), "imagefsinfo")
+    ctl("inspect", *template, "{{.status.nothing}}", "main", code=1)
+    check("nothing" in ctl.errors, "a key that is not there")
+    ctl("inspect", *template, "{{.status", "main", code=1)
+    ctl("inspect", "-o", "go-template", "main", code=1)
+    check("--template" in ctl.errors, "what to do without a template")
+
+    timing = ctl("inspectp", "--timing", "web").splitlines()
+    check_equal(timing[0].split(), ["CALL", "CONTAINER", "STAGE", "µs"], "inspectp --timing")
+    calls = {line.split()[0] for line in timing[1:]}
+    check({"RunPodSandbox", "StartContainer"} <= calls, f"calls with timings: {calls}")
+    check("RunPodSandbox" in ctl("trace", "web") and "█" in ctl("trace", pod), "trace")
+    svg = xml.etree.ElementTree.fromstring(ctl("trace", "web", "-o", "svg"))
+    check(len(svg.findall("{*}rect")) > 5, "bars of trace -o svg")
+    ctl("trace", "web", "-o", "png", code=1)
+    tree = ctl("tree").splitlines()
+    check("default/web" in tree[0] and "main" in tree[1] and "running" in tree[1], f"tree: {tree}")
+    check("RuntimeReady: true" in ctl("doctor"), "doctor")
+    ctl("rmp", "-a", "-f")
+    check("tree" in ctl("help") and "--follow" in ctl("help", "logs"), "help")
+    done = subprocess.run([*ctl.program[:2], f"{daemon.dir}/none.sock", "doctor"], capture_output=True, text=True)
+    check(done.returncode == 1 and "start crispd" in done.stdout, f"doctor without a daemon: {done.stdout}")
+    daemon.check_clean()
 
 
 def test_archives(node):

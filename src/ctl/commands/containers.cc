@@ -34,7 +34,7 @@ Result<std::string> Create(Session& session, const CreateOptions& options, const
 Result<> PullFor(Session& session, const CreateOptions& options, const cri::CreateContainerRequest& request) {
   nanoseconds timeout = TRY(DurationOr(options.pull_timeout, Client::kNoTimeout));
   cri::AuthConfig auth = TRY(ToAuth(options.auth));
-  return EnsureImage(session, request.config().image().image(), auth, timeout, &request.sandbox_config());
+  return EnsureImage(session, request.config().image(), auth, timeout, &request.sandbox_config());
 }
 
 Result<> Start(Session& session, const std::string& id) {
@@ -54,7 +54,7 @@ Result<cri::CreateContainerRequest> ReadCreateFiles(const CreateOptions& options
 Result<int> CreateCommand(Session& session, const CreateOptions& options) {
   cri::CreateContainerRequest request = TRY(ReadCreateFiles(options));
   std::string pod = TRY(FindPod(*session.client, options.pod));
-  if (options.with_pull) TRY(PullFor(session, options, request));
+  if (options.with_pull || (session.pull_on_create && !options.no_pull)) TRY(PullFor(session, options, request));
   Print(TRY(Create(session, options, pod, request)) + "\n");
   return 0;
 }
@@ -62,7 +62,7 @@ Result<int> CreateCommand(Session& session, const CreateOptions& options) {
 // Pod, container and start in one; what was made goes away again when a later step fails.
 Result<int> RunCommand(Session& session, const CreateOptions& options) {
   cri::CreateContainerRequest request = TRY(ReadCreateFiles(options));
-  if (!options.no_pull) TRY(PullFor(session, options, request));
+  if (options.with_pull || !(options.no_pull || session.no_pull_on_run)) TRY(PullFor(session, options, request));
   cri::RunPodSandboxRequest run;
   *run.mutable_config() = request.sandbox_config();
   run.set_runtime_handler(options.handler);
@@ -145,10 +145,14 @@ struct UpdateOptions {
   std::vector<std::string> containers;
   int64_t cpu_period = 0, cpu_quota = 0, cpu_share = 0, oom_score_adj = 0;
   std::string cpuset_cpus, cpuset_mems, memory, memory_swap;
+  int64_t windows = 0;
   std::vector<std::string> unified;
 };
 
 Result<int> UpdateCommand(Session& session, const UpdateOptions& options) {
+  if (options.windows != 0) {
+    return Error(Code::kInvalidArgument, "--cpu-count and --cpu-maximum are of Windows: use --cpu-quota and --cpu-period");
+  }
   cri::UpdateContainerResourcesRequest request;
   cri::LinuxContainerResources& resources = *request.mutable_linux();
   resources.set_cpu_period(options.cpu_period);
@@ -245,6 +249,9 @@ void AddUpdate(CLI::App& app, Session& session) {
   update->add_option("--memory", options->memory, "memory limit, like 512Mi");
   update->add_option("--memory-swap", options->memory_swap, "memory and swap limit");
   update->add_option("--oom-score-adj", options->oom_score_adj);
+  for (const char* windows : {"--cpu-count", "--cpu-maximum"}) {
+    update->add_option(windows, options->windows, "of Windows, for crictl's sake")->group("");
+  }
   update->add_option("--unified", options->unified, "cgroup v2 FILE=VALUE, repeated")->allow_extra_args(false);
   update->callback([=, &session] { session.action = [=, &session] { return UpdateCommand(session, *options); }; });
 }

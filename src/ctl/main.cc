@@ -102,7 +102,9 @@ void AddHelp(CLI::App& app, Session& session) {
       if (found.empty() && !name->empty()) {
         return Error(Code::kInvalidArgument, StrCat("no such command: ", Quote(*name), " (crispctl help lists them)"));
       }
-      Print(found.empty() ? app.help() : found.front()->help());
+      // Not app.help(): that shows the help of the command that was called, which is this one.
+      CLI::App* command = found.empty() ? &app : found.front();
+      Print(app.get_formatter()->make_help(command, command->get_name(), CLI::AppFormatMode::Normal));
       return 0;
     };
   });

@@ -79,17 +79,17 @@ std::string Line(const cri::ContainerEventResponse& event, Colours colours) {
                 Printable(StrCat(pod.namespace_(), "/", pod.name())), "\n");
 }
 
-// Calls `take` with each event, until the runtime ends the stream.
-Result<> ForEachEvent(Session& session, const std::function<Result<>(const cri::ContainerEventResponse&)>& take) {
+// Calls `take` with nullptr once the events were asked for, then with each, until the runtime ends the stream.
+Result<> ForEachEvent(Session& session, const std::function<Result<>(const cri::ContainerEventResponse*)>& take) {
   grpc::ClientContext context;
   auto reader = session.client->runtime().GetContainerEvents(&context, {});
   cri::ContainerEventResponse event;
-  while (reader->Read(&event)) {
-    if (auto taken = take(event); !taken) {
-      context.TryCancel();
-      (void)reader->Finish();
-      return taken;
-    }
+  Result<> taken = take(nullptr);
+  while (taken && reader->Read(&event)) taken = take(&event);
+  if (!taken) {
+    context.TryCancel();
+    (void)reader->Finish();
+    return taken;
   }
   grpc::Status status = reader->Finish();
   if (!status.ok()) return FromStatus(status, session.client->runtime_endpoint());
@@ -99,13 +99,13 @@ Result<> ForEachEvent(Session& session, const std::function<Result<>(const cri::
 Result<int> EventsCommand(Session& session, const EventOptions& options) {
   Output format = TRY(options.output.Get());
   TRY(CheckOptions(options));
-  auto show = [&](const cri::ContainerEventResponse& event) -> Result<> {
-    if (!Wanted(event, options)) return {};
+  auto show = [&](const cri::ContainerEventResponse* event) -> Result<> {
+    if (event == nullptr || !Wanted(*event, options)) return {};
     if (format.IsTable()) {
-      Print(Line(event, session.colours));
+      Print(Line(*event, session.colours));
     } else {
       if (format.format == OutputFormat::kYaml) Print("---\n");
-      TRY(PrintMessage(event, format));
+      TRY(PrintMessage(*event, format));
     }
     if (std::fflush(stdout) != 0) return Errno(errno, "write the event");
     return {};
@@ -117,14 +117,14 @@ Result<int> EventsCommand(Session& session, const EventOptions& options) {
 }  // namespace
 
 Result<int> Watch(Session& session, const std::function<Result<int>()>& print) {
-  auto show = [&]() -> Result<> {
+  // First right behind the question for events: what happens meanwhile is seen in the next list.
+  auto show = [&](const cri::ContainerEventResponse*) -> Result<> {
     if (session.terminal) Print("\033[H\033[2J");
     TRY(print());
     if (std::fflush(stdout) != 0) return Errno(errno, "write the list");
     return {};
   };
-  TRY(show());
-  TRY(ForEachEvent(session, [&](const cri::ContainerEventResponse&) -> Result<> { return show(); }));
+  TRY(ForEachEvent(session, show));
   return 0;
 }
 

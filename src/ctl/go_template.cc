@@ -103,7 +103,9 @@ class Execution {
     Pipeline plain = node.pipeline;
     plain.variables.clear();  // they are the rounds' own
     Json value = TRY(Evaluate(plain, dot, scope));
-    if (!value.is_structured() && !value.is_null()) return Bad(StrCat("range over ", Quote(go_template::Show(value), 60)));
+    if (!value.is_structured() && !value.is_null()) {
+      return Bad(StrCat("range over ", Quote(go_template::Show(value), 60)));
+    }
     if (value.empty()) return Run(node.otherwise, dot, scope);
     size_t at = 0;
     for (const auto& item : value.items()) {
@@ -189,7 +191,9 @@ class Execution {
   static Result<Json> Fields(const Json& from, const std::vector<std::string>& names) {
     const Json* value = &from;
     for (const std::string& name : names) {
-      if (!value->is_object()) return Bad(StrCat("can't evaluate field ", name, " in ", Quote(go_template::Show(*value), 60)));
+      if (!value->is_object()) {
+        return Bad(StrCat("can't evaluate field ", name, " in ", Quote(go_template::Show(*value), 60)));
+      }
       auto found = value->find(name);
       if (found == value->end()) {
         std::string has;

@@ -130,7 +130,9 @@ std::string FormatOne(std::string_view flags, char verb, const Json& value) {
     case 't':
     case 's':
     case 'v': text = Show(value); break;
-    case 'q': text = value.is_string() ? value.dump(-1, ' ', false, Json::error_handler_t::replace) : Show(value); break;
+    case 'q':
+      text = value.is_string() ? value.dump(-1, ' ', false, Json::error_handler_t::replace) : Show(value);
+      break;
     default: return StrCat("%!", verb, "(", Show(value), ")");
   }
   if (text.empty() && verb != 's' && verb != 'v' && verb != 't') return StrCat("%!", verb, "(", Show(value), ")");
@@ -138,7 +140,9 @@ std::string FormatOne(std::string_view flags, char verb, const Json& value) {
   size_t dot = flags.find('.');
   std::string_view width_text = flags.substr(0, dot);
   while (!width_text.empty() && (width_text.front() == '-' || width_text.front() == '+')) width_text.remove_prefix(1);
-  if (dot != std::string_view::npos) text.resize(std::min(text.size(), ParseInt<size_t>(flags.substr(dot + 1)).value_or(0)));
+  if (dot != std::string_view::npos) {
+    text.resize(std::min(text.size(), ParseInt<size_t>(flags.substr(dot + 1)).value_or(0)));
+  }
   size_t width = std::min<size_t>(ParseInt<size_t>(width_text).value_or(0), 1000);
   if (text.size() < width) text.insert(left ? text.size() : 0, width - text.size(), ' ');
   return text;
@@ -155,7 +159,8 @@ Result<Json> Printf(const Arguments& arguments) {
       continue;
     }
     size_t end = i + 1;
-    while (end < format.size() && std::string_view("-+ 0123456789.#").find(format[end]) != std::string_view::npos) ++end;
+    static constexpr std::string_view kFlags = "-+ 0123456789.#";
+    while (end < format.size() && kFlags.find(format[end]) != std::string_view::npos) ++end;
     if (end == format.size()) return Json(out + "%!(NOVERB)");
     char verb = format[end];
     if (verb == '%') {
@@ -263,7 +268,8 @@ bool IsTrue(const Json& value) {
 bool IsFunction(std::string_view name) {
   static constexpr std::string_view kNames[] = {"and", "or",    "not",   "eq",     "ne",      "lt",   "le",
                                                 "gt",  "ge",    "len",   "index",  "slice",   "html", "js",
-                                                "print", "printf", "println", "urlquery", "json", "title", "lower", "upper"};
+                                                "print", "printf", "println", "urlquery", "json", "title", "lower",
+                                                "upper"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 

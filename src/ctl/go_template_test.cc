@@ -10,7 +10,8 @@ namespace {
 // The rendered text, or "error: …".
 std::string Render(std::string_view text) {
   static const Json document = Json::parse(R"({"status": {"id": "abc", "attempt": 0, "createdAt": "17", "ready": true,
-      "labels": {"a": "1", "b.c/d": "2"}, "mounts": [{"p": "/x"}, {"p": "/y"}], "none": [], "big": 12345678901234567890}})");
+      "labels": {"a": "1", "b.c/d": "2"}, "mounts": [{"p": "/x"}, {"p": "/y"}], "none": [],
+      "big": 12345678901234567890}})");
   auto parsed = GoTemplate::Parse(text);
   if (!parsed) return "parse error: " + parsed.error().message();
   auto done = parsed->Execute(document);

@@ -1,21 +1,30 @@
 #!/usr/bin/python3
 """crispctl against a real crispd: what its users type and see."""
+import fcntl
 import harness
 import json
 import os
+import pty
+import re
+import select
+import signal
+import socket
+import struct
 import subprocess
 import tarfile
+import termios
+import xml.etree.ElementTree
 
 from harness import check, check_equal, eventually
 
 
 class Ctl:
     def __init__(self, daemon):
-        self.daemon = daemon
+        self.program = [f"{harness.BUILD}/bin/crispctl", "-r", daemon.endpoint]
 
     def __call__(self, *arguments, code=0, text=None):
-        done = subprocess.run([f"{harness.BUILD}/bin/crispctl", "-r", self.daemon.endpoint, *arguments], input=text,
-                              capture_output=True, text=True, timeout=120)
+        done = subprocess.run([*self.program, *arguments], input=text, capture_output=True,
+                              text=True, timeout=120)
         check(done.returncode == code, f"crispctl {' '.join(arguments)}: exit code {done.returncode}, wanted {code}\n"
                                        f"{done.stdout}{done.stderr}")
         self.errors = done.stderr
@@ -122,6 +131,273 @@ def test_run_and_its_failures(node):
     ctl("exec", "-s", "nothing", "true", code=1)
     done = subprocess.run([f"{harness.BUILD}/bin/crispctl", "-r", f"{daemon.dir}/none.sock", "ps"], capture_output=True, text=True)
     check(done.returncode == 1 and "is crispd running" in done.stderr, f"no daemon: {done.stderr}")
+    daemon.check_clean()
+
+
+class Terminal:
+    """A program with a terminal of its own."""
+
+    def __init__(self, *command, size=(24, 80)):
+        self.master, slave = pty.openpty()
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
+        self.slave, self.seen = slave, b""
+        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
+                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
+
+    def resize(self, rows, columns):
+        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
+
+    def type(self, text):
+        os.write(self.master, text)
+
+    def until(self, text):
+        while text not in self.seen:
+            ready, _, _ = select.select([self.master], [], [], 60)
+            check(ready, f"{text!r} did not come; seen: {self.seen!r}")
+            self.seen += os.read(self.master, 65536)
+        self.seen = self.seen.split(text, 1)[1]
+
+    def end(self):
+        """(exit code, is the terminal as it was?)"""
+        code = self.process.wait(60)
+        lflag = termios.tcgetattr(self.slave)[3]
+        os.close(self.master)
+        os.close(self.slave)
+        return code, bool(lflag & termios.ECHO and lflag & termios.ICANON)
+
+
+def streams(node, transport):
+    daemon = node.crispd()
+    ctl = Ctl(daemon)
+    image = node.registry.push(harness.busybox_image(), "busybox")
+    container = ctl("run", container_file(daemon, "main", image, "nc -ll -p 7070 -e /bin/cat & exec sleep 1000"),
+                    pod_file(daemon)).strip()
+    exec_ = ("exec", "-r", transport)
+    check_equal(ctl(*exec_, "main", "sh", "-c", "echo out; echo err >&2; exit 9", code=9), "out\n", "stdout of exec")
+    check_equal(ctl.errors, "err\n", "stderr of exec, and no words about the code")
+    check_equal(ctl(*exec_, "-i", "main", "cat", text="x" * 1000000 + "\n"), "x" * 1000000 + "\n", "exec -i ends with its stdin")
+    check_equal(ctl(*exec_, "main", "echo", "--help", "-x"), "--help -x\n", "the command's own flags")
+    ctl(*exec_, "main", "/no/such/program", code=1)
+    check("/no/such/program" in ctl.errors, f"the error names the program: {ctl.errors}")
+    with open("/dev/full", "w") as full:  # who does not take the output does not hang us
+        done = subprocess.run([*ctl.program, *exec_, "main", "cat", "/bin/busybox"], stdout=full, stderr=subprocess.DEVNULL, timeout=60)
+    check_equal(done.returncode, 0, "output that nobody takes")
+
+    script = """tty; until stty size | grep 101; do sleep 0.1; done; until stty size | grep 55; do sleep 0.1; done
+                trap 'echo caught; exit 5' INT; echo ready; while :; do sleep 0.1; done"""
+    terminal = Terminal(*ctl.program, *exec_, "-it", container, "/bin/sh", "-c", script, size=(33, 101))
+    terminal.until(b"/dev/pts/")
+    terminal.until(b"33 101")
+    terminal.resize(44, 55)
+    terminal.until(b"44 55")
+    terminal.until(b"ready")
+    terminal.type(b"\x03")  # is the container's, not ours
+    terminal.until(b"caught")
+    check_equal(terminal.end(), (5, True), "exit code of exec -it; the terminal afterwards")
+    terminal = Terminal(*ctl.program, *exec_, "-it", container, "/bin/sh", "-c", "echo go; cat")
+    terminal.until(b"go")  # from here on the terminal is raw
+    terminal.type(b"a\x10b\n")
+    terminal.until(b"a^Pb")
+    terminal.type(b"\x10\x11")
+    terminal.until(b"detached")
+    check_equal(terminal.end(), (0, True), "detach keys")
+    ctl(*exec_, "-it", container, "sh", code=1)
+    check("not a terminal" in ctl.errors, "-t without a terminal")
+
+    reader = write(f"{daemon.dir}/reader.json", json.dumps({
+        "metadata": {"name": "reader"}, "image": {"image": image}, "command": ["/bin/sh", "-c", "read a; echo got $a; exit 3"],
+        "stdin": True, "stdin_once": True, "log_path": "reader.log"}))
+    pod = ctl("pods", "-q").strip()
+    second = ctl("create", pod, reader, pod_file(daemon)).strip()
+    ctl("start", second)
+    check_equal(ctl("attach", "-r", transport, "-i", "reader", text="words\n"), "got words\n", "attach")
+    eventually(lambda: ctl.json("inspect", second)["status"]["exitCode"] == 3, "the reader exits")
+
+    forward = subprocess.Popen([*ctl.program, "port-forward", "-r", transport, "web", ":7070", ":7071"], stdout=subprocess.PIPE, text=True)
+    ports = {}
+    while len(ports) < 2:
+        line = forward.stdout.readline()
+        check(line.startswith("Forwarding from "), f"what port-forward says: {line!r}")
+        if "127.0.0.1" in line:
+            ports[int(line.split()[-1])] = int(line.split()[2].rsplit(":")[-1])
+    for round in range(3):
+        with socket.create_connection(("127.0.0.1", ports[7070]), timeout=60) as s:
+            s.sendall(b"through " * 10000)
+            s.shutdown(socket.SHUT_WR)
+            check_equal(s.makefile("rb").read(), b"through " * 10000, "bytes through the forwarded port")
+    with socket.create_connection(("127.0.0.1", ports[7071]), timeout=60) as s:
+        check_equal(s.recv(10), b"", "nobody listens there")
+    while "an error occurred forwarding" not in (line := forward.stdout.readline()):
+        check(line, "port-forward tells of the refused connection")
+    forward.send_signal(signal.SIGINT)
+    check_equal(forward.wait(60), 0, "exit code of port-forward")
+    ctl("port-forward", "web", "x:1", code=1)
+    ctl("rmp", "-a", "-f")
+    daemon.check_clean()
+
+
+def test_streams_over_spdy(node):
+    streams(node, "spdy")
+
+
+def test_streams_over_websocket(node):
+    streams(node, "websocket")
+
+
+# What crictl 1.36 has: its commands, aliases and long flags.
+CRICTL = """
+attach: stdin tls-ca tls-cert tls-key tls-sni tls-server-name transport tty
+checkpoint: export
+completion:
+config: get list set
+create: auth cancel-timeout creds no-pull pull-timeout pt username with-pull
+events event: output template
+exec: ignore-errors image interactive label last latest name parallel pod quiet state sync timeout tls-ca tls-cert
+  tls-key tls-sni tls-server-name transport tty
+help:
+imagefsinfo: output template
+images image img: digests filter no-trunc output pinned quiet verbose
+info: output quiet template
+inspect: all image label last latest name namespace output pod quiet state template
+inspecti: filter name output quiet template
+inspectp: label last latest name namespace output quiet state template
+logs: follow limit-bytes previous reopen since stream tail timestamps
+metricdescs: output
+metricsp: output watch
+pods: id label last latest name namespace no-trunc output quiet state verbose
+port-forward: tls-ca tls-cert tls-key tls-sni tls-server-name transport
+ps: all id image label last latest name namespace no-trunc output pod quiet resolve-image-path state verbose
+pull: annotation auth creds pod-config pull-timeout pt username
+rm: all force keep-logs
+rmi: all prune
+rmp: all force
+run: auth cancel-timeout creds no-pull pull-timeout pt runtime username with-pull
+runp: cancel-timeout runtime
+runtime-config:
+start:
+stats: all id label output pod seconds watch
+statsp: id label output seconds watch
+stop: all timeout
+stopp:
+update: cpu-period cpu-quota cpu-share cpuset-cpus cpuset-mems memory oom-score-adj
+update-runtime-config: pod-cidr
+version:
+"""
+CRICTL_GLOBAL = """config debug enable-tracing tracing-endpoint tracing-sampling-rate-per-million runtime-endpoint
+  image-endpoint timeout max-retries profile-cpu profile-mem help version"""
+
+
+def test_commands_and_flags_of_crictl(node):
+    def words(*arguments):
+        done = subprocess.run([f"{harness.BUILD}/bin/crispctl", *arguments, "--help"], capture_output=True, text=True)
+        check_equal(done.returncode, 0, f"crispctl {' '.join(arguments)} --help: {done.stderr}")
+        return set(re.findall(r"--[a-z-]+", done.stdout))
+
+    missing = [f"--{flag}" for flag in CRICTL_GLOBAL.split() if f"--{flag}" not in words()]
+    for line in CRICTL.replace("\n  ", " ").strip().splitlines():
+        names, flags = line.split(":")
+        for name in names.split():
+            known = words(name)
+            missing += [f"{name} --{flag}" for flag in flags.split() if f"--{flag}" not in known]
+    check_equal(missing, [], "flags of crictl that crispctl does not have")
+
+
+def test_crictl_by_name(node):
+    daemon = node.crispd()
+    os.symlink(f"{harness.BUILD}/bin/crispctl", f"{daemon.dir}/crictl")
+    write(f"{daemon.dir}/crictl.yaml", f"runtime-endpoint: {daemon.endpoint}\ntimeout: 20\ndebug: false\n")
+    environment = {k: v for k, v in os.environ.items() if k not in ("CRI_CONFIG_FILE", "CONTAINER_RUNTIME_ENDPOINT")}
+
+    def crictl(*arguments):
+        return subprocess.run([f"{daemon.dir}/crictl", *arguments], capture_output=True, text=True, env=environment)
+
+    if os.path.exists("/etc/crictl.yaml"):
+        raise harness.Skip("this machine has an /etc/crictl.yaml, which comes first")
+    check("RuntimeName:  crisp" in crictl("version").stdout, "crictl.yaml beside the program")
+    check_equal(crictl("config", "--get", "timeout").stdout, "20\n", "config shows crictl's file")
+    environment["CRI_CONFIG_FILE"] = write(f"{daemon.dir}/other.yaml", "runtime-endpoint: unix:///no/such.sock\n")
+    check("/no/such.sock" in crictl("version").stderr, "CRI_CONFIG_FILE")
+    environment["CONTAINER_RUNTIME_ENDPOINT"] = daemon.endpoint
+    check("RuntimeName:  crisp" in crictl("version").stdout, "the environment comes before the file")
+    check_equal(crictl("-r", "unix:///no/such2.sock", "version").returncode, 1, "flags come before the environment")
+    daemon.check_clean()
+
+
+def see_events(daemon, ctl, image, pod):
+    """`events` with filters and `ps --watch`, while containers come and go."""
+    def show(*arguments):
+        return subprocess.Popen([*ctl.program, *arguments], stdout=subprocess.PIPE, text=True, bufsize=1)
+
+    started = show("events", "--type", "started", "--pod", "web", "-o", "go-template",
+                   "--template", "{{.containerEventType}} {{.containerId}}")
+    other = show("events", "--pod", "other", "-o", "table")
+    table = show("events", "--container", "guest", "-o", "table")
+    watch = show("ps", "-a", "-q", "--watch", "--name", "guest")
+    made = []
+    guest = container_file(daemon, "guest", image, "sleep 1000")
+
+    def all_saw_one():  # nothing tells when they listen, so containers are made until they have seen one
+        made.append(ctl("create", pod, guest, pod_file(daemon)).strip())
+        ctl("start", made[-1])
+        seen = select.select([started.stdout, table.stdout, watch.stdout], [], [], 0.2)[0]
+        if len(seen) < 3:
+            ctl("rm", "-f", made[-1])
+        return len(seen) == 3
+
+    eventually(all_saw_one, "events are seen")
+    line = started.stdout.readline().split()
+    check(line[0] == "CONTAINER_STARTED_EVENT" and line[1] in made, f"events with a template: {line}")
+    line = table.stdout.readline().split()
+    check(line[3:] == ["guest", "default/web"] and line[1] in ("created", "started", "stopped", "deleted"),
+          f"events as lines: {line}")
+    check(watch.stdout.readline().strip() in made, "ps --watch")
+    check_equal(select.select([other.stdout], [], [], 0)[0], [], "events of another pod")
+    for process in (started, other, table, watch):
+        process.kill()
+        process.wait(60)
+    ctl("events", "--type", "exploded", code=1)
+    ctl("rm", "-f", made[-1])
+
+
+def test_templates_and_views(node):
+    daemon = node.crispd()
+    ctl = Ctl(daemon)
+    image = node.registry.push(harness.busybox_image(), "busybox")
+    container = ctl("run", container_file(daemon, "main", image, "sleep 1000"), pod_file(daemon)).strip()
+    pod = ctl("pods", "-q").strip()
+    see_events(daemon, ctl, image, pod)
+
+    template = ("-o", "go-template", "--template")
+    check_equal(ctl("inspect", *template, "{{.status.metadata.name}} {{.info.pid | printf \"%d\"}}", "main"),
+                f"main {ctl.json('inspect', 'main')['info']['pid']}\n", "inspect")
+    check_equal(ctl("inspectp", *template, "{{.status.id}}", "web"), pod + "\n", "inspectp")
+    check_equal(ctl("inspecti", *template, "{{index .status.repoTags 0}}", image), image + "\n", "inspecti")
+    check_equal(ctl("inspecti", "--filter", "reference=busybox", *template, "{{.status.pinned}}"), "false\n", "inspecti -f")
+    check_equal(ctl("info", *template, "{{range .status.conditions}}{{.type}} {{end}}").split()[:2],
+                ["RuntimeReady", "NetworkReady"], "info")
+    check_equal(ctl("ps", *template, "{{range .containers}}{{.id}}{{end}}"), container + "\n", "ps")
+    check("/" in ctl("imagefsinfo", *template, "{{(index .imageFilesystems 0).fsId.mountpoint}}"), "imagefsinfo")
+    ctl("inspect", *template, "{{.status.nothing}}", "main", code=1)
+    check("nothing" in ctl.errors, "a key that is not there")
+    ctl("inspect", *template, "{{.status", "main", code=1)
+    ctl("inspect", "-o", "go-template", "main", code=1)
+    check("--template" in ctl.errors, "what to do without a template")
+
+    timing = ctl("inspectp", "--timing", "web").splitlines()
+    check_equal(timing[0].split(), ["CALL", "CONTAINER", "STAGE", "µs"], "inspectp --timing")
+    calls = {line.split()[0] for line in timing[1:]}
+    check({"RunPodSandbox", "StartContainer"} <= calls, f"calls with timings: {calls}")
+    check("RunPodSandbox" in ctl("trace", "web") and "█" in ctl("trace", pod), "trace")
+    svg = xml.etree.ElementTree.fromstring(ctl("trace", "web", "-o", "svg"))
+    check(len(svg.findall("{*}rect")) > 5, "bars of trace -o svg")
+    ctl("trace", "web", "-o", "png", code=1)
+    tree = ctl("tree").splitlines()
+    check("default/web" in tree[0] and "main" in tree[1] and "running" in tree[1], f"tree: {tree}")
+    check("RuntimeReady: true" in ctl("doctor"), "doctor")
+    ctl("rmp", "-a", "-f")
+    check("tree" in ctl("help") and "--follow" in ctl("help", "logs"), "help")
+    done = subprocess.run([*ctl.program[:2], f"{daemon.dir}/none.sock", "doctor"], capture_output=True, text=True)
+    check(done.returncode == 1 and "start crispd" in done.stdout, f"doctor without a daemon: {done.stdout}")
     daemon.check_clean()
 
 

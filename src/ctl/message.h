@@ -25,8 +25,8 @@ Result<nlohmann::json> MessageToJson(const google::protobuf::Message& message);
 Result<nlohmann::json> StatusToJson(const google::protobuf::Message& status,
                                     const std::map<std::string, std::string>& info);
 
-enum class OutputFormat { kTable, kJson, kYaml };
-// kJson: two blanks a level and a newline at the end, as crictl.
+enum class OutputFormat { kTable, kJson, kYaml, kGoTemplate };
+// kJson or kYaml. kJson: two blanks a level and a newline at the end, as crictl.
 std::string RenderDocument(const nlohmann::json& document, OutputFormat format);
 
 }  // namespace crisp::ctl

@@ -11,7 +11,8 @@
 namespace crisp::ctl {
 
 inline constexpr const char* kSettingsPath = "/etc/crispctl.yaml";
-// runtime-endpoint, image-endpoint, timeout (seconds or a duration), debug: crictl's other keys are kept but not used.
+// runtime-endpoint, image-endpoint, timeout (seconds or a duration), debug, pull-image-on-create, disable-pull-on-run;
+// crictl's max-retries is kept but not used.
 const std::vector<std::string>& SettingNames();
 
 using Settings = std::map<std::string, std::string>;

@@ -8,10 +8,11 @@ using codec::SpdyHeaders;
 using codec::SpdySession;
 using codec::SpdyStatus;
 
-SpdyLink::SpdyLink(asio::io_context& io, std::chrono::milliseconds idle_timeout, std::unique_ptr<BytePipe> pipe)
+SpdyLink::SpdyLink(asio::io_context& io, std::chrono::milliseconds idle_timeout, std::unique_ptr<BytePipe> pipe,
+                   Role role)
     : Link(io, idle_timeout),
       pipe_(std::move(pipe)),
-      session_(SpdySession::Role::kServer, *this, SpdySession::Limits{.frames = {.header_bytes_max = kHeaderBytesMax}}) {}
+      session_(role, *this, SpdySession::Limits{.frames = {.header_bytes_max = kHeaderBytesMax}}) {}
 
 void SpdyLink::OnStream(uint32_t stream, const SpdyHeaders& headers) {
   // Nobody takes them any more once a command has its streams, and the session does not count those that are closed in
@@ -38,6 +39,24 @@ std::optional<SpdyLink::Arrival> SpdyLink::NextArrival() {
 void SpdyLink::Accept(uint32_t stream) {
   session_.Reply(stream);
   changed_.Notify();
+}
+
+uint32_t SpdyLink::Open(const SpdyHeaders& headers) {
+  uint32_t stream = session_.Open(headers);
+  (void)OpenInbox(stream);
+  changed_.Notify();
+  return stream;
+}
+
+Task<> SpdyLink::Leave() {
+  DiscardInput();
+  session_.GoAway();
+  changed_.Notify();
+  Clock::time_point until = Clock::now() + std::chrono::seconds(1);
+  while (!over_ && (session_.output_bytes() > 0 || writing_) && Clock::now() < until) {
+    co_await changed_.WaitFor(until - Clock::now());
+  }
+  Abort();
 }
 
 Task<bool> SpdyLink::Send(uint32_t channel, std::string_view bytes) {

@@ -11,12 +11,19 @@ namespace crisp::stream {
 
 class SpdyLink final : public Link, private codec::SpdySession::Events {
  public:
-  SpdyLink(asio::io_context& io, std::chrono::milliseconds idle_timeout, std::unique_ptr<BytePipe> pipe);
+  using Role = codec::SpdySession::Role;
+  SpdyLink(asio::io_context& io, std::chrono::milliseconds idle_timeout, std::unique_ptr<BytePipe> pipe,
+           Role role = Role::kServer);
 
   Task<bool> Send(uint32_t channel, std::string_view bytes) override;
   void End(uint32_t channel) override;
   void Reset(uint32_t channel) override;
   Task<> Farewell() override;
+
+  // The client's role: a new stream, with an inbox for what the peer sends on it.
+  uint32_t Open(const codec::SpdyHeaders& headers);
+  // The client's good-bye: says that nothing more comes, and closes as soon as that is written.
+  Task<> Leave();
 
   // Streams that the client has opened, in their order. Accept (with an inbox, if bytes are to come) or Reset each.
   struct Arrival {

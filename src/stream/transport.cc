@@ -2,6 +2,7 @@
 
 #include <netinet/tcp.h>
 
+#include <boost/asio/ssl/host_name_verification.hpp>
 #include <boost/asio/write.hpp>
 
 namespace crisp::stream {
@@ -56,6 +57,15 @@ Task<bool> ClientStream::Handshake() {
   if (!tls_) co_return true;
   auto [error] = co_await tls_->async_handshake(asio::ssl::stream_base::server, kAwait);
   co_return !error;
+}
+
+Task<error_code> ClientStream::HandshakeAsClient(std::string server_name) {
+  if (!tls_) co_return error_code();
+  // What SSL_set_tlsext_host_name() does, without its C cast.
+  SSL_ctrl(tls_->native_handle(), SSL_CTRL_SET_TLSEXT_HOSTNAME, TLSEXT_NAMETYPE_host_name, server_name.data());
+  tls_->set_verify_callback(asio::ssl::host_name_verification(server_name));
+  auto [error] = co_await tls_->async_handshake(asio::ssl::stream_base::client, kAwait);
+  co_return error;
 }
 
 Task<> ClientStream::EndWrite() {

@@ -26,7 +26,8 @@ class ClientStream {
   executor_type get_executor() { return socket_.get_executor(); }
   tcp::socket& socket() { return socket_; }
   lowest_layer_type& lowest_layer() { return socket_.lowest_layer(); }
-  Task<bool> Handshake();  // of TLS, if there is any
+  Task<bool> Handshake();  // the server's, of TLS, if there is any
+  Task<error_code> HandshakeAsClient(std::string server_name);
   Task<> EndWrite();       // TCP's FIN, after what was written
   void Close();            // at once; what waits on it ends
   bool admitted = false;  // it had a token

@@ -13,6 +13,7 @@
 
 #include "base/result.h"
 #include "ctl/client.h"
+#include "ctl/go_template.h"
 #include "ctl/message.h"
 #include "ctl/select.h"
 #include "ctl/table.h"
@@ -27,34 +28,56 @@ struct Session {
   std::string config_path;  // crispctl.yaml
   std::chrono::nanoseconds timeout{};
   bool terminal = false;  // stdout is one
+  // Of the settings file; flags of a command win.
+  bool pull_on_create = false, no_pull_on_run = false;
 };
 
 void AddSystemCommands(CLI::App& app, Session& session);      // version, info, runtime-config, …
 void AddConfigCommands(CLI::App& app, Session& session);      // config
 void AddPodCommands(CLI::App& app, Session& session);         // runp, stopp, rmp
-void AddContainerCommands(CLI::App& app, Session& session);   // create, start, run, stop, rm, update, exec
+void AddContainerCommands(CLI::App& app, Session& session);   // create, start, run, stop, rm, update
+void AddStreamCommands(CLI::App& app, Session& session);      // exec, attach, port-forward
 void AddCheckpointCommands(CLI::App& app, Session& session);  // checkpoint
 void AddListCommands(CLI::App& app, Session& session);        // pods, ps, inspectp, inspect
+void AddTreeCommands(CLI::App& app, Session& session);        // tree
+void AddTraceCommands(CLI::App& app, Session& session);       // trace
+void AddEventCommands(CLI::App& app, Session& session);       // events
+void AddDoctorCommands(CLI::App& app, Session& session);      // doctor
 void AddLogCommands(CLI::App& app, Session& session);         // logs
 void AddImageCommands(CLI::App& app, Session& session);       // images, inspecti, rmi, imagefsinfo, image import/export
 void AddPullCommands(CLI::App& app, Session& session);        // pull
 void AddStatsCommands(CLI::App& app, Session& session);       // stats, statsp, metricsp, metricdescs
 void AddCompletionCommands(CLI::App& app, Session& session);  // completion
 
+// Where the time of a pod's start went, as a table (inspectp --timing). kUnimplemented: the runtime does not tell.
+Result<> PrintTimings(Session& session, const std::string& pod);
+// Prints with `print` now and at each event of the runtime, until it ends or fails; a terminal is wiped before.
+Result<int> Watch(Session& session, const std::function<Result<int>()>& print);
+
 // To stdout, whole.
 void Print(std::string_view text);
 
+// How documents are printed.
+struct Output {
+  OutputFormat format = OutputFormat::kTable;
+  std::shared_ptr<const GoTemplate> go_template;  // of kGoTemplate
+  bool IsTable() const { return format == OutputFormat::kTable; }
+  // Where there is no table: YAML, for people.
+  Output OrYaml() const { return IsTable() ? Output{.format = OutputFormat::kYaml, .go_template = nullptr} : *this; }
+};
+
 // Options of several commands.
 struct OutputOption {
-  std::string text;
-  // kInvalidArgument names the forms.
-  Result<OutputFormat> Get() const;
+  std::string text, go_template;
+  // kInvalidArgument names the forms, or says what is wrong with the template.
+  Result<Output> Get() const;
 };
-// -o/--output json|yaml|table; `fallback` when it is not given.
+// -o/--output json|yaml|go-template|table, --template; `fallback` when -o is not given.
 void AddOutput(CLI::App& command, OutputOption& output, const char* fallback);
-Result<> PrintMessage(const google::protobuf::Message& message, OutputFormat format);
+Result<> PrintDocument(const nlohmann::json& document, const Output& output);
+Result<> PrintMessage(const google::protobuf::Message& message, const Output& output);
 // One document as it is, several as a list, as crictl does.
-Result<> PrintStatuses(std::vector<nlohmann::json> statuses, OutputFormat format);
+Result<> PrintStatuses(std::vector<nlohmann::json> statuses, const Output& output);
 
 struct AuthOptions {
   std::string creds;     // USER[:PASSWORD]
@@ -70,10 +93,10 @@ void PrintError(const Error& error);
 
 // Pulls with a progress bar where there is a terminal and the runtime tells, without it otherwise. Returns the image's
 // ref.
-Result<std::string> PullImage(Session& session, const std::string& image, const cri::AuthConfig& auth,
+Result<std::string> PullImage(Session& session, const cri::ImageSpec& image, const cri::AuthConfig& auth,
                               std::chrono::nanoseconds timeout, const cri::PodSandboxConfig* pod);
 // Pulls only what is not there.
-Result<> EnsureImage(Session& session, const std::string& image, const cri::AuthConfig& auth,
+Result<> EnsureImage(Session& session, const cri::ImageSpec& image, const cri::AuthConfig& auth,
                      std::chrono::nanoseconds timeout, const cri::PodSandboxConfig* pod);
 
 inline constexpr std::chrono::minutes kPodTimeout{4};  // as long as a kubelet waits for a pod

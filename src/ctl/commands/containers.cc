@@ -1,4 +1,4 @@
-// create, start, run, stop, rm, update, exec: the life of a container.
+// create, start, run, stop, rm, update: the life of a container.
 #include <cstdio>
 
 #include "base/strings.h"
@@ -34,7 +34,7 @@ Result<std::string> Create(Session& session, const CreateOptions& options, const
 Result<> PullFor(Session& session, const CreateOptions& options, const cri::CreateContainerRequest& request) {
   nanoseconds timeout = TRY(DurationOr(options.pull_timeout, Client::kNoTimeout));
   cri::AuthConfig auth = TRY(ToAuth(options.auth));
-  return EnsureImage(session, request.config().image().image(), auth, timeout, &request.sandbox_config());
+  return EnsureImage(session, request.config().image(), auth, timeout, &request.sandbox_config());
 }
 
 Result<> Start(Session& session, const std::string& id) {
@@ -54,7 +54,7 @@ Result<cri::CreateContainerRequest> ReadCreateFiles(const CreateOptions& options
 Result<int> CreateCommand(Session& session, const CreateOptions& options) {
   cri::CreateContainerRequest request = TRY(ReadCreateFiles(options));
   std::string pod = TRY(FindPod(*session.client, options.pod));
-  if (options.with_pull) TRY(PullFor(session, options, request));
+  if (options.with_pull || (session.pull_on_create && !options.no_pull)) TRY(PullFor(session, options, request));
   Print(TRY(Create(session, options, pod, request)) + "\n");
   return 0;
 }
@@ -62,7 +62,7 @@ Result<int> CreateCommand(Session& session, const CreateOptions& options) {
 // Pod, container and start in one; what was made goes away again when a later step fails.
 Result<int> RunCommand(Session& session, const CreateOptions& options) {
   cri::CreateContainerRequest request = TRY(ReadCreateFiles(options));
-  if (!options.no_pull) TRY(PullFor(session, options, request));
+  if (options.with_pull || !(options.no_pull || session.no_pull_on_run)) TRY(PullFor(session, options, request));
   cri::RunPodSandboxRequest run;
   *run.mutable_config() = request.sandbox_config();
   run.set_runtime_handler(options.handler);
@@ -145,10 +145,14 @@ struct UpdateOptions {
   std::vector<std::string> containers;
   int64_t cpu_period = 0, cpu_quota = 0, cpu_share = 0, oom_score_adj = 0;
   std::string cpuset_cpus, cpuset_mems, memory, memory_swap;
+  int64_t windows = 0;
   std::vector<std::string> unified;
 };
 
 Result<int> UpdateCommand(Session& session, const UpdateOptions& options) {
+  if (options.windows != 0) {
+    return Error(Code::kInvalidArgument, "--cpu-count and --cpu-maximum are of Windows: use --cpu-quota and --cpu-period");
+  }
   cri::UpdateContainerResourcesRequest request;
   cri::LinuxContainerResources& resources = *request.mutable_linux();
   resources.set_cpu_period(options.cpu_period);
@@ -171,33 +175,6 @@ Result<int> UpdateCommand(Session& session, const UpdateOptions& options) {
     Print(request.container_id() + "\n");
     return {};
   });
-}
-
-struct ExecOptions {
-  bool sync = false;
-  std::string timeout;
-  std::vector<std::string> words;  // CONTAINER COMMAND [ARGUMENT…]
-};
-
-Result<int> ExecCommand(Session& session, const ExecOptions& options) {
-  std::vector<std::string> words = options.words;
-  if (words.size() > 1 && words[1] == "--") words.erase(words.begin() + 1);
-  if (words.size() < 2) return Error(Code::kInvalidArgument, "exec: name a container and a command");
-  if (!options.sync) {
-    return Error(Code::kUnimplemented,
-                 "exec: only -s (run, wait, show the output) is there yet; terminals come with streaming");
-  }
-  cri::ExecSyncRequest request;
-  request.set_container_id(TRY(FindContainer(*session.client, words[0])));
-  for (size_t i = 1; i < words.size(); ++i) request.add_cmd(words[i]);
-  nanoseconds limit = options.timeout.empty() ? nanoseconds::zero() : TRY(ParseDuration(options.timeout));
-  request.set_timeout(std::chrono::ceil<std::chrono::seconds>(limit).count());
-  nanoseconds timeout = limit == nanoseconds::zero() ? Client::kNoTimeout : limit + std::chrono::seconds(15);
-  auto answer = TRY(session.client->Call(&Client::Runtime::ExecSync, request, timeout));
-  Print(answer.stdout());
-  std::fflush(stdout);
-  std::fwrite(answer.stderr().data(), 1, answer.stderr().size(), stderr);
-  return answer.exit_code();
 }
 
 void AddCreateOptions(CLI::App& command, CreateOptions& options) {
@@ -272,20 +249,11 @@ void AddUpdate(CLI::App& app, Session& session) {
   update->add_option("--memory", options->memory, "memory limit, like 512Mi");
   update->add_option("--memory-swap", options->memory_swap, "memory and swap limit");
   update->add_option("--oom-score-adj", options->oom_score_adj);
+  for (const char* windows : {"--cpu-count", "--cpu-maximum"}) {
+    update->add_option(windows, options->windows, "of Windows, for crictl's sake")->group("");
+  }
   update->add_option("--unified", options->unified, "cgroup v2 FILE=VALUE, repeated")->allow_extra_args(false);
   update->callback([=, &session] { session.action = [=, &session] { return UpdateCommand(session, *options); }; });
-}
-
-void AddExec(CLI::App& app, Session& session) {
-  auto* exec = app.add_subcommand("exec", "run a command in a container: exec -s CONTAINER COMMAND [ARGUMENT…]");
-  auto options = std::make_shared<ExecOptions>();
-  exec->add_flag("-s,--sync", options->sync, "wait for the command and show its output");
-  exec->add_option("--timeout", options->timeout, "kill the command after this long");
-  exec->prefix_command();  // whatever follows the container's name belongs to the command, dashes or not
-  exec->callback([=, &session] {
-    options->words = exec->remaining();
-    session.action = [=, &session] { return ExecCommand(session, *options); };
-  });
 }
 
 }  // namespace
@@ -294,7 +262,6 @@ void AddContainerCommands(CLI::App& app, Session& session) {
   AddCreateAndRun(app, session);
   AddStopAndRm(app, session);
   AddUpdate(app, session);
-  AddExec(app, session);
 }
 
 }  // namespace crisp::ctl

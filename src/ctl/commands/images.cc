@@ -30,17 +30,17 @@ Result<std::vector<cri::Image>> List(Session& session, const std::string& name) 
 }
 
 Result<int> ImagesCommand(Session& session, const ImagesOptions& options) {
-  OutputFormat format = TRY(options.output.Get());
+  Output format = TRY(options.output.Get());
   auto all = TRY(List(session, options.name));
   auto images = TRY(SelectImages(std::move(all), options.filters));
   if (options.quiet) {
     for (const auto& image : images) Print(image.id() + "\n");
     return 0;
   }
-  if (format != OutputFormat::kTable || options.verbose) {
+  if (!format.IsTable() || options.verbose) {
     cri::ListImagesResponse list;
     for (const auto& image : images) *list.add_images() = image;
-    TRY(PrintMessage(list, format == OutputFormat::kTable ? OutputFormat::kYaml : format));
+    TRY(PrintMessage(list, format.OrYaml()));
     return 0;
   }
   std::vector<std::string> header = {"IMAGE", "TAG"};
@@ -69,13 +69,27 @@ Result<cri::ImageStatusResponse> StatusOf(Session& session, const std::string& n
   return answer;
 }
 
-Result<int> InspectCommand(Session& session, const std::vector<std::string>& names, const OutputOption& output,
-                           bool quiet) {
-  OutputFormat format = TRY(output.Get());
-  if (format == OutputFormat::kTable) format = OutputFormat::kYaml;
+struct InspectOptions {
+  std::vector<std::string> names, filters;
+  std::string name;
+  OutputOption output;
+  bool quiet = false;
+};
+
+Result<int> InspectCommand(Session& session, const InspectOptions& options) {
+  Output format = TRY(options.output.Get());
+  std::vector<std::string> names = options.names;
+  if (names.empty() && options.name.empty() && options.filters.empty()) {
+    return Error(Code::kInvalidArgument, "inspecti: name an image, or choose by --name or --filter");
+  }
+  if (names.empty()) {
+    auto listed = TRY(List(session, options.name));
+    for (const auto& image : TRY(SelectImages(std::move(listed), options.filters))) names.push_back(image.id());
+  }
+  format = format.OrYaml();
   std::vector<Json> statuses;
   int code = ForEach(names, [&](const std::string& name) -> Result<> {
-    auto answer = TRY(StatusOf(session, name, !quiet));
+    auto answer = TRY(StatusOf(session, name, !options.quiet));
     std::map<std::string, std::string> info(answer.info().begin(), answer.info().end());
     statuses.push_back(TRY(StatusToJson(answer.image(), info)));
     return {};
@@ -126,9 +140,9 @@ Result<int> RmiCommand(Session& session, std::vector<std::string> names, bool al
 }
 
 Result<int> FsInfoCommand(Session& session, const OutputOption& output) {
-  OutputFormat format = TRY(output.Get());
+  Output format = TRY(output.Get());
   auto answer = TRY(session.client->Call(&Client::Images::ImageFsInfo, {}));
-  if (format != OutputFormat::kTable) {
+  if (!format.IsTable()) {
     TRY(PrintMessage(answer, format));
     return 0;
   }
@@ -229,14 +243,13 @@ void AddImageCommands(CLI::App& app, Session& session) {
   AddArchiveCommands(*images, session);
 
   auto* inspecti = app.add_subcommand("inspecti", "show everything about images");
-  auto names = std::make_shared<std::vector<std::string>>();
-  auto output = std::make_shared<OutputOption>();
-  auto quiet = std::make_shared<bool>(false);
-  inspecti->add_option("IMAGE", *names)->required();
-  AddOutput(*inspecti, *output, "json");
-  inspecti->add_flag("-q,--quiet", *quiet, "only the status, without the runtime's own details");
-  inspecti->callback(
-      [=, &session] { session.action = [=, &session] { return InspectCommand(session, *names, *output, *quiet); }; });
+  auto inspect = std::make_shared<InspectOptions>();
+  inspecti->add_option("IMAGE", inspect->names);
+  inspecti->add_option("--name", inspect->name, "of this name, where no IMAGE is named");
+  inspecti->add_option("-f,--filter", inspect->filters, "as of images")->allow_extra_args(false);
+  AddOutput(*inspecti, inspect->output, "json");
+  inspecti->add_flag("-q,--quiet", inspect->quiet, "only the status, without the runtime's own details");
+  inspecti->callback([=, &session] { session.action = [=, &session] { return InspectCommand(session, *inspect); }; });
 
   auto* rmi = app.add_subcommand("rmi", "remove images with all their names");
   auto remove = std::make_shared<std::vector<std::string>>();

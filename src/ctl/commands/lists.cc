@@ -13,7 +13,7 @@ struct ListOptions {
   ListFilter filter;
   OutputOption output;
   std::vector<std::string> ids;  // of inspect
-  bool quiet = false, no_trunc = false, verbose = false, resolve_image = false;
+  bool quiet = false, no_trunc = false, verbose = false, resolve_image = false, watch = false, timing = false;
 };
 
 std::string Id(const std::string& id, const ListOptions& options) { return options.no_trunc ? id : ShortId(id); }
@@ -24,16 +24,16 @@ void PrintIds(const Items& items) {
 }
 
 Result<int> PodsCommand(Session& session, const ListOptions& options) {
-  OutputFormat format = TRY(options.output.Get());
+  Output format = TRY(options.output.Get());
   auto pods = TRY(ListPods(*session.client, options.filter));
   if (options.quiet) {
     PrintIds(pods);
     return 0;
   }
-  if (format != OutputFormat::kTable || options.verbose) {
+  if (!format.IsTable() || options.verbose) {
     cri::ListPodSandboxResponse list;
     for (const auto& pod : pods) *list.add_items() = pod;
-    TRY(PrintMessage(list, format == OutputFormat::kTable ? OutputFormat::kYaml : format));
+    TRY(PrintMessage(list, format.OrYaml()));
     return 0;
   }
   Table table({"POD ID", "CREATED", "STATE", "NAME", "NAMESPACE", "ATTEMPT", "RUNTIME"});
@@ -68,16 +68,16 @@ std::string ImageCell(const cri::Container& container, const ListOptions& option
 }
 
 Result<int> PsCommand(Session& session, const ListOptions& options) {
-  OutputFormat format = TRY(options.output.Get());
+  Output format = TRY(options.output.Get());
   auto containers = TRY(ListContainers(*session.client, options.filter));
   if (options.quiet) {
     PrintIds(containers);
     return 0;
   }
-  if (format != OutputFormat::kTable || options.verbose) {
+  if (!format.IsTable() || options.verbose) {
     cri::ListContainersResponse list;
     for (const auto& container : containers) *list.add_containers() = container;
-    TRY(PrintMessage(list, format == OutputFormat::kTable ? OutputFormat::kYaml : format));
+    TRY(PrintMessage(list, format.OrYaml()));
     return 0;
   }
   std::map<std::string, cri::PodSandboxMetadata> pods;
@@ -118,6 +118,13 @@ Result<Json> InspectContainer(Session& session, const std::string& text, bool qu
   return StatusToJson(answer.status(), InfoMap(answer.info()));
 }
 
+// Once, or again and again.
+Result<int> List(Session& session, const ListOptions& options,
+                 Result<int> (*command)(Session& session, const ListOptions& options)) {
+  auto print = [&] { return command(session, options); };
+  return options.watch ? Watch(session, print) : print();
+}
+
 bool HasFilter(const ListFilter& f) {
   return f.all || f.latest || f.last > 0 || !f.name.empty() || !f.pod_namespace.empty() || !f.image.empty() ||
          !f.state.empty() || !f.labels.empty() || !f.pod.empty() || !f.id.empty();
@@ -125,14 +132,15 @@ bool HasFilter(const ListFilter& f) {
 
 template <class List, class Inspect>
 Result<int> InspectCommand(Session& session, const ListOptions& options, List list, Inspect inspect) {
-  OutputFormat format = TRY(options.output.Get());
-  if (format == OutputFormat::kTable) format = OutputFormat::kYaml;  // for people; there is no table of one object
+  Output format = TRY(options.output.Get());
+  format = format.OrYaml();  // for people; there is no table of one object
   std::vector<std::string> ids = options.ids;
   if (ids.empty() && HasFilter(options.filter)) {
     for (const auto& item : TRY(list(*session.client, options.filter))) ids.push_back(item.id());
   } else if (ids.empty()) {
     return Error(Code::kInvalidArgument, "name what to inspect, or choose by -a, -l, -n, --name, --label or --state");
   }
+  if (options.timing) return ForEach(ids, [&](const std::string& id) { return PrintTimings(session, id); });
   std::vector<Json> statuses;
   int code = ForEach(ids, [&](const std::string& id) -> Result<> {
     statuses.push_back(TRY(inspect(session, id, options.quiet)));
@@ -164,6 +172,7 @@ void AddListOutput(CLI::App& command, ListOptions& options) {
   AddOutput(command, options.output, "table");
   command.add_option("--id", options.filter.id, "beginning of the id");
   command.add_flag("-q,--quiet", options.quiet, "only ids");
+  command.add_flag("-w,--watch", options.watch, "again at each event");
   command.add_flag("--no-trunc", options.no_trunc, "whole ids");
   command.add_flag("-v,--verbose", options.verbose, "everything");
 }
@@ -180,20 +189,21 @@ void AddListCommands(CLI::App& app, Session& session) {
   auto pod_options = std::make_shared<ListOptions>();
   AddFilters(*pods, *pod_options, "ready or notready");
   AddListOutput(*pods, *pod_options);
-  pods->callback([=, &session] { session.action = [=, &session] { return PodsCommand(session, *pod_options); }; });
+  pods->callback([=, &session] { session.action = [=, &session] { return List(session, *pod_options, PodsCommand); }; });
 
   auto* ps = app.add_subcommand("ps", "list containers");
   auto ps_options = std::make_shared<ListOptions>();
   AddContainerFilters(*ps, *ps_options);
   AddListOutput(*ps, *ps_options);
   ps->add_flag("-r,--resolve-image-path", ps_options->resolve_image, "the image's name, never its id");
-  ps->callback([=, &session] { session.action = [=, &session] { return PsCommand(session, *ps_options); }; });
+  ps->callback([=, &session] { session.action = [=, &session] { return List(session, *ps_options, PsCommand); }; });
 
   auto* inspectp = app.add_subcommand("inspectp", "show everything about pods");
   auto inspectp_options = std::make_shared<ListOptions>();
   inspectp->add_option("POD", inspectp_options->ids);
   AddFilters(*inspectp, *inspectp_options, "ready or notready");
   AddInspectOutput(*inspectp, *inspectp_options);
+  inspectp->add_flag("--timing", inspectp_options->timing, "only where the time of its start went (crispd only)");
   inspectp->callback([=, &session] {
     session.action = [=, &session] { return InspectCommand(session, *inspectp_options, ListPods, InspectPod); };
   });

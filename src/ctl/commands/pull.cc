@@ -77,30 +77,39 @@ Result<int> PullCommand(Session& session, const PullOptions& options) {
   cri::PodSandboxConfig pod;
   if (!options.pod_file.empty()) TRY(ReadMessage(options.pod_file, pod));
   cri::AuthConfig auth = TRY(ToAuth(options.auth));
-  std::string ref = TRY(PullImage(session, options.image, auth, timeout, options.pod_file.empty() ? nullptr : &pod));
+  cri::ImageSpec image;
+  image.set_image(options.image);
+  for (const std::string& text : options.annotations) {
+    size_t equals = text.find('=');
+    if (equals == std::string::npos) {
+      return Error(Code::kInvalidArgument, StrCat("--annotation wants key=value, not ", Quote(text)));
+    }
+    (*image.mutable_annotations())[text.substr(0, equals)] = text.substr(equals + 1);
+  }
+  std::string ref = TRY(PullImage(session, image, auth, timeout, options.pod_file.empty() ? nullptr : &pod));
   Print(StrCat("Image is up to date for ", ref, "\n"));
   return 0;
 }
 
 }  // namespace
 
-Result<std::string> PullImage(Session& session, const std::string& image, const cri::AuthConfig& auth,
+Result<std::string> PullImage(Session& session, const cri::ImageSpec& image, const cri::AuthConfig& auth,
                               nanoseconds timeout, const cri::PodSandboxConfig* pod) {
-  if (isatty(STDERR_FILENO) == 1 && pod == nullptr) {
-    auto pulled = TRY(PullWithProgress(session, image, auth, timeout), StrCat("pull ", image));
+  if (isatty(STDERR_FILENO) == 1 && pod == nullptr && image.annotations().empty()) {
+    auto pulled = TRY(PullWithProgress(session, image.image(), auth, timeout), StrCat("pull ", image.image()));
     if (pulled) return *pulled;
   }
   cri::PullImageRequest request;
-  request.mutable_image()->set_image(image);
+  *request.mutable_image() = image;
   *request.mutable_auth() = auth;
   if (pod != nullptr) *request.mutable_sandbox_config() = *pod;
-  return TRY(session.client->Call(&Client::Images::PullImage, request, timeout), StrCat("pull ", image)).image_ref();
+  return TRY(session.client->Call(&Client::Images::PullImage, request, timeout), StrCat("pull ", image.image())).image_ref();
 }
 
-Result<> EnsureImage(Session& session, const std::string& image, const cri::AuthConfig& auth, nanoseconds timeout,
+Result<> EnsureImage(Session& session, const cri::ImageSpec& image, const cri::AuthConfig& auth, nanoseconds timeout,
                      const cri::PodSandboxConfig* pod) {
   cri::ImageStatusRequest request;
-  request.mutable_image()->set_image(image);
+  *request.mutable_image() = image;
   auto status = session.client->Call(&Client::Images::ImageStatus, request);
   if (status && status->has_image()) return {};
   TRY(PullImage(session, image, auth, timeout, pod));
@@ -113,6 +122,8 @@ void AddPullCommands(CLI::App& app, Session& session) {
   pull->add_option("IMAGE", options->image)->required();
   AddAuth(*pull, options->auth);
   pull->add_option("--pull-timeout,--pt", options->timeout, "give up after this long")->envname("CRICTL_PULL_TIMEOUT");
+  pull->add_option("-a,--annotation", options->annotations, "key=value for the runtime, repeated")
+      ->allow_extra_args(false);
   pull->add_option("--pod-config", options->pod_file, "the pod that the image is for");
   pull->callback([=, &session] { session.action = [=, &session] { return PullCommand(session, *options); }; });
 }

@@ -41,28 +41,47 @@ void PrintError(const Error& error) {
   std::fprintf(stderr, "crispctl: %s\n", Printable(error.message()).c_str());
 }
 
-Result<OutputFormat> OutputOption::Get() const {
-  if (text == "json") return OutputFormat::kJson;
-  if (text == "yaml") return OutputFormat::kYaml;
-  if (text == "table" || text.empty()) return OutputFormat::kTable;
-  return Error(Code::kInvalidArgument, StrCat("unknown output format ", Quote(text), " (json, yaml, table)"));
+Result<Output> OutputOption::Get() const {
+  Output output;
+  if (text == "json") {
+    output.format = OutputFormat::kJson;
+  } else if (text == "yaml") {
+    output.format = OutputFormat::kYaml;
+  } else if (text == "go-template") {
+    if (go_template.empty()) {
+      return Error(Code::kInvalidArgument, "-o go-template wants --template, like '{{.status.id}}'");
+    }
+    output.format = OutputFormat::kGoTemplate;
+    output.go_template = std::make_shared<const GoTemplate>(TRY(GoTemplate::Parse(go_template)));
+  } else if (text != "table" && !text.empty()) {
+    return Error(Code::kInvalidArgument,
+                 StrCat("unknown output format ", Quote(text), " (json, yaml, go-template, table)"));
+  }
+  return output;
 }
 
 void AddOutput(CLI::App& command, OutputOption& output, const char* fallback) {
   output.text = fallback;
-  command.add_option("-o,--output", output.text, StrCat("json, yaml or table (", fallback, ")"));
+  command.add_option("-o,--output", output.text, StrCat("json, yaml, go-template or table (", fallback, ")"));
+  command.add_option("--template", output.go_template, "with -o go-template: Go's text/template");
 }
 
-Result<> PrintMessage(const google::protobuf::Message& message, OutputFormat format) {
-  Print(RenderDocument(TRY(MessageToJson(message)), format));
+Result<> PrintDocument(const Json& document, const Output& output) {
+  if (output.format == OutputFormat::kGoTemplate) {
+    Print(TRY(output.go_template->Execute(document)) + "\n");
+  } else {
+    Print(RenderDocument(document, output.format));
+  }
   return {};
 }
 
-Result<> PrintStatuses(std::vector<Json> statuses, OutputFormat format) {
+Result<> PrintMessage(const google::protobuf::Message& message, const Output& output) {
+  return PrintDocument(TRY(MessageToJson(message)), output);
+}
+
+Result<> PrintStatuses(std::vector<Json> statuses, const Output& output) {
   if (statuses.empty()) return {};
-  Json document = statuses.size() == 1 ? std::move(statuses[0]) : Json(std::move(statuses));
-  Print(RenderDocument(document, format));
-  return {};
+  return PrintDocument(statuses.size() == 1 ? std::move(statuses[0]) : Json(std::move(statuses)), output);
 }
 
 void AddAuth(CLI::App& command, AuthOptions& auth) {

@@ -94,9 +94,9 @@ std::string PodTable(Session& session, const cri::ListPodSandboxStatsResponse& n
 
 template <class List, class Render>
 Result<int> StatsCommand(Session& session, const StatsOptions& options, List list, Render render) {
-  OutputFormat format = TRY(options.output.Get());
+  Output format = TRY(options.output.Get());
   auto before = TRY(list(session, options));
-  if (format != OutputFormat::kTable && !options.watch) {
+  if (!format.IsTable() && !options.watch) {
     TRY(PrintMessage(before, format));
     return 0;
   }
@@ -104,7 +104,7 @@ Result<int> StatsCommand(Session& session, const StatsOptions& options, List lis
     Pause(options.seconds);
     auto now = TRY(list(session, options));
     if (options.watch && session.terminal) Print("\033[H\033[2J");
-    if (format == OutputFormat::kTable) {
+    if (format.IsTable()) {
       Print(render(session, now, before));
     } else {
       TRY(PrintMessage(now, format));
@@ -115,14 +115,14 @@ Result<int> StatsCommand(Session& session, const StatsOptions& options, List lis
   return 0;
 }
 
-Result<OutputFormat> DocumentFormat(const OutputOption& output) {
-  OutputFormat format = TRY(output.Get());
-  if (format == OutputFormat::kTable) return Error(Code::kInvalidArgument, "output: json or yaml");
+Result<Output> DocumentFormat(const OutputOption& output) {
+  Output format = TRY(output.Get());
+  if (format.IsTable()) return Error(Code::kInvalidArgument, "there is no table of this: -o json, yaml or go-template");
   return format;
 }
 
 Result<int> MetricsCommand(Session& session, const StatsOptions& options) {
-  OutputFormat format = TRY(DocumentFormat(options.output));
+  Output format = TRY(DocumentFormat(options.output));
   while (true) {
     auto metrics = TRY(session.client->Call(&Client::Runtime::ListPodSandboxMetrics, {}));
     TRY(PrintMessage(metrics, format));
@@ -172,7 +172,7 @@ void AddStatsCommands(CLI::App& app, Session& session) {
   AddOutput(*metricdescs, *output, "json");
   metricdescs->callback([=, &session] {
     session.action = [=, &session]() -> Result<int> {
-      OutputFormat format = TRY(DocumentFormat(*output));
+      Output format = TRY(DocumentFormat(*output));
       auto descriptors = TRY(session.client->Call(&Client::Runtime::ListMetricDescriptors, {}));
       TRY(PrintMessage(descriptors, format));
       return 0;

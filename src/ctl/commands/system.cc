@@ -15,7 +15,7 @@ Result<int> ShowVersion(Session& session) {
 }
 
 Result<int> ShowInfo(Session& session, const OutputOption& output, bool quiet) {
-  OutputFormat format = TRY(output.Get());
+  Output format = TRY(output.Get());
   cri::StatusRequest request;
   request.set_verbose(!quiet);
   auto answer = TRY(session.client->Call(&Client::Runtime::Status, request));
@@ -26,14 +26,14 @@ Result<int> ShowInfo(Session& session, const OutputOption& output, bool quiet) {
   for (const char* key : {"runtimeHandlers", "features"}) {
     if (whole.contains(key)) document[key] = whole[key];
   }
-  Print(RenderDocument(document, format));
+  TRY(PrintDocument(document, format));
   return 0;
 }
 
 Result<int> ShowRuntimeConfig(Session& session, const OutputOption& output) {
   auto answer = TRY(session.client->Call(&Client::Runtime::RuntimeConfig, {}));
-  OutputFormat format = TRY(output.Get());
-  if (format == OutputFormat::kTable) {
+  Output format = TRY(output.Get());
+  if (format.IsTable()) {
     Print(StrCat("cgroup driver:   ", cri::CgroupDriver_Name(answer.linux().cgroup_driver()), "\n"));
     return 0;
   }

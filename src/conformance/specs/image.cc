@@ -219,12 +219,14 @@ IMAGE_SPEC(ImageManager, PullsOfOneImageAtOnce, .faults = {"PullImage:fail", "Pu
 }
 IMAGE_SPEC(ImageManager, FileSystemInfo, .faults = {"ImageFsInfo:-image_filesystems", "ImageFsInfo:image_filesystems.*.used_bytes.value=0", "ImageFsInfo:image_filesystems.*.timestamp=0"}) {
   Image("busybox");
-  Json reply = Call("ImageFsInfo");
-  ASSERT_FALSE(reply["image_filesystems"].empty());
+  Json reply;
+  Eventually("the file system's use is counted", [&] {  // some runtimes count now and then
+    reply = Call("ImageFsInfo");
+    return !reply["image_filesystems"].empty() && reply["image_filesystems"][0].at("used_bytes").at("value") > 0;
+  });
   const Json& fs = reply["image_filesystems"][0];
   EXPECT_GT(fs.at("timestamp"), 0);
   EXPECT_NE(fs.at("fs_id").at("mountpoint"), "");
-  EXPECT_GT(fs.at("used_bytes").at("value"), 0);
   EXPECT_GT(fs.at("inodes_used").at("value"), 0);
 }
 

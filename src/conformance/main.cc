@@ -146,6 +146,13 @@ void WriteReports(const Flags& flags, const Json& document) {
   WriteOrDie(StrCat(flags.report_dir, "/", flags.report_prefix, "report.html"), HtmlReport({document}));
 }
 
+// What a spec could not remove is somebody's trouble later: said whatever the verdict.
+void PrintCleanUp(const SpecResult& result) {
+  for (std::string_view line : Split(result.output, '\n')) {
+    if (line.starts_with("clean-up: ")) std::printf("     ! %s\n", std::string(line).c_str());
+  }
+}
+
 void PrintResult(const SpecResult& result) {
   std::string mark = result.verdict == SpecResult::Verdict::kPassed   ? "ok  "
                      : result.verdict == SpecResult::Verdict::kFailed ? "FAIL"
@@ -156,6 +163,7 @@ void PrintResult(const SpecResult& result) {
   if (result.verdict == SpecResult::Verdict::kFailed) {
     for (std::string_view line : Split(result.message, '\n')) std::printf("     | %s\n", std::string(line).c_str());
   }
+  PrintCleanUp(result);
   std::fflush(stdout);
 }
 
@@ -228,7 +236,7 @@ int CheckFaults(Flags& flags) {
   int caught = 0, missed = 0, skipped = 0;
   std::printf("%-7s %-58s %s\n", "verdict", "spec", "fault");
   auto results = RunJobs(flags.context, jobs, flags.parallel, [&](const SpecResult& result) {
-    bool is_caught = result.verdict == SpecResult::Verdict::kFailed;
+    bool is_caught = result.verdict == SpecResult::Verdict::kFailed && !result.crashed;  // a spec must say what is wrong
     // Skipped under the fault only: the spec took the fault for a missing feature.
     bool is_skipped = result.verdict == SpecResult::Verdict::kSkipped &&
                       RunJobs(flags.context, {{result.spec, ""}}, 1, [](const SpecResult&) {})[0].verdict == SpecResult::Verdict::kSkipped;
@@ -237,6 +245,7 @@ int CheckFaults(Flags& flags) {
     if (result.verdict == SpecResult::Verdict::kPassed) message = result.struck ? "the spec passed" : "the fault changed nothing";
     std::printf("%-7s %-58s %s\n          %s\n", is_caught ? "caught" : is_skipped ? "skipped" : "MISSED", result.spec->FullName().c_str(),
                 result.fault.c_str(), message.c_str());
+    PrintCleanUp(result);
     std::fflush(stdout);
   });
   RemoveImages(cri, flags.context);
@@ -365,6 +374,7 @@ int Main(int argc, char** argv) {
   Flags flags;
   CLI::App app("crisptest: conformance and benchmarks of CRI runtimes");
   app.fallthrough();
+  app.option_defaults()->multi_option_policy(CLI::MultiOptionPolicy::TakeLast);  // as Go's flags do
   AddFlags(app, flags);
   auto* list = app.add_subcommand("list", "specs, the critest specs they are like, their faults");
   auto* faults = app.add_subcommand("faults", "run every spec under a fault that must make it fail");

@@ -37,11 +37,13 @@ SpecResult RunJob(const Context& context, const Job& job) {
   (void)sys::RemoveFile(path);
   if (!ran) {
     result.message = ran.error().message();
+    result.crashed = true;
     return result;
   }
   result.output = ran->out + ran->err;
   auto json = text ? ParseJson(*text, "result") : Result<Json>(text.error());
   if (!json) {
+    result.crashed = true;
     result.message = StrCat("the spec's process ended with code ", ran->status.code, " and no result");
     return result;
   }

@@ -16,7 +16,8 @@ struct SpecResult {
   const SpecInfo* spec = nullptr;
   Verdict verdict = Verdict::kFailed;
   std::string fault;    // what was injected, if anything
-  bool struck = false;  // the fault has changed something
+  bool struck = false;   // the fault has changed something
+  bool crashed = false;  // the spec's process gave no verdict
   double seconds = 0;
   std::string message;  // of failures, or why it was skipped
   std::string output;

@@ -76,19 +76,30 @@ void Spec::TearDown() {
   for (const std::string& path : temp_dirs_) (void)sys::RemoveTree(path);  // containers may have held them
 }
 
-void Spec::RemoveEverything() {
-  const Json filter = {{"filter", {{"label_selector", {{kLabel, run_}}}}}};
-  if (auto list = g_direct->Call("ListContainers", filter, kCleanUpTimeout)) {
-    for (const Json& container : (*list)["containers"]) {
-      (void)g_direct->Call("StopContainer", {{"container_id", container["id"]}, {"timeout", 0}}, kCleanUpTimeout);
-      (void)g_direct->Call("RemoveContainer", {{"container_id", container["id"]}}, kCleanUpTimeout);
-    }
+void Spec::AwaitRuntime() {
+  for (Cri* one : {g_cri, g_direct}) {
+    // The first call after a restart finds out that its connection is none any more.
+    Eventually("the runtime answers", [&] { return one->Call("Version", Json::object()).has_value(); });
   }
-  if (auto list = g_direct->Call("ListPodSandbox", filter, kCleanUpTimeout)) {
-    for (const Json& pod : (*list)["items"]) {
-      (void)g_direct->Call("StopPodSandbox", {{"pod_sandbox_id", pod["id"]}}, kCleanUpTimeout);
-      (void)g_direct->Call("RemovePodSandbox", {{"pod_sandbox_id", pod["id"]}}, kCleanUpTimeout);
-    }
+}
+
+void Spec::RemoveEverything() {
+  auto call = [](const char* rpc, const Json& request) {
+    auto reply = g_direct->Call(rpc, request, kCleanUpTimeout);
+    if (!reply) std::fprintf(stderr, "clean-up: %s: %s\n", rpc, Text(reply.error()).c_str());
+    return reply ? *std::move(reply) : Json::object();
+  };
+  const Json filter = {{"filter", {{"label_selector", {{kLabel, run_}}}}}};
+  // A restart may have left the connection broken: that is found out by the first call.
+  if (!g_direct->Call("Version", Json::object(), kCleanUpTimeout)) (void)call("Version", Json::object());
+  Json containers = call("ListContainers", filter), pods = call("ListPodSandbox", filter);
+  for (const Json& container : containers.value("containers", Json::array())) {
+    call("StopContainer", {{"container_id", container["id"]}, {"timeout", 0}});
+    call("RemoveContainer", {{"container_id", container["id"]}});
+  }
+  for (const Json& pod : pods.value("items", Json::array())) {
+    call("StopPodSandbox", {{"pod_sandbox_id", pod["id"]}});
+    call("RemovePodSandbox", {{"pod_sandbox_id", pod["id"]}});
   }
   for (const std::string& image : pulled_) {
     // Images that specs share stay until the end of the run.

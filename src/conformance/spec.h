@@ -71,6 +71,7 @@ class Spec : public testing::Test {
   Result<Json> Try(const std::string& rpc, const Json& request = Json::object());
   // A call that must fail, and its message; any of `codes` (none given: any but UNAVAILABLE, UNIMPLEMENTED and DEADLINE_EXCEEDED).
   std::string MustFail(const std::string& rpc, const Json& request, const std::vector<Code>& codes = {});
+  void AwaitRuntime();  // after a restart
   // Skips the spec when the runtime does not know the call.
   void Needs(const std::string& rpc, const Json& request = Json::object());
 

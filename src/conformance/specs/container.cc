@@ -11,7 +11,7 @@ namespace {
 
 bool Listed(const Json& list, const std::string& id) {
   for (const Json& one : list) {
-    if (one["id"] == id) return true;
+    if (one.at("id") == id) return true;
   }
   return false;
 }
@@ -31,18 +31,18 @@ SPEC(Container, AttributesAreKept, .like = {80},
                {"labels", {{"label", "value"}}}, {"annotations", {{"note", "some text"}}}};
   std::string id = Create(pod, more);
   Json list = Call("ListContainers", {{"filter", {{"id", id}}}});
-  ASSERT_EQ(list["containers"].size(), 1u);
+  ASSERT_EQ(list.at("containers").size(), 1u);
   Json status = Status(id);
-  for (const Json& seen : {list["containers"][0], status}) {
-    EXPECT_EQ(seen["id"], id);
-    EXPECT_EQ(seen["metadata"], more["metadata"]);
-    EXPECT_EQ(seen["labels"]["label"], "value");
-    EXPECT_EQ(seen["annotations"], more["annotations"]);
-    EXPECT_EQ(seen["state"], "CONTAINER_CREATED");
-    EXPECT_GT(seen["created_at"], 0);
-    EXPECT_EQ(seen["image"]["image"].get<std::string>().empty(), false);
+  for (const Json& seen : {list.at("containers").at(0), status}) {
+    EXPECT_EQ(seen.at("id"), id);
+    EXPECT_EQ(seen.at("metadata"), more["metadata"]);
+    EXPECT_EQ(seen.at("labels").at("label"), "value");
+    EXPECT_EQ(seen.at("annotations"), more["annotations"]);
+    EXPECT_EQ(seen.at("state"), "CONTAINER_CREATED");
+    EXPECT_GT(seen.at("created_at"), 0);
+    EXPECT_EQ(seen.at("image").at("image").get<std::string>().empty(), false);
   }
-  EXPECT_EQ(list["containers"][0]["pod_sandbox_id"], pod.id);
+  EXPECT_EQ(list.at("containers").at(0).at("pod_sandbox_id"), pod.id);
   EXPECT_EQ(status["log_path"], pod.log_dir + "/main.log");
 }
 
@@ -115,8 +115,8 @@ SPEC(Container, ExecSyncCarriesLargeOutput, .faults = {"ExecSync:stdout=short"})
 // ---- lists of stats
 
 Json Stats(const Json& reply, const std::string& id) {
-  for (const Json& one : reply["stats"]) {
-    if (one["attributes"]["id"] == id) return one;
+  for (const Json& one : reply.at("stats")) {
+    if (one.at("attributes").at("id") == id) return one;
   }
   return {};
 }
@@ -124,15 +124,15 @@ Json Stats(const Json& reply, const std::string& id) {
 SPEC(Container, StatsOfACreatedContainer, .like = {88}, .faults = {"ListContainerStats:-stats", "ListContainerStats:fail"}) {
   std::string id = Create(RunPod());
   Json reply = Call("ListContainerStats", {{"filter", {{"id", id}}}});
-  ASSERT_EQ(reply["stats"].size(), 1u);
-  EXPECT_EQ(reply["stats"][0]["attributes"]["id"], id);
+  ASSERT_EQ(reply.at("stats").size(), 1u);
+  EXPECT_EQ(reply.at("stats").at(0).at("attributes").at("id"), id);
 }
 SPEC(Container, StatsOfAStartedContainer, .like = {89}, .faults = {"ListContainerStats:-stats", "ListContainerStats:stats.*.attributes.id=other"}) {
   std::string id = Run(RunPod());
   Json reply = Call("ListContainerStats", {{"filter", {{"id", id}}}});
-  ASSERT_EQ(reply["stats"].size(), 1u);
-  EXPECT_EQ(reply["stats"][0]["attributes"]["id"], id);
-  EXPECT_EQ(reply["stats"][0]["attributes"]["metadata"]["name"], "main");
+  ASSERT_EQ(reply.at("stats").size(), 1u);
+  EXPECT_EQ(reply.at("stats").at(0).at("attributes").at("id"), id);
+  EXPECT_EQ(reply.at("stats").at(0).at("attributes").at("metadata").at("name"), "main");
 }
 SPEC(Container, StatsWithoutAFilter, .like = {90}, .faults = {"ListContainerStats:-stats"}) {
   std::string id = Run(RunPod());
@@ -156,8 +156,8 @@ SPEC(Container, StatsByLabels, .like = {92}, .faults = {"ListContainerStats<-fil
   std::string wanted = Run(pod, {{"metadata", {{"name", "a"}}}, {"labels", {{"find", value}}}});
   Run(pod, {{"metadata", {{"name", "b"}}}, {"labels", {{"find", "another"}}}});
   Json reply = Call("ListContainerStats", {{"filter", {{"label_selector", {{"find", value}}}}}});
-  ASSERT_EQ(reply["stats"].size(), 1u);
-  EXPECT_EQ(reply["stats"][0]["attributes"]["id"], wanted);
+  ASSERT_EQ(reply.at("stats").size(), 1u);
+  EXPECT_EQ(reply.at("stats").at(0).at("attributes").at("id"), wanted);
 }
 
 // ---- volumes

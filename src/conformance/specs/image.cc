@@ -17,9 +17,12 @@ class Images : public Spec {
     return reply.contains("image") ? reply["image"] : Json();
   }
   void RemoveImage(const std::string& reference) { Call("RemoveImage", {{"image", {{"image", reference}}}}); }
+  void NeedsImageIds(const Json& status) {
+    if (status.at("image_id") == "" && context().fault.empty()) throw Unsupported("the runtime does not say the image_id of containers");
+  }
   bool Listed(const std::string& id) {
     Json reply = Call("ListImages");
-    return std::any_of(reply["images"].begin(), reply["images"].end(), [&](const Json& image) { return image["id"] == id; });
+    return std::any_of(reply["images"].begin(), reply["images"].end(), [&](const Json& image) { return image.at("id") == id; });
   }
   std::string Pull(const std::string& reference) {
     RemoveImageAtEnd(reference);
@@ -30,11 +33,11 @@ class Images : public Spec {
     ASSERT_NE(ref, "");
     Json status = ImageStatus(reference);
     ASSERT_FALSE(status.is_null()) << "no status of " << reference;
-    EXPECT_GT(status["size"], 0);
-    EXPECT_TRUE(Listed(status["id"]));
+    EXPECT_GT(status.at("size"), 0);
+    EXPECT_TRUE(Listed(status.at("id")));
     RemoveImage(reference);
     EXPECT_TRUE(ImageStatus(reference).is_null());
-    EXPECT_FALSE(Listed(status["id"]));
+    EXPECT_FALSE(Listed(status.at("id")));
   }
 };
 
@@ -61,8 +64,8 @@ IMAGE_SPEC(ImageManager, PullByDigestAndRemove, .like = {51}, .faults = {"PullIm
   std::string repository = ImageName("small/" + Unique(), "");
   Pull(repository + ":first");
   Json status = ImageStatus(repository + ":first");
-  ASSERT_EQ(status["repo_digests"].size(), 1u);
-  std::string by_digest = status["repo_digests"][0];
+  ASSERT_EQ(status.at("repo_digests").size(), 1u);
+  std::string by_digest = status.at("repo_digests").at(0);
   RemoveImage(repository + ":first");
   PulledAndRemoved(by_digest);
 }
@@ -78,14 +81,14 @@ IMAGE_SPEC(ImageManager, StatusByEveryKindOfReference, .like = {52}, .faults = {
   Pull(reference);
   Json status = ImageStatus(reference);
   ASSERT_FALSE(status.is_null());
-  std::string id = status["id"];
+  std::string id = status.at("id");
   std::vector<std::string> names = {id, reference};
   if (id.starts_with("sha256:")) names.push_back(id.substr(7));
-  for (const Json& digest : status["repo_digests"]) names.push_back(digest);
+  for (const Json& digest : status.at("repo_digests")) names.push_back(digest);
   for (const std::string& name : names) {
     Json again = ImageStatus(name);
     ASSERT_FALSE(again.is_null()) << "no status by " << name;
-    EXPECT_EQ(again["id"], status["id"]) << name;
+    EXPECT_EQ(again["id"], status.at("id")) << name;
     EXPECT_NE(again["id"], "other");
     EXPECT_EQ(again["repo_tags"], Json::array({reference})) << name;
   }
@@ -104,9 +107,9 @@ IMAGE_SPEC(ImageManager, StatusHasUidOrUserName, .like = {53},
     ASSERT_FALSE(status.is_null());
     EXPECT_EQ(status.contains("uid"), one.uid.has_value()) << one.image;
     if (one.uid && status.contains("uid")) {
-      EXPECT_EQ(status["uid"]["value"], *one.uid) << one.image;
+      EXPECT_EQ(status.at("uid").at("value"), *one.uid) << one.image;
     }
-    EXPECT_EQ(status["username"], one.username) << one.image;
+    EXPECT_EQ(status.at("username"), one.username) << one.image;
   }
 }
 IMAGE_SPEC(ImageManager, ListHasEachImageOnce, .like = {54}, .faults = {"ListImages:-images"}) {
@@ -115,7 +118,7 @@ IMAGE_SPEC(ImageManager, ListHasEachImageOnce, .like = {54}, .faults = {"ListIma
   for (const std::string& reference : wanted) Pull(reference);
   Json reply = Call("ListImages");
   for (const Json& image : reply["images"]) {
-    for (const Json& tag : image["repo_tags"]) {
+    for (const Json& tag : image.at("repo_tags")) {
       if (wanted.contains(tag)) seen.insert(tag.get<std::string>());
     }
   }
@@ -131,7 +134,7 @@ IMAGE_SPEC(ImageManager, ListHasAllTagsOfAnImage, .like = {55}, .faults = {"List
   int images = 0;
   for (const Json& image : reply["images"]) {
     std::set<std::string> seen;
-    for (const Json& tag : image["repo_tags"]) {
+    for (const Json& tag : image.at("repo_tags")) {
       if (tag.get<std::string>().find(repository) != std::string::npos) seen.insert(tag.get<std::string>());
     }
     if (seen.empty()) continue;
@@ -216,13 +219,15 @@ IMAGE_SPEC(ImageManager, PullsOfOneImageAtOnce, .faults = {"PullImage:fail", "Pu
 }
 IMAGE_SPEC(ImageManager, FileSystemInfo, .faults = {"ImageFsInfo:-image_filesystems", "ImageFsInfo:image_filesystems.*.used_bytes.value=0", "ImageFsInfo:image_filesystems.*.timestamp=0"}) {
   Image("busybox");
-  Json reply = Call("ImageFsInfo");
-  ASSERT_FALSE(reply["image_filesystems"].empty());
+  Json reply;
+  Eventually("the file system's use is counted", [&] {  // some runtimes count now and then
+    reply = Call("ImageFsInfo");
+    return !reply["image_filesystems"].empty() && reply["image_filesystems"][0].at("used_bytes").at("value") > 0;
+  });
   const Json& fs = reply["image_filesystems"][0];
-  EXPECT_GT(fs["timestamp"], 0);
-  EXPECT_NE(fs["fs_id"]["mountpoint"], "");
-  EXPECT_GT(fs["used_bytes"]["value"], 0);
-  EXPECT_GT(fs["inodes_used"]["value"], 0);
+  EXPECT_GT(fs.at("timestamp"), 0);
+  EXPECT_NE(fs.at("fs_id").at("mountpoint"), "");
+  EXPECT_GT(fs.at("inodes_used").at("value"), 0);
 }
 
 // ---- consistency
@@ -243,7 +248,7 @@ IMAGE_SPEC(ImageConsistency, ThereAtOnceAfterPull, .like = {125}, .faults = {"Pu
     Pull(reference);
     Json status = ImageStatus(reference);
     ASSERT_FALSE(status.is_null());
-    EXPECT_TRUE(Listed(status["id"]));
+    EXPECT_TRUE(Listed(status.at("id")));
     RemoveImage(reference);
   }
 }
@@ -269,13 +274,14 @@ IMAGE_SPEC(ImageIdentifierConsistency, OneIdEverywhere, .like = {127},
   std::string ref = Pull(reference);
   Json image = ImageStatus(reference);
   ASSERT_FALSE(image.is_null());
-  EXPECT_EQ(ref, image["id"]);
+  EXPECT_EQ(ref, image.at("id"));
   EXPECT_TRUE(Listed(ref));
   Pod pod = RunPod();
   std::string id = Run(pod, {{"image", {{"image", ref}, {"user_specified_image", reference}}}});
   Json status = Status(id), list = Call("ListContainers", {{"filter", {{"id", id}}}});
+  NeedsImageIds(status);
   ASSERT_EQ(list["containers"].size(), 1u);
-  EXPECT_EQ(status["image_id"], ref);
+  EXPECT_EQ(status.at("image_id"), ref);
   EXPECT_EQ(list["containers"][0]["image_id"], ref);
 }
 IMAGE_SPEC(ImageIdentifierConsistency, OneIdFromTwoRegistries, .like = {128}, .faults = {"PullImage:image_ref=other", "ImageStatus:image.id=other"}) {
@@ -285,6 +291,11 @@ IMAGE_SPEC(ImageIdentifierConsistency, OneIdFromTwoRegistries, .like = {128}, .f
   EXPECT_EQ(one, two);
   EXPECT_EQ(one, ImageStatus(reference)["id"].get<std::string>());
   EXPECT_EQ(one, ImageStatus(other)["id"].get<std::string>());
+  Pod pod = RunPod();
+  std::string id = Create(pod, {{"image", {{"image", one}, {"user_specified_image", other}}}, {"command", {"/hello"}}});
+  Json status = Status(id);
+  NeedsImageIds(status);
+  EXPECT_EQ(status.at("image_id"), one);
 }
 
 }  // namespace

@@ -27,7 +27,7 @@ class Mounts : public Spec {
   void NeedsRecursiveReadOnly() {
     Json status = Call("Status");
     for (const Json& handler : status["runtime_handlers"]) {
-      if (handler["name"] == context().runtime_handler && handler.contains("features") && handler["features"]["recursive_read_only_mounts"] == true) return;
+      if (handler.at("name") == context().runtime_handler && handler.contains("features") && handler.at("features").at("recursive_read_only_mounts") == true) return;
     }
     throw Unsupported("the runtime handler does not offer recursive read-only mounts");
   }

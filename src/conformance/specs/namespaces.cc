@@ -105,8 +105,8 @@ SPEC(SecurityContext, PodNetworkHidesLoopback, .like = {12},
 // ---- user namespaces
 
 bool HandlerHas(const Json& status, const std::string& handler, const char* feature) {
-  for (const Json& one : status["runtime_handlers"]) {
-    if (one["name"] == handler && one.contains("features") && one["features"][feature] == true) return true;
+  for (const Json& one : status.at("runtime_handlers")) {
+    if (one.at("name") == handler && one.contains("features") && one.at("features").at(feature) == true) return true;
   }
   return false;
 }

@@ -71,7 +71,7 @@ class Nri : public Spec {
   }
   bool PodListed(const std::string& uid) {
     Json reply = Call("ListPodSandbox");
-    return std::any_of(reply["items"].begin(), reply["items"].end(), [&](const Json& pod) { return pod["metadata"]["uid"] == uid; });
+    return std::any_of(reply["items"].begin(), reply["items"].end(), [&](const Json& pod) { return pod.at("metadata").at("uid") == uid; });
   }
   size_t ContainersOf(const std::string& pod) { return Call("ListContainers", {{"filter", {{"pod_sandbox_id", pod}}}})["containers"].size(); }
   void StopPod(const std::string& pod) { Call("StopPodSandbox", {{"pod_sandbox_id", pod}}); }

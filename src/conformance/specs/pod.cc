@@ -9,7 +9,7 @@ namespace {
 
 bool Listed(const Json& list, const std::string& id) {
   for (const Json& one : list) {
-    if (one["id"] == id) return true;
+    if (one.at("id") == id) return true;
   }
   return false;
 }
@@ -39,14 +39,14 @@ SPEC(PodSandbox, AttributesAreKept, .like = {139},
   Pod pod = RunPod(more);
   Json status = PodStatus(pod.id);
   Json list = Call("ListPodSandbox", {{"filter", {{"id", pod.id}}}});
-  ASSERT_EQ(list["items"].size(), 1u);
-  for (const Json& seen : {status, list["items"][0]}) {
-    EXPECT_EQ(seen["id"], pod.id);
-    EXPECT_EQ(seen["metadata"], pod.config["metadata"]);
-    EXPECT_EQ(seen["labels"], pod.config["labels"]);
-    EXPECT_EQ(seen["annotations"]["note"], "some text");
-    EXPECT_EQ(seen["state"], "SANDBOX_READY");
-    EXPECT_GT(seen["created_at"], 0);
+  ASSERT_EQ(list.at("items").size(), 1u);
+  for (const Json& seen : {status, list.at("items").at(0)}) {
+    EXPECT_EQ(seen.at("id"), pod.id);
+    EXPECT_EQ(seen.at("metadata"), pod.config["metadata"]);
+    EXPECT_EQ(seen.at("labels"), pod.config["labels"]);
+    EXPECT_EQ(seen.at("annotations").at("note"), "some text");
+    EXPECT_EQ(seen.at("state"), "SANDBOX_READY");
+    EXPECT_GT(seen.at("created_at"), 0);
   }
 }
 SPEC(PodSandbox, StopStopsItsContainers, .faults = {"StopPodSandbox:noop"}) {
@@ -77,7 +77,7 @@ SPEC(PodSandbox, ListFilters, .faults = {"ListPodSandbox<-filter", "ListPodSandb
   auto ids = [&](const Json& filter) {
     std::set<std::string> found;
     Json reply = Call("ListPodSandbox", {{"filter", filter}});
-    for (const Json& item : reply["items"]) found.insert(item["id"]);
+    for (const Json& item : reply["items"]) found.insert(item.at("id"));
     return found;
   };
   Json by_label = {{"label_selector", {{"find", value}}}};
@@ -113,9 +113,9 @@ SPEC(PodSandbox, MetricDescriptors, .like = {140}, .faults = {"ListMetricDescrip
   Json reply = Call("ListMetricDescriptors");
   std::set<std::string> names;
   for (const Json& one : reply["descriptors"]) {
-    names.insert(one["name"]);
-    EXPECT_NE(one["help"], "") << one["name"];
-    EXPECT_FALSE(one["label_keys"].empty()) << one["name"];
+    names.insert(one.at("name"));
+    EXPECT_NE(one.at("help"), "") << one.at("name");
+    EXPECT_FALSE(one.at("label_keys").empty()) << one.at("name");
   }
   for (const std::string& name : MetricNames()) EXPECT_TRUE(names.contains(name)) << name;
 }
@@ -126,21 +126,21 @@ SPEC(PodSandbox, MetricsOfAPod, .like = {141}, .faults = {"ListPodSandboxMetrics
   Sh(id, "dd if=/dev/zero of=/tmp/file bs=64k count=16 conv=fsync 2>/dev/null");
   Json descriptors = Call("ListMetricDescriptors");
   std::map<std::string, size_t> keys;
-  for (const Json& one : descriptors["descriptors"]) keys[one["name"]] = one["label_keys"].size();
+  for (const Json& one : descriptors["descriptors"]) keys[one.at("name")] = one.at("label_keys").size();
   std::set<std::string> seen;
   Eventually("the metrics hold the container", [&] {
     Json reply = Call("ListPodSandboxMetrics");
     for (const Json& one : reply["pod_metrics"]) {
-      if (one["pod_sandbox_id"] != pod.id) continue;
-      for (const Json& metric : one["metrics"]) {
-        seen.insert(metric["name"]);
-        EXPECT_EQ(metric["label_values"].size(), keys[metric["name"]]) << metric["name"];
+      if (one.at("pod_sandbox_id") != pod.id) continue;
+      for (const Json& metric : one.at("metrics")) {
+        seen.insert(metric.at("name"));
+        EXPECT_EQ(metric.at("label_values").size(), keys[metric.at("name")]) << metric.at("name");
       }
-      for (const Json& container : one["container_metrics"]) {
-        if (container["container_id"] != id) continue;
-        for (const Json& metric : container["metrics"]) {
-          seen.insert(metric["name"]);
-          EXPECT_EQ(metric["label_values"].size(), keys[metric["name"]]) << metric["name"];
+      for (const Json& container : one.at("container_metrics")) {
+        if (container.at("container_id") != id) continue;
+        for (const Json& metric : container.at("metrics")) {
+          seen.insert(metric.at("name"));
+          EXPECT_EQ(metric.at("label_values").size(), keys[metric.at("name")]) << metric.at("name");
         }
         return true;
       }

@@ -203,11 +203,11 @@ SPEC(Checkpoint, OfAnUnknownContainerFails, .faults = {"CheckpointContainer:swal
 
 class Restart : public Spec {
  protected:
-  void RestartDaemon() {
+  void RestartDaemon(const std::string& before = "") {
     if (context().restart_command.empty()) throw Unsupported("--restart-command does not say how to restart the daemon");
-    auto done = sys::Run({}, {.program = "/bin/sh", .args = {"-c", context().restart_command}}, {.timeout = std::chrono::seconds(60)});
+    auto done = sys::Run({}, {.program = "/bin/sh", .args = {"-c", before + context().restart_command}}, {.timeout = std::chrono::seconds(60)});
     if (!done || done->status.code != 0) throw Failure("the restart command failed");
-    Call("Version");
+    AwaitRuntime();
   }
 };
 #define RESTART_SPEC(name_, ...)                                                                                       \
@@ -235,10 +235,10 @@ RESTART_SPEC(ContainersLiveOn, .faults = {"ContainerStatus:status.state=CONTAINE
   Eventually("the log goes on", [&] { return Log(pod).size() > lines; });
 }
 RESTART_SPEC(ExitsOfMeanwhileAreKnown, .faults = {"ContainerStatus:status.exit_code=0"}) {
-  Pod pod = RunPod();
-  std::string id = Run(pod, {{"command", {"/bin/sh", "-c", "while [ ! -e /tmp/go ]; do sleep 0.05; done; exit 21"}}});
-  Exec(id, {"/bin/sh", "-c", "(sleep 0.3; touch /tmp/go) >/dev/null 2>&1 &"});
-  RestartDaemon();
+  std::string dir = TempDir();
+  std::string id = Run(RunPod(), {{"command", {"/bin/sh", "-c", "while [ ! -e /volume/go ]; do sleep 0.05; done; exit 21"}},
+                                  {"mounts", {{{"host_path", dir}, {"container_path", "/volume"}}}}});
+  RestartDaemon(StrCat("touch ", dir, "/go; "));
   EXPECT_EQ(WaitExited(id)["exit_code"], 21);
 }
 RESTART_SPEC(ImagesAreKept, .faults = {"ImageStatus:-image"}) {

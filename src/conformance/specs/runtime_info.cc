@@ -16,9 +16,9 @@ SPEC(RuntimeInfo, IsReadyWithNetwork, .like = {114}, .faults = {"Status:status.c
   int found = 0;
   Json status = Call("Status");
   for (const Json& condition : status["status"]["conditions"]) {
-    if (condition["type"] != "RuntimeReady" && condition["type"] != "NetworkReady") continue;
+    if (condition.at("type") != "RuntimeReady" && condition.at("type") != "NetworkReady") continue;
     ++found;
-    EXPECT_EQ(condition["status"], true) << condition["type"] << ": " << condition["reason"] << " " << condition["message"];
+    EXPECT_EQ(condition.at("status"), true) << condition.at("type") << ": " << condition.at("reason") << " " << condition.at("message");
   }
   EXPECT_EQ(found, 2) << "conditions RuntimeReady and NetworkReady";
 }

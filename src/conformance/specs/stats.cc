@@ -72,23 +72,23 @@ STATS_SPEC(TimestampsAreNow, .faults = {"ContainerStats:stats.cpu.timestamp=0", 
 STATS_SPEC(AttributesAreTheContainers, .faults = {"ContainerStats:stats.attributes.labels={}", "ContainerStats:-stats.attributes.metadata"}) {
   std::string id = Run(RunPod(), {{"labels", {{"a", "b"}}}, {"annotations", {{"c", "d"}}}});
   Json stats = StatsOf(id);
-  EXPECT_EQ(stats["attributes"]["id"], id);
-  EXPECT_EQ(stats["attributes"]["metadata"]["name"], "main");
-  EXPECT_EQ(stats["attributes"]["labels"]["a"], "b");
-  EXPECT_EQ(stats["attributes"]["annotations"]["c"], "d");
+  EXPECT_EQ(stats.at("attributes").at("id"), id);
+  EXPECT_EQ(stats.at("attributes").at("metadata").at("name"), "main");
+  EXPECT_EQ(stats.at("attributes").at("labels").at("a"), "b");
+  EXPECT_EQ(stats.at("attributes").at("annotations").at("c"), "d");
 }
 STATS_SPEC(SwapIsThere, .faults = {"ContainerStats:-stats.swap"}) {
   std::string id = Run(RunPod());
   Json stats = StatsOf(id);
   if (!stats.contains("swap") && context().fault.empty()) throw Unsupported("the runtime's stats have no swap");
   EXPECT_EQ(Value(stats, "swap", "swap_usage_bytes"), 0u);
-  EXPECT_GT(stats["swap"]["timestamp"], 0);
+  EXPECT_GT(stats.at("swap").at("timestamp"), 0);
 }
 STATS_SPEC(PressureIsThere, .faults = {"ContainerStats:-stats.cpu.psi"}) {
   std::string id = Run(RunPod());
   Json stats = StatsOf(id);
-  if (!stats["cpu"].contains("psi") && context().fault.empty()) throw Unsupported("no pressure in the stats (cgroup v1, or a kernel or runtime without it)");
-  EXPECT_TRUE(stats["cpu"].at("psi").contains("Some"));
+  if (!stats.at("cpu").contains("psi") && context().fault.empty()) throw Unsupported("no pressure in the stats (cgroup v1, or a kernel or runtime without it)");
+  EXPECT_TRUE(stats.at("cpu").at("psi").contains("Some"));
 }
 STATS_SPEC(PodsAddUpTheirContainers, .faults = {"PodSandboxStats:stats.linux.containers=[]", "PodSandboxStats:stats.linux.memory.working_set_bytes.value=0",
                                                 "PodSandboxStats:-stats.linux.network", "PodSandboxStats:stats.linux.process.process_count.value=0"}) {
@@ -101,12 +101,12 @@ STATS_SPEC(PodsAddUpTheirContainers, .faults = {"PodSandboxStats:stats.linux.con
   Json stats;
   Eventually("40 MiB are counted for the pod", [&] {
     stats = Call("PodSandboxStats", {{"pod_sandbox_id", pod.id}}).at("stats");
-    return stats["linux"]["memory"]["working_set_bytes"]["value"] >= (38u << 20);
+    return stats.at("linux").at("memory").at("working_set_bytes").at("value") >= (38u << 20);
   });
-  EXPECT_EQ(stats["attributes"]["id"], pod.id);
-  EXPECT_EQ(stats["linux"]["containers"].size(), 2u);
-  EXPECT_GE(stats["linux"]["process"]["process_count"]["value"], 2);
-  EXPECT_NE(stats["linux"].at("network").at("default_interface")["name"], "");
+  EXPECT_EQ(stats.at("attributes").at("id"), pod.id);
+  EXPECT_EQ(stats.at("linux").at("containers").size(), 2u);
+  EXPECT_GE(stats.at("linux").at("process").at("process_count").at("value"), 2);
+  EXPECT_NE(stats.at("linux").at("network").at("default_interface").at("name"), "");
 }
 STATS_SPEC(NetworkIsCounted, .faults = {"PodSandboxStats:stale", "PodSandboxStats:-stats.linux.network.default_interface"}) {
   Pod server = RunPod(), client = RunPod();
@@ -115,7 +115,7 @@ STATS_SPEC(NetworkIsCounted, .faults = {"PodSandboxStats:stale", "PodSandboxStat
   WaitLog(server, "serving");
   auto bytes = [&](const char* field) -> uint64_t {
     Json stats = Call("PodSandboxStats", {{"pod_sandbox_id", server.id}}).at("stats");
-    return stats["linux"]["network"].at("default_interface").at(field)["value"];
+    return stats.at("linux").at("network").at("default_interface").at(field).at("value");
   };
   uint64_t received = bytes("rx_bytes"), sent = bytes("tx_bytes");
   std::string address = PodStatus(server.id)["network"]["ip"], id = Run(client);
@@ -200,7 +200,7 @@ class Stream_Metrics : public Pieces {
     Run(pod);
     bool found = false;
     for (const Json& one : Collect("StreamPodSandboxMetrics", Json::object(), "pod_sandbox_metrics")) {
-      found = found || (one["pod_sandbox_id"] == pod.id && !one["container_metrics"].empty());
+      found = found || (one.at("pod_sandbox_id") == pod.id && !one.at("container_metrics").empty());
     }
     EXPECT_TRUE(found) << "the pod is not in the stream";
   }

@@ -201,7 +201,8 @@ class CommandClient {
     if (!upgrade) co_return std::move(upgrade).error();
     auto protocol = codec::ChooseCommandProtocol(upgrade->protocol);
     if (!protocol) co_return std::move(protocol).error();
-    websocket_ = std::make_shared<WebSocketLink>(io_, kNeverIdle, std::move(stream), std::move(upgrade->socket), *protocol);
+    websocket_ =
+        std::make_shared<WebSocketLink>(io_, kNeverIdle, std::move(stream), std::move(upgrade->socket), *protocol);
     link_ = websocket_;
     channels_ = {.out = 1, .error = 3};
     if (files_.in >= 0) channels_.in = 0;

@@ -94,7 +94,8 @@ class ForwardClient {
       }
       port.local = acceptor.local_endpoint().port();  // ::1 gets the same one as 127.0.0.1
       any = true;
-      say_(StrCat("Forwarding from ", place.address().is_v6() ? "[::1]" : address, ":", port.local, " -> ", port.remote));
+      const char* shown = place.address().is_v6() ? "[::1]" : address;
+      say_(StrCat("Forwarding from ", shown, ":", port.local, " -> ", port.remote));
       tasks_.Spawn(AcceptAll(std::move(acceptor), port));
     }
     if (any) return {};
@@ -169,7 +170,8 @@ Result<ForwardedPort> ParseForwardedPort(std::string_view text) {
   ForwardedPort port;
   auto remote = ParseInt<uint16_t>(colon == std::string_view::npos ? text : text.substr(colon + 1));
   std::string_view before = colon == std::string_view::npos ? "" : text.substr(0, colon);
-  auto local = colon == std::string_view::npos ? remote : before.empty() ? std::optional<uint16_t>(0) : ParseInt<uint16_t>(before);
+  auto local = remote;
+  if (colon != std::string_view::npos) local = before.empty() ? std::optional<uint16_t>(0) : ParseInt<uint16_t>(before);
   if (!remote || *remote == 0 || !local) {
     return Error(Code::kInvalidArgument, StrCat("no port to forward: ", Quote(text), " (like 8080:80, 80, or :80)"));
   }

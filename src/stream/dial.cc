@@ -149,9 +149,10 @@ Task<Result<WebSocketUpgrade>> UpgradeToWebSocket(std::shared_ptr<ClientStream> 
   asio::steady_timer deadline = Deadline(stream);
   WebSocketUpgrade upgrade;
   upgrade.socket = std::make_unique<WebSocket>(*stream);
-  upgrade.socket->set_option(beast::websocket::stream_base::decorator([protocols](beast::websocket::request_type& request) {
+  auto offer = [protocols](beast::websocket::request_type& request) {
     request.set(http::field::sec_websocket_protocol, protocols);
-  }));
+  };
+  upgrade.socket->set_option(beast::websocket::stream_base::decorator(offer));
   beast::websocket::response_type response;
   auto [error] = co_await upgrade.socket->async_handshake(response, HostHeader(target), target.path, kAwait);
   if (error == beast::websocket::error::upgrade_declined) {

@@ -151,7 +151,8 @@ struct UpdateOptions {
 
 Result<int> UpdateCommand(Session& session, const UpdateOptions& options) {
   if (options.windows != 0) {
-    return Error(Code::kInvalidArgument, "--cpu-count and --cpu-maximum are of Windows: use --cpu-quota and --cpu-period");
+    return Error(Code::kInvalidArgument,
+                 "--cpu-count and --cpu-maximum are of Windows: use --cpu-quota and --cpu-period");
   }
   cri::UpdateContainerResourcesRequest request;
   cri::LinuxContainerResources& resources = *request.mutable_linux();

@@ -45,7 +45,9 @@ std::string SocketAdvice(const std::string& endpoint) {
 }
 
 std::string AdviceFor(const std::string& condition) {
-  if (condition == "NetworkReady") return "put a CNI configuration into the runtime's network directory (/etc/cni/net.d)";
+  if (condition == "NetworkReady") {
+    return "put a CNI configuration into the runtime's network directory (/etc/cni/net.d)";
+  }
   return "the runtime's log says more (journalctl -u crispd)";
 }
 

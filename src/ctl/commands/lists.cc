@@ -189,7 +189,8 @@ void AddListCommands(CLI::App& app, Session& session) {
   auto pod_options = std::make_shared<ListOptions>();
   AddFilters(*pods, *pod_options, "ready or notready");
   AddListOutput(*pods, *pod_options);
-  pods->callback([=, &session] { session.action = [=, &session] { return List(session, *pod_options, PodsCommand); }; });
+  pods->callback(
+      [=, &session] { session.action = [=, &session] { return List(session, *pod_options, PodsCommand); }; });
 
   auto* ps = app.add_subcommand("ps", "list containers");
   auto ps_options = std::make_shared<ListOptions>();

@@ -103,7 +103,8 @@ Result<std::string> PullImage(Session& session, const cri::ImageSpec& image, con
   *request.mutable_image() = image;
   *request.mutable_auth() = auth;
   if (pod != nullptr) *request.mutable_sandbox_config() = *pod;
-  return TRY(session.client->Call(&Client::Images::PullImage, request, timeout), StrCat("pull ", image.image())).image_ref();
+  return TRY(session.client->Call(&Client::Images::PullImage, request, timeout), StrCat("pull ", image.image()))
+      .image_ref();
 }
 
 Result<> EnsureImage(Session& session, const cri::ImageSpec& image, const cri::AuthConfig& auth, nanoseconds timeout,

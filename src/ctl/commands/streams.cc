@@ -190,7 +190,7 @@ Result<int> ForwardCommand(Session& session, const ForwardOptions& options) {
 
 void AddTransport(CLI::App& command, TransportOptions& options) {
   command.add_option("-r,--transport", options.transport, "spdy or websocket (spdy)");
-  command.add_option("--tls-ca", options.dial.ca, "CA certificate of an https streaming server (none: any is believed)");
+  command.add_option("--tls-ca", options.dial.ca, "CA of an https streaming server (none: any certificate is believed)");
   command.add_option("--tls-cert", options.dial.cert, "our certificate");
   command.add_option("--tls-key", options.dial.key, "its key");
   command.add_option("--tls-sni,--tls-server-name", options.dial.server_name, "the server's name (localhost)");

@@ -53,11 +53,17 @@ class Worker {
             {"labels", {{kLabel, "yes"}}},
             {"linux", {{"cgroup_parent", context_.cgroup_parent.empty() ? "/crisptest" : context_.cgroup_parent}}}};
   }
-  Json RunRequest(const Json& config) const { return {{"config", config}, {"runtime_handler", context_.runtime_handler}}; }
+  Json RunRequest(const Json& config) const {
+    return {{"config", config}, {"runtime_handler", context_.runtime_handler}};
+  }
   Json CreateRequest(const std::string& pod, const Json& pod_config, const std::string& image) const {
-    return {{"pod_sandbox_id", pod}, {"sandbox_config", pod_config},
-            {"config", {{"metadata", {{"name", StrCat("c-", RandomHex(4))}}}, {"image", {{"image", image}}}, {"command", {"/guest", "hold"}},
-                        {"linux", Json::object()}}}};
+    return {{"pod_sandbox_id", pod},
+            {"sandbox_config", pod_config},
+            {"config",
+             {{"metadata", {{"name", StrCat("c-", RandomHex(4))}}},
+              {"image", {{"image", image}}},
+              {"command", {"/guest", "hold"}},
+              {"linux", Json::object()}}}};
   }
   void EndPod(const std::string& pod) {
     Do("StopPodSandbox", {{"pod_sandbox_id", pod}});
@@ -72,7 +78,11 @@ class Worker {
 class Suite {
  public:
   Suite(const Context& context, const BenchmarkParams& params, const std::vector<std::string>& focus)
-      : context_(context), params_(params), focus_(focus), timeout_(params.timeout_seconds * 1000), worker_(context, timeout_) {
+      : context_(context),
+        params_(params),
+        focus_(focus),
+        timeout_(params.timeout_seconds * 1000),
+        worker_(context, timeout_) {
     image_ = StrCat(context.registry_host, "/crisptest/busybox:latest");
   }
 
@@ -89,10 +99,12 @@ class Suite {
   bool Wanted(const std::string& name, int count) const {
     if (count <= 0) return false;
     if (focus_.empty()) return true;
-    return std::any_of(focus_.begin(), focus_.end(), [&](const std::string& pattern) { return std::regex_search(name, std::regex(pattern)); });
+    return std::any_of(focus_.begin(), focus_.end(),
+                       [&](const std::string& pattern) { return std::regex_search(name, std::regex(pattern)); });
   }
   // `count` samples by `parallel` threads.
-  void Family(const std::string& name, const std::vector<std::string>& operations, int count, int parallel, const Measure& measure) {
+  void Family(const std::string& name, const std::vector<std::string>& operations, int count, int parallel,
+              const Measure& measure) {
     if (!Wanted(name, count)) return;
     std::printf("measuring %s, %d samples, %d at a time\n", name.c_str(), count, parallel);
     std::fflush(stdout);
@@ -122,7 +134,10 @@ class Suite {
     if (!failure.empty()) throw std::runtime_error(StrCat(name, ": ", failure));
     Json list = Json::array();
     for (const Sample& sample : samples) {
-      list.push_back({{"start_ns", sample.start_ns}, {"end_ns", sample.end_ns}, {"durations_ns", sample.durations_ns}, {"meta", sample.meta}});
+      list.push_back({{"start_ns", sample.start_ns},
+                      {"end_ns", sample.end_ns},
+                      {"durations_ns", sample.durations_ns},
+                      {"meta", sample.meta}});
     }
     results_.push_back({{"name", name}, {"operations", operations}, {"parallel", parallel}, {"samples", list}});
   }
@@ -147,8 +162,8 @@ void Suite::Containers() {
   if (!Wanted("Container", params_.containers)) return;
   Json config = worker_.PodConfig();
   std::string pod = worker_.Do("RunPodSandbox", worker_.RunRequest(config))["pod_sandbox_id"];
-  Family("Container", {"CreateContainer", "StartContainer", "StatusContainer", "StopContainer", "RemoveContainer"}, params_.containers,
-         params_.containers_parallel, [&](Worker& w, int, Sample& sample) {
+  Family("Container", {"CreateContainer", "StartContainer", "StatusContainer", "StopContainer", "RemoveContainer"},
+         params_.containers, params_.containers_parallel, [&](Worker& w, int, Sample& sample) {
            std::string id = w.Timed(sample, "CreateContainer", w.CreateRequest(pod, config, image_))["container_id"];
            sample.meta = {{"podId", pod}, {"containerId", id}};
            w.Timed(sample, "StartContainer", {{"container_id", id}});
@@ -160,22 +175,24 @@ void Suite::Containers() {
 }
 
 void Suite::Pods() {
-  Family("PodSandbox", {"CreatePod", "StatusPod", "StopPod", "RemovePod"}, params_.pods, params_.pods_parallel, [](Worker& w, int, Sample& sample) {
-    std::string pod = w.Timed(sample, "RunPodSandbox", w.RunRequest(w.PodConfig()))["pod_sandbox_id"];
-    sample.meta = {{"podId", pod}};
-    w.Timed(sample, "PodSandboxStatus", {{"pod_sandbox_id", pod}});
-    w.Timed(sample, "StopPodSandbox", {{"pod_sandbox_id", pod}});
-    w.Timed(sample, "RemovePodSandbox", {{"pod_sandbox_id", pod}});
-  });
+  Family("PodSandbox", {"CreatePod", "StatusPod", "StopPod", "RemovePod"}, params_.pods, params_.pods_parallel,
+         [](Worker& w, int, Sample& sample) {
+           std::string pod = w.Timed(sample, "RunPodSandbox", w.RunRequest(w.PodConfig()))["pod_sandbox_id"];
+           sample.meta = {{"podId", pod}};
+           w.Timed(sample, "PodSandboxStatus", {{"pod_sandbox_id", pod}});
+           w.Timed(sample, "StopPodSandbox", {{"pod_sandbox_id", pod}});
+           w.Timed(sample, "RemovePodSandbox", {{"pod_sandbox_id", pod}});
+         });
 }
 
 void Suite::Images() {
   std::string run = RandomHex(4);
   auto reference = [&](int index) {
-    return params_.pull_image.empty() ? StrCat(context_.registry_host, "/crisptest/small/", run, ":", index) : params_.pull_image;
+    return params_.pull_image.empty() ? StrCat(context_.registry_host, "/crisptest/small/", run, ":", index)
+                                      : params_.pull_image;
   };
-  Family("ImageLifecycle", {"PullImage", "StatusImage", "RemoveImage"}, params_.images, params_.pull_image.empty() ? params_.images_parallel : 1,
-         [&](Worker& w, int index, Sample& sample) {
+  Family("ImageLifecycle", {"PullImage", "StatusImage", "RemoveImage"}, params_.images,
+         params_.pull_image.empty() ? params_.images_parallel : 1, [&](Worker& w, int index, Sample& sample) {
            Json image = {{"image", {{"image", reference(index)}}}};
            sample.meta = {{"imageId", w.Timed(sample, "PullImage", image)["image_ref"]}};
            w.Timed(sample, "ImageStatus", image);
@@ -194,8 +211,10 @@ void Suite::Images() {
 
 // A pod with a container from nothing, and its end: the times a kubelet waits for.
 void Suite::Scratch(const std::string& name, int count, int parallel) {
-  Family(name, {"RunPodSandbox", "CreateContainer", "StartContainer", "StopContainer", "RemoveContainer", "StopPodSandbox", "RemovePodSandbox"}, count,
-         parallel, [&](Worker& w, int, Sample& sample) {
+  Family(name,
+         {"RunPodSandbox", "CreateContainer", "StartContainer", "StopContainer", "RemoveContainer", "StopPodSandbox",
+          "RemovePodSandbox"},
+         count, parallel, [&](Worker& w, int, Sample& sample) {
            Json config = w.PodConfig();
            std::string pod = w.Timed(sample, "RunPodSandbox", w.RunRequest(config))["pod_sandbox_id"];
            std::string id = w.Timed(sample, "CreateContainer", w.CreateRequest(pod, config, image_))["container_id"];
@@ -234,11 +253,12 @@ void Suite::Density() {
     std::string id = worker_.Do("CreateContainer", worker_.CreateRequest(pods.back(), config, image_))["container_id"];
     worker_.Do("StartContainer", {{"container_id", id}});
   }
-  Family("Density", {"ListPodSandbox", "ListContainers", "ListContainerStats"}, 20, 1, [](Worker& w, int, Sample& sample) {
-    w.Timed(sample, "ListPodSandbox", Json::object());
-    w.Timed(sample, "ListContainers", Json::object());
-    w.Timed(sample, "ListContainerStats", Json::object());
-  });
+  Family("Density", {"ListPodSandbox", "ListContainers", "ListContainerStats"}, 20, 1,
+         [](Worker& w, int, Sample& sample) {
+           w.Timed(sample, "ListPodSandbox", Json::object());
+           w.Timed(sample, "ListContainers", Json::object());
+           w.Timed(sample, "ListContainerStats", Json::object());
+         });
   for (const std::string& pod : pods) worker_.EndPod(pod);
 }
 
@@ -256,30 +276,47 @@ Json Suite::RunAll() {
 
 // critest's file names and form.
 Result<> WriteSamples(const Json& family, const std::string& directory) {
-  static const std::map<std::string, std::string> kFiles = {{"Container", "container"}, {"PodSandbox", "pod"}, {"ImageLifecycle", "image_lifecycle"},
-                                                            {"ImageListing", "image_listing"}, {"PodAndContainer", "pod_container"}};
+  static const std::map<std::string, std::string> kFiles = {{"Container", "container"},
+                                                            {"PodSandbox", "pod"},
+                                                            {"ImageLifecycle", "image_lifecycle"},
+                                                            {"ImageListing", "image_listing"},
+                                                            {"PodAndContainer", "pod_container"}};
   std::string name = family["name"], file;
   if (auto known = kFiles.find(name); known != kFiles.end()) file = known->second;
-  if (file.empty()) std::transform(name.begin(), name.end(), std::back_inserter(file), [](char c) { return static_cast<char>(tolower(c)); });
+  if (file.empty())
+    std::transform(name.begin(), name.end(), std::back_inserter(file),
+                   [](char c) { return static_cast<char>(tolower(c)); });
   Json points = Json::array();
   for (const Json& sample : family["samples"]) {
-    points.push_back({{"sampleIndex", points.size()}, {"startTime", sample["start_ns"]}, {"endTime", sample["end_ns"]},
-                      {"operationsDurationsNs", sample["durations_ns"]}, {"metaInfo", sample["meta"]}});
+    points.push_back({{"sampleIndex", points.size()},
+                      {"startTime", sample["start_ns"]},
+                      {"endTime", sample["end_ns"]},
+                      {"operationsDurationsNs", sample["durations_ns"]},
+                      {"metaInfo", sample["meta"]}});
   }
-  return sys::WriteFileAtomic(StrCat(directory, "/", file, "_benchmark_data.json"),
-                              DumpJson({{"operationsNames", family["operations"]}, {"numParallel", family["parallel"]}, {"datapoints", points}}), 0644,
-                              sys::Durability::kNone);
+  return sys::WriteFileAtomic(
+      StrCat(directory, "/", file, "_benchmark_data.json"),
+      DumpJson(
+          {{"operationsNames", family["operations"]}, {"numParallel", family["parallel"]}, {"datapoints", points}}),
+      0644, sys::Durability::kNone);
 }
 
 }  // namespace
 
 Result<BenchmarkParams> ParseBenchmarkParams(const Json& yaml) {
   BenchmarkParams params;
-  const std::map<std::string, int*> numbers = {
-      {"containersNumber", &params.containers}, {"containersNumberParallel", &params.containers_parallel}, {"podsNumber", &params.pods},
-      {"podsNumberParallel", &params.pods_parallel}, {"imagesNumber", &params.images}, {"imagesNumberParallel", &params.images_parallel},
-      {"scratchNumber", &params.scratch}, {"execsNumber", &params.execs}, {"densityPods", &params.density}, {"churnNumber", &params.churn},
-      {"churnNumberParallel", &params.churn_parallel}, {"statsNumber", &params.stats}};
+  const std::map<std::string, int*> numbers = {{"containersNumber", &params.containers},
+                                               {"containersNumberParallel", &params.containers_parallel},
+                                               {"podsNumber", &params.pods},
+                                               {"podsNumberParallel", &params.pods_parallel},
+                                               {"imagesNumber", &params.images},
+                                               {"imagesNumberParallel", &params.images_parallel},
+                                               {"scratchNumber", &params.scratch},
+                                               {"execsNumber", &params.execs},
+                                               {"densityPods", &params.density},
+                                               {"churnNumber", &params.churn},
+                                               {"churnNumberParallel", &params.churn_parallel},
+                                               {"statsNumber", &params.stats}};
   if (!yaml.is_object()) return Error(Code::kInvalidArgument, "benchmark parameters: not a map");
   for (const auto& [key, value] : yaml.items()) {
     if (auto number = numbers.find(key); number != numbers.end() && value.is_number_integer()) {
@@ -327,9 +364,12 @@ void PrintBenchmarks(const Json& benchmarks) {
       std::vector<double> ms;
       for (const Json& sample : family["samples"]) ms.push_back(sample["durations_ns"][i].get<double>() / 1e6);
       std::sort(ms.begin(), ms.end());
-      auto at = [&ms](double q) { return ms[std::min(ms.size() - 1, static_cast<size_t>(q * static_cast<double>(ms.size())))]; };
+      auto at = [&ms](double q) {
+        return ms[std::min(ms.size() - 1, static_cast<size_t>(q * static_cast<double>(ms.size())))];
+      };
       std::printf("%-18s %-20s %5zu %9.2f %9.2f %9.2f %9.2f\n", family["name"].get<std::string>().c_str(),
-                  family["operations"][i].get<std::string>().c_str(), ms.size(), ms.front(), at(0.5), at(0.99), ms.back());
+                  family["operations"][i].get<std::string>().c_str(), ms.size(), ms.front(), at(0.5), at(0.99),
+                  ms.back());
     }
   }
 }

@@ -15,8 +15,8 @@ struct BenchmarkParams {
   int pods = 20, pods_parallel = 1;
   int images = 10, images_parallel = 1;
   int timeout_seconds = 120;
-  std::string pull_image;                 // "": images of our own
-  std::vector<std::string> listed_images; // none: images of our own
+  std::string pull_image;                                                                 // "": images of our own
+  std::vector<std::string> listed_images;                                                 // none: images of our own
   int scratch = 5, execs = 50, density = 20, churn = 40, churn_parallel = 4, stats = 20;  // ours
 };
 Result<BenchmarkParams> ParseBenchmarkParams(const Json& yaml);

@@ -1,4 +1,5 @@
-// The parts of crisptest that need no runtime: faults, documents, images, reports, and a proxy between two ends of our own.
+// The parts of crisptest that need no runtime: faults, documents, images, reports, and a proxy between two ends of our
+// own.
 #include <gmock/gmock.h>
 
 #include <cstdlib>
@@ -17,7 +18,9 @@ namespace {
 using testing::HasSubstr;
 
 TEST(Fault, IsParsed) {
-  auto faults = ParseFaults("Version:fail=UNAVAILABLE; Status:-status.conditions.0; RunPodSandbox<config.hostname=a b; X:late=20; Y:n=3; Z:lose=T");
+  auto faults = ParseFaults(
+      "Version:fail=UNAVAILABLE; Status:-status.conditions.0; RunPodSandbox<config.hostname=a b; X:late=20; Y:n=3; "
+      "Z:lose=T");
   ASSERT_TRUE(faults) << faults.error().message();
   ASSERT_EQ(faults->size(), 6u);
   EXPECT_EQ((*faults)[0].kind, Fault::Kind::kFail);
@@ -46,13 +49,14 @@ TEST(Fault, ChangesADocument) {
 }
 
 TEST(Schema, DocumentsSurviveTheWire) {
-  const Json request = {{"pod_sandbox_id", "p"},
-                        {"config",
-                         {{"metadata", {{"name", "n"}, {"attempt", 3}}},
-                          {"envs", {{{"key", "K"}, {"value", std::string("\xff\0x", 3)}}}},
-                          {"labels", {{"a.b/c", "v"}}},
-                          {"stop_signal", "SIGNAL_SIGTERM"},
-                          {"linux", {{"security_context", {{"run_as_user", {{"value", 5}}}, {"supplemental_groups", {1, 2}}}}}}}}};
+  const Json request = {
+      {"pod_sandbox_id", "p"},
+      {"config",
+       {{"metadata", {{"name", "n"}, {"attempt", 3}}},
+        {"envs", {{{"key", "K"}, {"value", std::string("\xff\0x", 3)}}}},
+        {"labels", {{"a.b/c", "v"}}},
+        {"stop_signal", "SIGNAL_SIGTERM"},
+        {"linux", {{"security_context", {{"run_as_user", {{"value", 5}}}, {"supplemental_groups", {1, 2}}}}}}}}};
   auto bytes = Schema::Get().Encode("runtime.v1.CreateContainerRequest", request);
   ASSERT_TRUE(bytes) << bytes.error().message();
   auto back = Schema::Get().Decode("runtime.v1.CreateContainerRequest", *bytes);
@@ -82,7 +86,9 @@ TEST(Registry, ServesWellAndBadly) {
   Registry registry(*std::move(images));
   ASSERT_TRUE(registry.Start());
   auto get = [&registry](const std::string& path, const std::string& more = "") {
-    auto answer = TcpOnce("127.0.0.1", registry.port(), StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\n", more, "\r\nBAD\r\n\r\n"), std::chrono::seconds(10));
+    auto answer =
+        TcpOnce("127.0.0.1", registry.port(), StrCat("GET ", path, " HTTP/1.1\r\nHost: x\r\n", more, "\r\nBAD\r\n\r\n"),
+                std::chrono::seconds(10));
     return answer ? *answer : answer.error().message();
   };
   EXPECT_THAT(get("/v2/"), HasSubstr("200"));
@@ -92,16 +98,30 @@ TEST(Registry, ServesWellAndBadly) {
   EXPECT_THAT(get("/v2/crisptest/missing/manifests/v1"), HasSubstr("404"));
   EXPECT_THAT(get("/v2/crisptest/unavailable/manifests/v1"), HasSubstr("503"));
   EXPECT_THAT(get("/v2/crisptest/private/manifests/v1"), HasSubstr("401"));
-  EXPECT_THAT(get("/v2/crisptest/private/manifests/v1", "Authorization: Basic Y3Jpc3A6b3BlbiBzZXNhbWU=\r\n"), HasSubstr("200"));
+  EXPECT_THAT(get("/v2/crisptest/private/manifests/v1", "Authorization: Basic Y3Jpc3A6b3BlbiBzZXNhbWU=\r\n"),
+              HasSubstr("200"));
   EXPECT_NE(get("/v2/crisptest/small/a/manifests/1"), get("/v2/crisptest/small/a/manifests/2"));
   EXPECT_EQ(get("/v2/crisptest/tags/a/manifests/1"), get("/v2/crisptest/tags/a/manifests/2"));
 }
 
 Json Document() {
-  return {{"suite", "crisptest"}, {"version", "1"}, {"kind", "validation"}, {"label", ""}, {"started", 10.0}, {"finished", 12.5},
-          {"runtime", {{"name", "r<1>"}, {"version", "2"}, {"api_version", "v1"}, {"handler", ""}, {"endpoint", "unix:///x"}}},
-          {"host", {{"name", "h"}, {"kernel", "6"}}}, {"benchmarks", Json::array()},
-          {"specs", {{{"group", "G"}, {"name", "N"}, {"verdict", "failed"}, {"seconds", 1.0}, {"message", "a < b\n\x01"}, {"like", Json::array()}}}}};
+  return {{"suite", "crisptest"},
+          {"version", "1"},
+          {"kind", "validation"},
+          {"label", ""},
+          {"started", 10.0},
+          {"finished", 12.5},
+          {"runtime",
+           {{"name", "r<1>"}, {"version", "2"}, {"api_version", "v1"}, {"handler", ""}, {"endpoint", "unix:///x"}}},
+          {"host", {{"name", "h"}, {"kernel", "6"}}},
+          {"benchmarks", Json::array()},
+          {"specs",
+           {{{"group", "G"},
+             {"name", "N"},
+             {"verdict", "failed"},
+             {"seconds", 1.0},
+             {"message", "a < b\n\x01"},
+             {"like", Json::array()}}}}};
 }
 
 TEST(Report, JUnitIsXml) {

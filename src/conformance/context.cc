@@ -3,9 +3,9 @@
 namespace crisp::conformance {
 
 // One list of the fields for both ways.
-#define FIELDS(f)                                                                                                       \
+#define FIELDS(f)                                                                                                      \
   f(runtime_endpoint) f(image_endpoint) f(runtime_handler) f(nri_socket) f(registry_host) f(registry_prefix) f(images) \
-      f(digests) f(cgroup_parent) f(restart_command) f(cdi_dir) f(fault) f(transport) f(work_dir)                       \
+      f(digests) f(cgroup_parent) f(restart_command) f(cdi_dir) f(fault) f(transport) f(work_dir)                      \
           f(runtime_timeout_ms) f(image_timeout_ms) f(patience_ms)
 
 Json Context::ToJson() const {

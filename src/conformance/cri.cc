@@ -120,7 +120,9 @@ class StreamImpl : public Cri::Stream {
 struct Cri::Impl {
   Impl(std::shared_ptr<grpc::Channel> runtime_channel, std::shared_ptr<grpc::Channel> image_channel)
       : runtime(std::move(runtime_channel)), images(std::move(image_channel)) {}
-  grpc::GenericStub& For(std::string_view path) { return path.starts_with("/runtime.v1.ImageService/") ? images : runtime; }
+  grpc::GenericStub& For(std::string_view path) {
+    return path.starts_with("/runtime.v1.ImageService/") ? images : runtime;
+  }
 
   grpc::GenericStub runtime, images;
   milliseconds runtime_timeout{}, image_timeout{};
@@ -157,7 +159,8 @@ Result<std::string> Cri::CallRaw(const std::string& path, const std::string& req
   return ToString(reply);
 }
 
-Result<Json> Cri::Call(const std::string& rpc, const Json& request, milliseconds timeout, std::chrono::nanoseconds* took) {
+Result<Json> Cri::Call(const std::string& rpc, const Json& request, milliseconds timeout,
+                       std::chrono::nanoseconds* took) {
   const Method* method = Schema::Get().FindMethod(rpc);
   if (method == nullptr) return Error(Code::kUnimplemented, StrCat("CRI has no call ", rpc));
   if (timeout == milliseconds::zero()) timeout = method->image_service ? impl_->image_timeout : impl_->runtime_timeout;

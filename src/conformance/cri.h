@@ -30,7 +30,8 @@ class Cri {
   class Stream {
    public:
     virtual ~Stream() = default;
-    // The next reply. kOutOfRange: the runtime ended the call well; kDeadlineExceeded: nothing came in time; else its error.
+    // The next reply. kOutOfRange: the runtime ended the call well; kDeadlineExceeded: nothing came in time; else its
+    // error.
     virtual Result<Json> Next(std::chrono::milliseconds timeout) = 0;
     virtual Result<std::string> NextRaw(std::chrono::milliseconds timeout) = 0;
     virtual void Cancel() = 0;  // from any thread

@@ -24,9 +24,7 @@
 
 namespace {
 
-void Say(const char* text) {
-  (void)!write(STDOUT_FILENO, text, strlen(text));
-}
+void Say(const char* text) { (void)!write(STDOUT_FILENO, text, strlen(text)); }
 
 int Fail(const char* what) {
   std::fprintf(stderr, "%s: %s\n", what, strerror(errno));
@@ -56,9 +54,10 @@ int Http(int port, const char* text) {
   }
   Say("serving\n");
   char answer[1024];
-  int size = std::snprintf(answer, sizeof answer,
-                           "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
-                           strlen(text), text);
+  int size =
+      std::snprintf(answer, sizeof answer,
+                    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: %zu\r\nConnection: close\r\n\r\n%s",
+                    strlen(text), text);
   while (true) {
     int fd = accept(listener, nullptr, nullptr);
     if (fd < 0) continue;
@@ -156,7 +155,8 @@ int Signals() {
 int Echo() {
   char buffer[4096];
   ssize_t got;
-  while ((got = read(STDIN_FILENO, buffer, sizeof buffer)) > 0) (void)!write(STDOUT_FILENO, buffer, static_cast<size_t>(got));
+  while ((got = read(STDIN_FILENO, buffer, sizeof buffer)) > 0)
+    (void)!write(STDOUT_FILENO, buffer, static_cast<size_t>(got));
   Say("end\n");
   return 0;
 }

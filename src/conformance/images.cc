@@ -53,7 +53,8 @@ BuiltImage Assemble(const Json& config, const std::vector<std::pair<std::string,
   Json diff_ids = Json::array(), descriptors = Json::array();
   for (const auto& [digest, size] : layers) {
     diff_ids.push_back(digest);  // layers are not compressed: the blob is the archive
-    descriptors.push_back({{"mediaType", "application/vnd.oci.image.layer.v1.tar"}, {"size", size}, {"digest", digest}});
+    descriptors.push_back(
+        {{"mediaType", "application/vnd.oci.image.layer.v1.tar"}, {"size", size}, {"digest", digest}});
   }
   BuiltImage image;
   image.config = DumpJson({{"architecture", "amd64"},
@@ -98,8 +99,9 @@ Result<std::string> BusyboxLayer(const std::string& busybox) {
   layer.File("etc/passwd",
              "root:x:0:0:root:/root:/bin/sh\nwww-data:x:33:33::/:/bin/sh\nmember:x:1000:1000::/:/bin/sh\n"
              "nobody:x:65534:65534::/:/bin/sh\n");
-  layer.File("etc/group",
-             "root:x:0:\nusers:x:100:\nwww-data:x:33:\nmember:x:1000:\ndefined-in-image:x:50000:member\nnogroup:x:65534:\n");
+  layer.File(
+      "etc/group",
+      "root:x:0:\nusers:x:100:\nwww-data:x:33:\nmember:x:1000:\ndefined-in-image:x:50000:member\nnogroup:x:65534:\n");
   layer.Dir("tmp", 01777);
   layer.Dir("root", 0700);
   layer.Dir("mnt");
@@ -145,7 +147,8 @@ Result<ImageSet> BuildImages(const std::string& busybox_path) {
   auto volume = blob(VolumeLayer());
   set.small_layer = volume.first;
   const Json path = Json::array({"PATH=/bin"});
-  auto add = [&set](const std::string& name, const Json& config, const std::vector<std::pair<std::string, size_t>>& layers) {
+  auto add = [&set](const std::string& name, const Json& config,
+                    const std::vector<std::pair<std::string, size_t>>& layers) {
     BuiltImage image = Assemble(config, layers);
     set.blobs[image.config_digest] = image.config;
     set.images[name] = std::move(image);
@@ -160,7 +163,10 @@ Result<ImageSet> BuildImages(const std::string& busybox_path) {
   add("user-uid-group", {{"Env", path}, {"User", "1003:users"}}, {busybox, guest});
   add("user-name-group", {{"Env", path}, {"User", "www-data:100"}}, {busybox, guest});
   add("environment",
-      {{"Env", {"PATH=/bin", "FROM_IMAGE=yes"}}, {"WorkingDir", "/mnt"}, {"Entrypoint", {"/bin/sh", "-c"}}, {"Cmd", {"env; pwd"}}},
+      {{"Env", {"PATH=/bin", "FROM_IMAGE=yes"}},
+       {"WorkingDir", "/mnt"},
+       {"Entrypoint", {"/bin/sh", "-c"}},
+       {"Cmd", {"env; pwd"}}},
       {busybox, guest});
   add("volume", {{"Cmd", {"/hello"}}}, {volume});
   return set;

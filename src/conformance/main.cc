@@ -1,6 +1,7 @@
-// crisptest: conformance and benchmarks of any CRI runtime. Commands and flags: `crisptest --help`, docs/conformance.md.
-#include <CLI/CLI.hpp>
+// crisptest: conformance and benchmarks of any CRI runtime. Commands and flags: `crisptest --help`,
+// docs/conformance.md.
 #include <sys/utsname.h>
+#include <CLI/CLI.hpp>
 
 #include <algorithm>
 #include <cstdio>
@@ -59,11 +60,16 @@ int64_t ParseDuration(const std::string& text) {
     if (!number) Die(StrCat("not a duration: ", Quote(text)));
     std::string_view unit = end == std::string::npos ? "s" : std::string_view(text).substr(end);
     size_t unit_size = unit.starts_with("ms") ? 2 : 1;
-    if (unit.starts_with("ms")) total_ms += *number;
-    else if (unit[0] == 's') total_ms += *number * 1000;
-    else if (unit[0] == 'm') total_ms += *number * 60'000;
-    else if (unit[0] == 'h') total_ms += *number * 3'600'000;
-    else Die(StrCat("not a duration: ", Quote(text)));
+    if (unit.starts_with("ms"))
+      total_ms += *number;
+    else if (unit[0] == 's')
+      total_ms += *number * 1000;
+    else if (unit[0] == 'm')
+      total_ms += *number * 60'000;
+    else if (unit[0] == 'h')
+      total_ms += *number * 3'600'000;
+    else
+      Die(StrCat("not a duration: ", Quote(text)));
     at = end == std::string::npos ? text.size() : end + unit_size;
   }
   return total_ms;
@@ -83,7 +89,8 @@ void ReadConfig(Flags& flags) {
 void ReadImagesFile(Flags& flags) {
   if (flags.images_file.empty()) return;
   Json file = OrDie(codec::ParseYaml(OrDie(sys::ReadFile(flags.images_file)), flags.images_file));
-  const std::pair<const char*, const char*> names[] = {{"defaultTestContainerImage", "busybox"}, {"webServerTestImage", "web"}};
+  const std::pair<const char*, const char*> names[] = {{"defaultTestContainerImage", "busybox"},
+                                                       {"webServerTestImage", "web"}};
   for (const auto& [key, ours] : names) {
     if (file.contains(key)) flags.context.images[ours] = file[key];
   }
@@ -92,7 +99,8 @@ void ReadImagesFile(Flags& flags) {
 bool Matches(const std::vector<std::string>& patterns, const SpecInfo& spec) {
   for (const std::string& pattern : patterns) {
     std::regex expression(pattern, std::regex::ECMAScript);
-    if (std::regex_search(spec.FullName(), expression) || std::regex_search(spec.group + " " + spec.name, expression)) return true;
+    if (std::regex_search(spec.FullName(), expression) || std::regex_search(spec.group + " " + spec.name, expression))
+      return true;
   }
   return false;
 }
@@ -236,15 +244,21 @@ int CheckFaults(Flags& flags) {
   int caught = 0, missed = 0, skipped = 0;
   std::printf("%-7s %-58s %s\n", "verdict", "spec", "fault");
   auto results = RunJobs(flags.context, jobs, flags.parallel, [&](const SpecResult& result) {
-    bool is_caught = result.verdict == SpecResult::Verdict::kFailed && !result.crashed;  // a spec must say what is wrong
+    bool is_caught =
+        result.verdict == SpecResult::Verdict::kFailed && !result.crashed;  // a spec must say what is wrong
     // Skipped under the fault only: the spec took the fault for a missing feature.
     bool is_skipped = result.verdict == SpecResult::Verdict::kSkipped &&
-                      RunJobs(flags.context, {{result.spec, ""}}, 1, [](const SpecResult&) {})[0].verdict == SpecResult::Verdict::kSkipped;
+                      RunJobs(flags.context, {{result.spec, ""}}, 1, [](const SpecResult&) {})[0].verdict ==
+                          SpecResult::Verdict::kSkipped;
     ++(is_caught ? caught : is_skipped ? skipped : missed);
     std::string message = result.message.substr(0, result.message.find('\n')).substr(0, 160);
-    if (result.verdict == SpecResult::Verdict::kPassed) message = result.struck ? "the spec passed" : "the fault changed nothing";
-    std::printf("%-7s %-58s %s\n          %s\n", is_caught ? "caught" : is_skipped ? "skipped" : "MISSED", result.spec->FullName().c_str(),
-                result.fault.c_str(), message.c_str());
+    if (result.verdict == SpecResult::Verdict::kPassed)
+      message = result.struck ? "the spec passed" : "the fault changed nothing";
+    std::printf("%-7s %-58s %s\n          %s\n",
+                is_caught    ? "caught"
+                : is_skipped ? "skipped"
+                             : "MISSED",
+                result.spec->FullName().c_str(), result.fault.c_str(), message.c_str());
     PrintCleanUp(result);
     std::fflush(stdout);
   });
@@ -259,7 +273,8 @@ int CheckFaults(Flags& flags) {
 int Benchmark(Flags& flags) {
   BenchmarkParams params;
   if (!flags.benchmark_params.empty()) {
-    params = OrDie(ParseBenchmarkParams(OrDie(codec::ParseYaml(OrDie(sys::ReadFile(flags.benchmark_params)), flags.benchmark_params))));
+    params = OrDie(ParseBenchmarkParams(
+        OrDie(codec::ParseYaml(OrDie(sys::ReadFile(flags.benchmark_params)), flags.benchmark_params))));
   }
   auto registry = ServeImages(flags);
   Cri cri = Connect(flags.context);
@@ -321,7 +336,8 @@ int ServeRegistry(Flags& flags) {
 void AddFlags(CLI::App& app, Flags& flags) {
   Context& c = flags.context;
   auto duration = [&app](const std::string& name, int64_t& field, const std::string& help) {
-    app.add_option_function<std::string>(name, [&field](const std::string& text) { field = ParseDuration(text); }, help);
+    app.add_option_function<std::string>(
+        name, [&field](const std::string& text) { field = ParseDuration(text); }, help);
   };
   app.add_option("--runtime-endpoint,-r", c.runtime_endpoint, "socket of the runtime service")->capture_default_str();
   app.add_option("--image-endpoint,-i", c.image_endpoint, "socket of the image service (the runtime's)");
@@ -330,10 +346,15 @@ void AddFlags(CLI::App& app, Flags& flags) {
   duration("--image-service-timeout", c.image_timeout_ms, "for each image call (300s)");
   app.add_option("--config", flags.config, "crictl's configuration file, for the endpoints");
   app.add_option("--registry-prefix", c.registry_prefix, "in front of the images that --test-images-file names");
-  app.add_option("--test-images-file", flags.images_file, "YAML: defaultTestContainerImage, webServerTestImage instead of ours");
+  app.add_option("--test-images-file", flags.images_file,
+                 "YAML: defaultTestContainerImage, webServerTestImage instead of ours");
   app.add_option("--nri-socket", c.nri_socket, "the runtime's NRI socket; without it NRI specs are skipped");
-  app.add_option("--focus,--ginkgo.focus", flags.focus, "only specs that match this regular expression (repeatable)")->expected(1)->take_all();
-  app.add_option("--skip,--ginkgo.skip", flags.skip, "no specs that match this regular expression (repeatable)")->expected(1)->take_all();
+  app.add_option("--focus,--ginkgo.focus", flags.focus, "only specs that match this regular expression (repeatable)")
+      ->expected(1)
+      ->take_all();
+  app.add_option("--skip,--ginkgo.skip", flags.skip, "no specs that match this regular expression (repeatable)")
+      ->expected(1)
+      ->take_all();
   app.add_option("--parallel", flags.parallel, "specs that run at once")->capture_default_str();
   app.add_flag("--dry-run,--ginkgo.dry-run", flags.dry_run, "name the chosen specs only");
   app.add_option("--report-dir", flags.report_dir, "directory for JUnit, JSON and HTML reports");
@@ -344,7 +365,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_flag("--benchmark", flags.benchmark, "measure instead of validate");
   app.add_option("--benchmarking-params-file", flags.benchmark_params, "YAML, the keys of critest's");
   app.add_option("--benchmarking-output-dir", flags.benchmark_dir, "directory for samples in critest's JSON");
-  app.add_flag("--websocket-exec,--websocket-attach,--websocket-portforward", flags.websocket_exec, "streams over WebSocket instead of SPDY");
+  app.add_flag("--websocket-exec,--websocket-attach,--websocket-portforward", flags.websocket_exec,
+               "streams over WebSocket instead of SPDY");
   app.add_option("--cgroup-parent", c.cgroup_parent, "cgroup of the pods (by the runtime's cgroup driver)");
   app.add_option("--restart-command", c.restart_command, "restarts the daemon; without it restart specs are skipped");
   app.add_option("--cdi-dir", c.cdi_dir, "where the runtime reads CDI specifications")->capture_default_str();

@@ -36,18 +36,25 @@ std::string IdOf(const Json& request, const char* member) {
 std::string NriPlugin::Event::Pod() const { return IdOf(request, "pod"); }
 std::string NriPlugin::Event::Container() const { return IdOf(request, "container"); }
 
-Result<std::unique_ptr<NriPlugin>> NriPlugin::Connect(const std::string& path, const std::string& index, const std::string& name,
+Result<std::unique_ptr<NriPlugin>> NriPlugin::Connect(const std::string& path, const std::string& index,
+                                                      const std::string& name,
                                                       std::map<std::string, Handler> handlers) {
   sys::UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return Error(Code::kInvalidArgument, StrCat("too long for a socket: ", path));
+  if (path.size() >= sizeof address.sun_path)
+    return Error(Code::kInvalidArgument, StrCat("too long for a socket: ", path));
   memcpy(address.sun_path, path.c_str(), path.size() + 1);
-  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0) return Errno(errno, StrCat("connect to ", path));
+  if (connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0)
+    return Errno(errno, StrCat("connect to ", path));
   std::unique_ptr<NriPlugin> plugin(new NriPlugin(std::move(fd), std::move(handlers)));
   plugin->reader_ = std::thread([&own = *plugin] { own.Read(); });
-  std::string registration = TRY(Schema::Get().Encode(StrCat(kNri, "RegisterPluginRequest"), {{"plugin_name", name}, {"plugin_idx", index}, {"NRI_version", "v0.12.0"}}));
-  std::string request = TRY(Schema::Get().Encode(StrCat(kTtrpc, "Request"), {{"service", kRuntimeService}, {"method", "RegisterPlugin"}, {"payload", registration}}));
+  std::string registration =
+      TRY(Schema::Get().Encode(StrCat(kNri, "RegisterPluginRequest"),
+                               {{"plugin_name", name}, {"plugin_idx", index}, {"NRI_version", "v0.12.0"}}));
+  std::string request = TRY(
+      Schema::Get().Encode(StrCat(kTtrpc, "Request"),
+                           {{"service", kRuntimeService}, {"method", "RegisterPlugin"}, {"payload", registration}}));
   plugin->Send(kToRuntime, 1, codec::TtrpcType::kRequest, request);
   std::unique_lock lock(plugin->mutex_);
   plugin->changed_.wait_for(lock, kRegistrationPatience, [&] { return plugin->registered_ || plugin->closed_; });
@@ -110,7 +117,8 @@ void NriPlugin::Read() {
         }
         auto response = Schema::Get().Decode(StrCat(kTtrpc, "Response"), frame.body);
         registered_ = true;
-        if (response && response->contains("status") && (*response)["status"]["code"] != 0) refused_ = (*response)["status"]["message"];
+        if (response && response->contains("status") && (*response)["status"]["code"] != 0)
+          refused_ = (*response)["status"]["message"];
         changed_.notify_all();
       }
     }
@@ -127,8 +135,10 @@ void NriPlugin::Serve(uint32_t stream, const std::string& body) {
     response["status"] = {{"code", 13}, {"message", request.error().message()}};
   } else {
     auto payload = Answer((*request)["method"], (*request)["payload"]);
-    if (payload) response["payload"] = *payload;
-    else response["status"] = {{"code", static_cast<int>(payload.error().code())}, {"message", payload.error().message()}};
+    if (payload)
+      response["payload"] = *payload;
+    else
+      response["status"] = {{"code", static_cast<int>(payload.error().code())}, {"message", payload.error().message()}};
   }
   auto bytes = Schema::Get().Encode(StrCat(kTtrpc, "Response"), response);
   if (bytes) Send(kToPlugin, stream, codec::TtrpcType::kResponse, *bytes);
@@ -136,7 +146,8 @@ void NriPlugin::Serve(uint32_t stream, const std::string& body) {
 
 Result<std::string> NriPlugin::Answer(const std::string& method, const std::string& payload) {
   const Schema& schema = Schema::Get();
-  if (method == "Configure") return schema.Encode(StrCat(kNri, "ConfigureResponse"), {{"events", kAllEvents & ~(1 << 13)}});
+  if (method == "Configure")
+    return schema.Encode(StrCat(kNri, "ConfigureResponse"), {{"events", kAllEvents & ~(1 << 13)}});
   if (method == "Shutdown") return std::string();
   const bool state_change = method == "StateChange";
   Json request = TRY(schema.Decode(StrCat(kNri, state_change ? "StateChangeEvent" : method + "Request"), payload));

@@ -1,6 +1,6 @@
-// An NRI plugin for specs: connects to the runtime's socket, registers, and answers its calls by functions of the spec's.
-// Threading: calls are served on threads of the plugin's; a handler may block, and is over when the plugin is destroyed
-// only if the spec lets it go first.
+// An NRI plugin for specs: connects to the runtime's socket, registers, and answers its calls by functions of the
+// spec's. Threading: calls are served on threads of the plugin's; a handler may block, and is over when the plugin is
+// destroyed only if the spec lets it go first.
 #pragma once
 
 #include <chrono>
@@ -33,7 +33,8 @@ class NriPlugin {
   };
 
   // Registered and waiting to be configured. Handlers by method.
-  static Result<std::unique_ptr<NriPlugin>> Connect(const std::string& socket, const std::string& index, const std::string& name,
+  static Result<std::unique_ptr<NriPlugin>> Connect(const std::string& socket, const std::string& index,
+                                                    const std::string& name,
                                                     std::map<std::string, Handler> handlers = {});
   ~NriPlugin();
 
@@ -44,7 +45,8 @@ class NriPlugin {
   std::vector<std::string> synced_containers() const;
 
  private:
-  NriPlugin(sys::UniqueFd socket, std::map<std::string, Handler> handlers) : socket_(std::move(socket)), handlers_(std::move(handlers)) {}
+  NriPlugin(sys::UniqueFd socket, std::map<std::string, Handler> handlers)
+      : socket_(std::move(socket)), handlers_(std::move(handlers)) {}
   void Read();
   void Serve(uint32_t stream, const std::string& body);
   Result<std::string> Answer(const std::string& method, const std::string& payload);

@@ -58,7 +58,8 @@ class Proxy::Service : public grpc::CallbackGenericService {
   }
 
   // The bytes with what request or reply faults change.
-  std::string Changed(const std::vector<const Fault*>& faults, Fault::Kind kind, const std::string& type, std::string bytes) {
+  std::string Changed(const std::vector<const Fault*>& faults, Fault::Kind kind, const std::string& type,
+                      std::string bytes) {
     std::optional<Json> document;
     for (const Fault* fault : faults) {
       if (fault->kind != kind) continue;
@@ -159,7 +160,8 @@ struct Proxy::Call : grpc::ServerGenericBidiReactor {
       reply = std::string();
     }
     if (!reply) return {static_cast<grpc::StatusCode>(reply.error().code()), reply.error().message()};
-    std::string bytes = method_ == nullptr ? *reply : service_.Changed(faults_, Fault::Kind::kReply, method_->output, *reply);
+    std::string bytes =
+        method_ == nullptr ? *reply : service_.Changed(faults_, Fault::Kind::kReply, method_->output, *reply);
     if (Find(Fault::Kind::kStale) != nullptr) {
       std::lock_guard lock(service_.mutex_);
       auto [first, is_first] = service_.first_.emplace(path_, bytes);
@@ -182,7 +184,8 @@ struct Proxy::Call : grpc::ServerGenericBidiReactor {
       if (!bytes) return {static_cast<grpc::StatusCode>(bytes.error().code()), bytes.error().message()};
       WaitLate();
       if (Lost(*bytes)) continue;
-      if (!Write(service_.Changed(faults_, Fault::Kind::kReply, method_->output, *bytes))) return grpc::Status::CANCELLED;
+      if (!Write(service_.Changed(faults_, Fault::Kind::kReply, method_->output, *bytes)))
+        return grpc::Status::CANCELLED;
     }
   }
   bool Lost(const std::string& bytes) {

@@ -157,7 +157,8 @@ Registry::Response Registry::Manifest(const std::string& repository, const std::
   }
   auto image = images_.images.find(name);
   if (image == images_.images.end()) {
-    return {.status = 404, .type = "application/json",
+    return {.status = 404,
+            .type = "application/json",
             .body = R"({"errors":[{"code":"MANIFEST_UNKNOWN","message":"no such image"}]})"};
   }
   if (reference.starts_with("sha256:") && reference != image->second.manifest_digest) return {.status = 404};

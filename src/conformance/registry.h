@@ -52,7 +52,7 @@ class Registry {
   sys::UniqueFd listener_;
   int port_ = 0;
   std::atomic<bool> stopping_ = false;
-  std::mutex mutex_;  // guards the rest
+  std::mutex mutex_;                        // guards the rest
   std::map<std::string, BuiltImage> made_;  // small images by repository:tag
   std::map<std::string, std::string> made_blobs_;
   std::map<std::string, std::string> made_manifests_;

@@ -19,13 +19,20 @@ std::string Xml(std::string_view text) {
   const bool utf8 = IsValidUtf8(text);
   for (char c : text) {
     auto byte = static_cast<unsigned char>(c);
-    if (c == '<') out += "&lt;";
-    else if (c == '>') out += "&gt;";
-    else if (c == '&') out += "&amp;";
-    else if (c == '"') out += "&quot;";
-    else if (c == '\n') out += "&#10;";
-    else if ((byte < 0x20 && c != '\t') || (byte >= 0x80 && !utf8)) out += '?';
-    else out += c;
+    if (c == '<')
+      out += "&lt;";
+    else if (c == '>')
+      out += "&gt;";
+    else if (c == '&')
+      out += "&amp;";
+    else if (c == '"')
+      out += "&quot;";
+    else if (c == '\n')
+      out += "&#10;";
+    else if ((byte < 0x20 && c != '\t') || (byte >= 0x80 && !utf8))
+      out += '?';
+    else
+      out += c;
   }
   return out;
 }
@@ -39,11 +46,12 @@ std::string Seconds(double seconds) {
 void AppendSpec(std::string& out, const Json& spec) {
   std::string name = spec["name"];
   if (spec.contains("fault")) name += StrCat(" under ", spec["fault"].get<std::string>());
-  out += StrCat("    <testcase classname=\"", Xml(spec["group"].get<std::string>()), "\" name=\"", Xml(name), "\" time=\"",
-                Seconds(spec["seconds"]), "\"");
+  out += StrCat("    <testcase classname=\"", Xml(spec["group"].get<std::string>()), "\" name=\"", Xml(name),
+                "\" time=\"", Seconds(spec["seconds"]), "\"");
   std::string message = Xml(spec["message"].get<std::string>());
   if (spec["verdict"] == "failed") {
-    out += StrCat(">\n      <failure message=\"", message.substr(0, message.find("&#10;")), "\">", message, "</failure>\n    </testcase>\n");
+    out += StrCat(">\n      <failure message=\"", message.substr(0, message.find("&#10;")), "\">", message,
+                  "</failure>\n    </testcase>\n");
   } else if (spec["verdict"] == "skipped") {
     out += StrCat(">\n      <skipped message=\"", message, "\"/>\n    </testcase>\n");
   } else {
@@ -58,7 +66,8 @@ void AppendBenchmark(std::string& out, const Json& benchmark) {
     if (values.empty()) continue;
     std::sort(values.begin(), values.end());
     out += StrCat("    <testcase classname=\"Benchmark ", Xml(benchmark["name"].get<std::string>()), "\" name=\"",
-                  Xml(benchmark["operations"][i].get<std::string>()), "\" time=\"", Seconds(values[values.size() / 2]), "\"/>\n");
+                  Xml(benchmark["operations"][i].get<std::string>()), "\" time=\"", Seconds(values[values.size() / 2]),
+                  "\"/>\n");
   }
 }
 
@@ -72,7 +81,7 @@ size_t Count(const Json& document, const char* verdict) {
 Json SpecsDocument(const std::vector<SpecResult>& results) {
   Json specs = Json::array();
   for (const SpecResult& result : results) {
-    Json spec = {{"group", result.spec->group}, {"name", result.spec->name},   {"verdict", VerdictName(result.verdict)},
+    Json spec = {{"group", result.spec->group}, {"name", result.spec->name}, {"verdict", VerdictName(result.verdict)},
                  {"seconds", result.seconds},   {"message", result.message}, {"like", result.spec->options.like}};
     if (!result.fault.empty()) spec["fault"] = result.fault;
     specs.push_back(std::move(spec));
@@ -85,12 +94,13 @@ Json SpecsDocument(const std::vector<SpecResult>& results) {
 
 std::string JUnitReport(const Json& document) {
   double seconds = document["finished"].get<double>() - document["started"].get<double>();
-  std::string counts = StrCat("tests=\"", document["specs"].size(), "\" failures=\"", Count(document, "failed"),
-                              "\" errors=\"0\" skipped=\"", Count(document, "skipped"), "\" time=\"", Seconds(seconds), "\"");
-  std::string out = StrCat("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites ", counts, ">\n  <testsuite name=\"crisptest\" ",
-                           counts, " timestamp=\"",
-                           FormatRfc3339Nano(static_cast<int64_t>(document["started"].get<double>() * 1e9)).substr(0, 19),
-                           "\">\n    <properties>\n");
+  std::string counts =
+      StrCat("tests=\"", document["specs"].size(), "\" failures=\"", Count(document, "failed"),
+             "\" errors=\"0\" skipped=\"", Count(document, "skipped"), "\" time=\"", Seconds(seconds), "\"");
+  std::string out = StrCat(
+      "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<testsuites ", counts, ">\n  <testsuite name=\"crisptest\" ", counts,
+      " timestamp=\"", FormatRfc3339Nano(static_cast<int64_t>(document["started"].get<double>() * 1e9)).substr(0, 19),
+      "\">\n    <properties>\n");
   for (const auto& [key, value] : document["runtime"].items()) {
     out += StrCat("      <property name=\"runtime.", Xml(key), "\" value=\"", Xml(value.get<std::string>()), "\"/>\n");
   }
@@ -104,7 +114,8 @@ std::string HtmlReport(const std::vector<Json>& documents) {
   constexpr std::string_view kMark = "/*RESULTS*/[]";
   std::string page(embedded::ReportTemplate());
   std::string data = DumpJson(Json(documents));
-  for (size_t at = 0; (at = data.find('<', at)) != std::string::npos;) data.replace(at, 1, "\\u003c");  // no "</script>"
+  for (size_t at = 0; (at = data.find('<', at)) != std::string::npos;)
+    data.replace(at, 1, "\\u003c");  // no "</script>"
   size_t mark = page.find(kMark);
   if (mark != std::string::npos) page.replace(mark, kMark.size(), data);
   return page;
@@ -117,16 +128,23 @@ Result<> Publish(const Json& document, const std::string& directory) {
   };
   const Json& runtime = document["runtime"];
   const std::string version = StrCat(runtime["name"].get<std::string>(), " ", runtime["version"].get<std::string>());
-  Json metadata = {{"suite", document["suite"]},           {"suite-version", document["version"]},
-                   {"runtime", runtime["name"]},           {"runtime-version", runtime["version"]},
-                   {"runtime-handler", runtime["handler"]}, {"cri-version", runtime["api_version"]},
+  Json metadata = {{"suite", document["suite"]},
+                   {"suite-version", document["version"]},
+                   {"runtime", runtime["name"]},
+                   {"runtime-version", runtime["version"]},
+                   {"runtime-handler", runtime["handler"]},
+                   {"cri-version", runtime["api_version"]},
                    {"kernel", document["host"]["kernel"]}};
   int64_t started = static_cast<int64_t>(document["started"].get<double>());
   int64_t finished = static_cast<int64_t>(document["finished"].get<double>());
   bool passed = Count(document, "failed") == 0;
-  TRY(write("started.json", DumpJson({{"timestamp", started}, {"node", document["host"]["name"]}, {"repo-version", version}})));
-  TRY(write("finished.json", DumpJson({{"timestamp", finished}, {"passed", passed}, {"result", passed ? "SUCCESS" : "FAILURE"},
-                                       {"revision", version}, {"metadata", metadata}})));
+  TRY(write("started.json",
+            DumpJson({{"timestamp", started}, {"node", document["host"]["name"]}, {"repo-version", version}})));
+  TRY(write("finished.json", DumpJson({{"timestamp", finished},
+                                       {"passed", passed},
+                                       {"result", passed ? "SUCCESS" : "FAILURE"},
+                                       {"revision", version},
+                                       {"metadata", metadata}})));
   TRY(write("artifacts/metadata.json", DumpJson(metadata)));
   TRY(write("artifacts/junit_01.xml", JUnitReport(document)));
   TRY(write("artifacts/results.json", DumpJson(document)));

@@ -29,8 +29,10 @@ SpecResult RunJob(const Context& context, const Job& job) {
   own.fault = job.fault;
   std::string path = StrCat(context.work_dir, "/crisptest-result-", RandomHex(6));
   auto begin = std::chrono::steady_clock::now();
-  auto ran = sys::Run({}, {.program = "/proc/self/exe", .argv0 = "crisptest",
-                           .args = {"one-spec", job.spec->FullName(), path, DumpJson(own.ToJson())}},
+  auto ran = sys::Run({},
+                      {.program = "/proc/self/exe",
+                       .argv0 = "crisptest",
+                       .args = {"one-spec", job.spec->FullName(), path, DumpJson(own.ToJson())}},
                       {.timeout = std::chrono::seconds(job.spec->options.timeout_seconds)});
   result.seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - begin).count();
   auto text = sys::ReadFile(path);
@@ -104,7 +106,8 @@ std::vector<SpecResult> RunJobs(const Context& context, const std::vector<Job>& 
   return results;
 }
 
-int RunOneSpec(const Context& context, const std::string& full_name, const std::string& result_path, int* argc, char** argv) {
+int RunOneSpec(const Context& context, const std::string& full_name, const std::string& result_path, int* argc,
+               char** argv) {
   testing::InitGoogleTest(argc, argv);
   testing::GTEST_FLAG(filter) = full_name;
   testing::GTEST_FLAG(print_time) = false;
@@ -120,17 +123,20 @@ int RunOneSpec(const Context& context, const std::string& full_name, const std::
     std::string socket = StrCat(context.work_dir, "/crisptest-", RandomHex(6), ".sock");
     if (faults) proxy = std::make_unique<Proxy>(direct, *faults, socket);
     if (!proxy || !proxy->ok()) {
-      std::fprintf(stderr, "crisptest: no proxy for %s: %s\n", context.fault.c_str(), faults ? socket.c_str() : faults.error().message().c_str());
+      std::fprintf(stderr, "crisptest: no proxy for %s: %s\n", context.fault.c_str(),
+                   faults ? socket.c_str() : faults.error().message().c_str());
       return 2;
     }
-    proxied = std::make_unique<Cri>(socket, "", milliseconds(context.runtime_timeout_ms), milliseconds(context.image_timeout_ms));
+    proxied = std::make_unique<Cri>(socket, "", milliseconds(context.runtime_timeout_ms),
+                                    milliseconds(context.image_timeout_ms));
   }
   UseContext(context, proxied ? *proxied : direct, direct);
   if (RUN_ALL_TESTS() != 0) collector->failed = true;
   auto verdict = collector->failed    ? SpecResult::Verdict::kFailed
                  : collector->skipped ? SpecResult::Verdict::kSkipped
                                       : SpecResult::Verdict::kPassed;
-  Json result = {{"verdict", VerdictName(verdict)}, {"message", collector->message}, {"struck", proxy && proxy->struck()}};
+  Json result = {
+      {"verdict", VerdictName(verdict)}, {"message", collector->message}, {"struck", proxy && proxy->struck()}};
   if (!sys::WriteFileAtomic(result_path, DumpJson(result), 0600, sys::Durability::kNone)) return 2;
   proxied.reset();
   return collector->failed ? 1 : 0;

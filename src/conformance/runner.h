@@ -15,7 +15,7 @@ struct SpecResult {
   enum class Verdict { kPassed, kFailed, kSkipped };
   const SpecInfo* spec = nullptr;
   Verdict verdict = Verdict::kFailed;
-  std::string fault;    // what was injected, if anything
+  std::string fault;     // what was injected, if anything
   bool struck = false;   // the fault has changed something
   bool crashed = false;  // the spec's process gave no verdict
   double seconds = 0;
@@ -33,6 +33,7 @@ std::vector<SpecResult> RunJobs(const Context& context, const std::vector<Job>& 
                                 const std::function<void(const SpecResult&)>& on_result);
 
 // In the process of one spec: runs it and writes its result. The exit code.
-int RunOneSpec(const Context& context, const std::string& full_name, const std::string& result_path, int* argc, char** argv);
+int RunOneSpec(const Context& context, const std::string& full_name, const std::string& result_path, int* argc,
+               char** argv);
 
 }  // namespace crisp::conformance

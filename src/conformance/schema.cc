@@ -26,11 +26,13 @@ Result<> FillValue(Message& message, const FieldDescriptor& field, const Json& v
   const Reflection& r = *message.GetReflection();
   const bool add = field.is_repeated();
   switch (field.cpp_type()) {
-#define NUMBER(kind, Name, Type)                                               \
-  case FieldDescriptor::kind:                                                  \
-    if (!value.is_number()) return WrongKind(field);                           \
-    if (add) r.Add##Name(&message, &field, value.get<Type>());                 \
-    else r.Set##Name(&message, &field, value.get<Type>());                     \
+#define NUMBER(kind, Name, Type)                        \
+  case FieldDescriptor::kind:                           \
+    if (!value.is_number()) return WrongKind(field);    \
+    if (add)                                            \
+      r.Add##Name(&message, &field, value.get<Type>()); \
+    else                                                \
+      r.Set##Name(&message, &field, value.get<Type>()); \
     return {};
     NUMBER(CPPTYPE_INT32, Int32, int32_t)
     NUMBER(CPPTYPE_INT64, Int64, int64_t)
@@ -45,7 +47,8 @@ Result<> FillValue(Message& message, const FieldDescriptor& field, const Json& v
       return {};
     case FieldDescriptor::CPPTYPE_STRING:
       if (!value.is_string()) return WrongKind(field);
-      add ? r.AddString(&message, &field, value.get<std::string>()) : r.SetString(&message, &field, value.get<std::string>());
+      add ? r.AddString(&message, &field, value.get<std::string>())
+          : r.SetString(&message, &field, value.get<std::string>());
       return {};
     case FieldDescriptor::CPPTYPE_ENUM: {
       int number = 0;
@@ -85,7 +88,8 @@ Result<> FillMessage(Message& message, const Json& value) {
   for (const auto& [name, inner] : value.items()) {
     const FieldDescriptor* field = message.GetDescriptor()->FindFieldByName(name);
     if (field == nullptr) {
-      return Error(Code::kInvalidArgument, StrCat("message ", message.GetDescriptor()->full_name(), " has no field ", name));
+      return Error(Code::kInvalidArgument,
+                   StrCat("message ", message.GetDescriptor()->full_name(), " has no field ", name));
     }
     if (inner.is_null()) continue;
     if (field->is_map()) {
@@ -155,7 +159,8 @@ Json ReadMessage(const Message& message) {
     const FieldDescriptor& field = *type.field(i);
     if (field.is_repeated()) {
       object[field.name()] = ReadRepeated(message, field);
-    } else if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE || message.GetReflection()->HasField(message, &field)) {
+    } else if (field.cpp_type() != FieldDescriptor::CPPTYPE_MESSAGE ||
+               message.GetReflection()->HasField(message, &field)) {
       object[field.name()] = ReadValue(message, field, -1);
     }
   }
@@ -180,7 +185,8 @@ Schema::Schema() : pool_(std::make_shared<Pool>()) {
     pb::FileDescriptorSet files;
     CHECK(files.ParseFromArray(set.data(), static_cast<int>(set.size())));
     for (const auto& file : files.file()) {
-      if (pool_->descriptors.FindFileByName(file.name()) == nullptr) CHECK(pool_->descriptors.BuildFile(file) != nullptr);
+      if (pool_->descriptors.FindFileByName(file.name()) == nullptr)
+        CHECK(pool_->descriptors.BuildFile(file) != nullptr);
     }
   }
   for (const char* service : {"runtime.v1.RuntimeService", "runtime.v1.ImageService"}) {
@@ -189,7 +195,8 @@ Schema::Schema() : pool_(std::make_shared<Pool>()) {
     for (int i = 0; i < found->method_count(); ++i) {
       const auto& method = *found->method(i);
       methods_.push_back({StrCat("/", service, "/", method.name()), method.input_type()->full_name(),
-                          method.output_type()->full_name(), found->name() == "ImageService", method.server_streaming()});
+                          method.output_type()->full_name(), found->name() == "ImageService",
+                          method.server_streaming()});
     }
   }
 }

@@ -1,5 +1,5 @@
-// What CRI and NRI messages look like, read at run time from descriptor sets that protoc made of api/*.proto: so neither
-// specs nor clients include generated code, and a message is a JSON document with the protocol's own names.
+// What CRI and NRI messages look like, read at run time from descriptor sets that protoc made of api/*.proto: so
+// neither specs nor clients include generated code, and a message is a JSON document with the protocol's own names.
 //
 // Documents: fields by their proto names, 64-bit numbers as numbers, enumerators by name, bytes as raw strings, maps as
 // objects. Read from the wire every scalar, list and map is there; a message only when it was sent.

@@ -131,7 +131,8 @@ std::string Spec::MustFail(const std::string& rpc, const Json& request, const st
 
 void Spec::Needs(const std::string& rpc, const Json& request) {
   auto reply = g_direct->Call(rpc, request);
-  if (!reply && reply.error().code() == Code::kUnimplemented) throw Unsupported(StrCat("the runtime does not have ", rpc));
+  if (!reply && reply.error().code() == Code::kUnimplemented)
+    throw Unsupported(StrCat("the runtime does not have ", rpc));
 }
 
 std::string Spec::ImageName(const std::string& name, const std::string& tag) const {
@@ -205,7 +206,8 @@ void Spec::MustNotRun(const Pod& pod, const Json& more) {
     if (id.error().code() == Code::kUnavailable) throw Failure(StrCat("CreateContainer: ", Text(id.error())));
     return;
   }
-  if (Try("StartContainer", {{"container_id", *id}})) throw Failure("the container was created and started, which it must not");
+  if (Try("StartContainer", {{"container_id", *id}}))
+    throw Failure("the container was created and started, which it must not");
 }
 
 std::string Spec::Start(const std::string& container) {
@@ -216,8 +218,12 @@ void Spec::Stop(const std::string& container, int seconds) {
   Call("StopContainer", {{"container_id", container}, {"timeout", seconds}});
 }
 void Spec::Remove(const std::string& container) { Call("RemoveContainer", {{"container_id", container}}); }
-Json Spec::Status(const std::string& container) { return Call("ContainerStatus", {{"container_id", container}}).at("status"); }
-Json Spec::PodStatus(const std::string& pod) { return Call("PodSandboxStatus", {{"pod_sandbox_id", pod}}).at("status"); }
+Json Spec::Status(const std::string& container) {
+  return Call("ContainerStatus", {{"container_id", container}}).at("status");
+}
+Json Spec::PodStatus(const std::string& pod) {
+  return Call("PodSandboxStatus", {{"pod_sandbox_id", pod}}).at("status");
+}
 
 Json Spec::WaitExited(const std::string& container) {
   Json status;
@@ -233,7 +239,8 @@ ExecResult Spec::Exec(const std::string& container, const std::vector<std::strin
 std::string Spec::Sh(const std::string& container, const std::string& script) {
   ExecResult result = Exec(container, {"/bin/sh", "-c", script});
   if (result.code != 0) {
-    throw Failure(StrCat("in the container, ", Quote(script), " ended with ", result.code, ": ", result.out, result.err));
+    throw Failure(
+        StrCat("in the container, ", Quote(script), " ended with ", result.code, ": ", result.out, result.err));
   }
   return result.out;
 }
@@ -246,7 +253,8 @@ std::vector<LogLine> Spec::Log(const Pod& pod, const std::string& path) {
     if (line.empty()) continue;
     auto record = codec::ParseCriLogRecord(line);
     if (!record) throw Failure(StrCat("not a line of a CRI log: ", Quote(line)));
-    lines.push_back({record->stream == codec::LogStream::kStdout ? "stdout" : "stderr", std::string(record->text), record->partial});
+    lines.push_back({record->stream == codec::LogStream::kStdout ? "stdout" : "stderr", std::string(record->text),
+                     record->partial});
   }
   return lines;
 }

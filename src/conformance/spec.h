@@ -1,5 +1,5 @@
-// How specs are written. GoogleTest is the engine; each spec runs in a process of its own (runner.h), so one that hangs or
-// dies takes no other with it, and as many run at once as wanted.
+// How specs are written. GoogleTest is the engine; each spec runs in a process of its own (runner.h), so one that hangs
+// or dies takes no other with it, and as many run at once as wanted.
 //
 //   SPEC(Container, StartedRuns, .like = {81}, .faults = {"StartContainer:noop"}) {
 //     Pod pod = RunPod();
@@ -63,13 +63,14 @@ class Spec : public testing::Test {
   virtual void Body() = 0;
 
   const Context& context() const;
-  Cri& cri() const;     // what is tested: through the proxy when a fault is injected
+  Cri& cri() const;  // what is tested: through the proxy when a fault is injected
   std::chrono::milliseconds patience() const { return std::chrono::milliseconds(context().patience_ms); }
 
   // A call that must work; its reply.
   Json Call(const std::string& rpc, const Json& request = Json::object());
   Result<Json> Try(const std::string& rpc, const Json& request = Json::object());
-  // A call that must fail, and its message; any of `codes` (none given: any but UNAVAILABLE, UNIMPLEMENTED and DEADLINE_EXCEEDED).
+  // A call that must fail, and its message; any of `codes` (none given: any but UNAVAILABLE, UNIMPLEMENTED and
+  // DEADLINE_EXCEEDED).
   std::string MustFail(const std::string& rpc, const Json& request, const std::vector<Code>& codes = {});
   void AwaitRuntime();  // after a restart
   // Skips the spec when the runtime does not know the call.
@@ -128,14 +129,14 @@ namespace internal {
 bool Register(SpecInfo info, testing::internal::TestFactoryBase* factory);
 }  // namespace internal
 
-#define SPEC(group_, name_, ...)                                                                            \
-  class group_##_##name_ : public ::crisp::conformance::Spec {                                              \
-   protected:                                                                                               \
-    void Body() override;                                                                                   \
-  };                                                                                                        \
-  static const bool registered_##group_##_##name_ = ::crisp::conformance::internal::Register(               \
-      {#group_, #name_, __FILE__, __LINE__, ::crisp::conformance::SpecOptions{__VA_ARGS__}},                \
-      new ::testing::internal::TestFactoryImpl<group_##_##name_>);                                          \
+#define SPEC(group_, name_, ...)                                                              \
+  class group_##_##name_ : public ::crisp::conformance::Spec {                                \
+   protected:                                                                                 \
+    void Body() override;                                                                     \
+  };                                                                                          \
+  static const bool registered_##group_##_##name_ = ::crisp::conformance::internal::Register( \
+      {#group_, #name_, __FILE__, __LINE__, ::crisp::conformance::SpecOptions{__VA_ARGS__}},  \
+      new ::testing::internal::TestFactoryImpl<group_##_##name_>);                            \
   void group_##_##name_::Body()
 
 }  // namespace crisp::conformance

@@ -87,13 +87,15 @@ class Connection {
 
   // Sends a request to upgrade and reads the answer's head.
   Result<std::string> Upgrade(const Url& url, const std::string& method, const std::string& headers) {
-    Write(StrCat(method, " ", url.path, " HTTP/1.1\r\nHost: ", url.host, ":", url.port, "\r\nConnection: Upgrade\r\n", headers, "\r\n"));
+    Write(StrCat(method, " ", url.path, " HTTP/1.1\r\nHost: ", url.host, ":", url.port, "\r\nConnection: Upgrade\r\n",
+                 headers, "\r\n"));
     std::string head;
     size_t end;
     while ((end = head.find("\r\n\r\n")) == std::string::npos) {
       bool late;
       std::string more = Read(&late);
-      if (more.empty()) return Error(Code::kDeadlineExceeded, StrCat("the streaming server does not answer: ", Quote(head)));
+      if (more.empty())
+        return Error(Code::kDeadlineExceeded, StrCat("the streaming server does not answer: ", Quote(head)));
       head += more;
     }
     early_ = head.substr(end + 4);
@@ -114,7 +116,8 @@ class Connection {
 std::string HeaderOf(const std::string& head, std::string_view name) {
   for (std::string_view line : Split(head, '\n')) {
     size_t colon = line.find(':');
-    if (colon == name.size() && strncasecmp(line.data(), name.data(), name.size()) == 0) return std::string(Trim(line.substr(colon + 1)));
+    if (colon == name.size() && strncasecmp(line.data(), name.data(), name.size()) == 0)
+      return std::string(Trim(line.substr(colon + 1)));
   }
   return "";
 }
@@ -122,7 +125,8 @@ std::string HeaderOf(const std::string& head, std::string_view name) {
 // The SPDY half of both exec and port-forward.
 class Spdy : public codec::SpdySession::Events {
  public:
-  explicit Spdy(Connection connection) : connection_(std::move(connection)), session_(codec::SpdySession::Role::kClient, *this, {}) {}
+  explicit Spdy(Connection connection)
+      : connection_(std::move(connection)), session_(codec::SpdySession::Role::kClient, *this, {}) {}
 
   uint32_t Open(const codec::SpdyHeaders& headers) {
     uint32_t stream = session_.Open(headers);
@@ -179,7 +183,9 @@ class SpdyClient : public StreamClient {
   }
   void Send(const std::string& bytes) override { spdy_.Send(in_, bytes); }
   void EndInput() override { spdy_.End(in_); }
-  void Resize(int columns, int rows) override { spdy_.Send(resize_, StrCat("{\"Width\":", columns, ",\"Height\":", rows, "}\n")); }
+  void Resize(int columns, int rows) override {
+    spdy_.Send(resize_, StrCat("{\"Width\":", columns, ",\"Height\":", rows, "}\n"));
+  }
   bool ReadUntil(const std::function<bool()>& done) override {
     while (!done()) {
       if (!spdy_.is_open(error_) && !(out_ && spdy_.is_open(out_)) && !(err_ && spdy_.is_open(err_))) ended = true;
@@ -208,7 +214,9 @@ class WebSocketClient : public StreamClient {
   explicit WebSocketClient(Connection connection) : connection_(std::move(connection)) {}
   void Send(const std::string& bytes) override { SendFrame(std::string(1, '\0') + bytes, 2); }
   void EndInput() override { SendFrame(std::string("\xff\0", 2), 2); }  // v5: channel 0 is closed
-  void Resize(int columns, int rows) override { SendFrame(StrCat("\x04{\"Width\":", columns, ",\"Height\":", rows, "}"), 2); }
+  void Resize(int columns, int rows) override {
+    SendFrame(StrCat("\x04{\"Width\":", columns, ",\"Height\":", rows, "}"), 2);
+  }
   bool ReadUntil(const std::function<bool()>& done) override {
     while (!done()) {
       bool late = false;
@@ -284,9 +292,10 @@ Result<std::unique_ptr<StreamClient>> StreamClient::Open(const std::string& text
     client->chosen = HeaderOf(head, "Sec-WebSocket-Protocol");
     return std::unique_ptr<StreamClient>(std::move(client));
   }
-  std::string head = TRY(connection.Upgrade(
-      url, "POST",
-      StrCat("Upgrade: SPDY/3.1\r\nContent-Length: 0\r\nX-Stream-Protocol-Version: ", protocol.empty() ? "v4.channel.k8s.io" : protocol, "\r\n")));
+  std::string head =
+      TRY(connection.Upgrade(url, "POST",
+                             StrCat("Upgrade: SPDY/3.1\r\nContent-Length: 0\r\nX-Stream-Protocol-Version: ",
+                                    protocol.empty() ? "v4.channel.k8s.io" : protocol, "\r\n")));
   auto client = std::make_unique<SpdyClient>(std::move(connection), request);
   client->chosen = HeaderOf(head, "X-Stream-Protocol-Version");
   return std::unique_ptr<StreamClient>(std::move(client));
@@ -295,7 +304,8 @@ Result<std::unique_ptr<StreamClient>> StreamClient::Open(const std::string& text
 Result<std::string> ForwardOnce(const std::string& text, int port, const std::string& request, milliseconds patience) {
   Url url = TRY(ParseUrl(text));
   Connection connection = TRY(Connection::Open(url.host, url.port, patience));
-  TRY(connection.Upgrade(url, "POST", "Upgrade: SPDY/3.1\r\nContent-Length: 0\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n"));
+  TRY(connection.Upgrade(
+      url, "POST", "Upgrade: SPDY/3.1\r\nContent-Length: 0\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n"));
   Spdy spdy(std::move(connection));
   std::string answer, error;
   uint32_t errors = spdy.Open({{"streamtype", "error"}, {"port", StrCat(port)}, {"requestid", "0"}});
@@ -307,7 +317,9 @@ Result<std::string> ForwardOnce(const std::string& text, int port, const std::st
   while (spdy.is_open(data) && error.empty()) {
     bool late;
     if (spdy.ReadSome(&late)) continue;
-    if (late) return Error(Code::kDeadlineExceeded, StrCat("nothing more came through the forwarded port after ", Quote(answer)));
+    if (late)
+      return Error(Code::kDeadlineExceeded,
+                   StrCat("nothing more came through the forwarded port after ", Quote(answer)));
     break;
   }
   if (!error.empty()) return Error(Code::kUnavailable, StrCat("port-forward: ", error));

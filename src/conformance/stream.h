@@ -1,6 +1,5 @@
-// A client of the streaming server behind Exec, Attach and PortForward, as kubectl is one: SPDY/3.1, or WebSocket with the
-// channel protocols. Plain blocking sockets; every wait is bounded.
-// Threading: one thread.
+// A client of the streaming server behind Exec, Attach and PortForward, as kubectl is one: SPDY/3.1, or WebSocket with
+// the channel protocols. Plain blocking sockets; every wait is bounded. Threading: one thread.
 #pragma once
 
 #include <chrono>
@@ -31,15 +30,17 @@ class StreamClient {
   virtual bool ReadUntil(const std::function<bool()>& done) = 0;
 
   std::string out, err;
-  std::string status;   // what the error stream brought: a metav1.Status, or nothing
-  bool ended = false;   // all streams, or the connection
-  std::string chosen;   // the protocol that the server chose
+  std::string status;  // what the error stream brought: a metav1.Status, or nothing
+  bool ended = false;  // all streams, or the connection
+  std::string chosen;  // the protocol that the server chose
 };
 
 // One port-forward: opens the pair of streams for `port`, sends `request`, and gives what came until the pod closed.
-Result<std::string> ForwardOnce(const std::string& url, int port, const std::string& request, std::chrono::milliseconds patience);
+Result<std::string> ForwardOnce(const std::string& url, int port, const std::string& request,
+                                std::chrono::milliseconds patience);
 
 // A plain TCP exchange: connect, send, read to the end.
-Result<std::string> TcpOnce(const std::string& host, int port, const std::string& request, std::chrono::milliseconds patience);
+Result<std::string> TcpOnce(const std::string& host, int port, const std::string& request,
+                            std::chrono::milliseconds patience);
 
 }  // namespace crisp::conformance

@@ -16,7 +16,8 @@ bool Listed(const Json& list, const std::string& id) {
   return false;
 }
 
-SPEC(Container, CreatedIsListed, .like = {79}, .faults = {"ListContainers:-containers", "ListContainers:stale", "CreateContainer:noop"}) {
+SPEC(Container, CreatedIsListed, .like = {79},
+     .faults = {"ListContainers:-containers", "ListContainers:stale", "CreateContainer:noop"}) {
   Pod pod = RunPod();
   Call("ListContainers");
   std::string id = Create(pod);
@@ -25,10 +26,12 @@ SPEC(Container, CreatedIsListed, .like = {79}, .faults = {"ListContainers:-conta
 }
 
 SPEC(Container, AttributesAreKept, .like = {80},
-     .faults = {"ListContainers:containers.*.labels={}", "ContainerStatus:-status.annotations", "ListContainers:containers.*.created_at=0"}) {
+     .faults = {"ListContainers:containers.*.labels={}", "ContainerStatus:-status.annotations",
+                "ListContainers:containers.*.created_at=0"}) {
   Pod pod = RunPod();
   Json more = {{"metadata", {{"name", Unique("attributes-")}, {"attempt", 3}}},
-               {"labels", {{"label", "value"}}}, {"annotations", {{"note", "some text"}}}};
+               {"labels", {{"label", "value"}}},
+               {"annotations", {{"note", "some text"}}}};
   std::string id = Create(pod, more);
   Json list = Call("ListContainers", {{"filter", {{"id", id}}}});
   ASSERT_EQ(list.at("containers").size(), 1u);
@@ -46,7 +49,8 @@ SPEC(Container, AttributesAreKept, .like = {80},
   EXPECT_EQ(status["log_path"], pod.log_dir + "/main.log");
 }
 
-SPEC(Container, StartedIsRunning, .like = {81}, .faults = {"StartContainer:noop", "ContainerStatus:status.state=CONTAINER_CREATED"}) {
+SPEC(Container, StartedIsRunning, .like = {81},
+     .faults = {"StartContainer:noop", "ContainerStatus:status.state=CONTAINER_CREATED"}) {
   std::string id = Run(RunPod());
   Json status = Status(id);
   EXPECT_EQ(status["state"], "CONTAINER_RUNNING");
@@ -69,7 +73,8 @@ SPEC(Container, CreatedIsRemoved, .like = {83}, .faults = {"RemoveContainer:noop
   EXPECT_FALSE(Listed(Call("ListContainers")["containers"], id));
   MustFail("ContainerStatus", {{"container_id", id}}, {Code::kNotFound});
 }
-SPEC(Container, RunningIsRemoved, .like = {84}, .faults = {"RemoveContainer:noop", "RemoveContainer:fail=FAILED_PRECONDITION"}) {
+SPEC(Container, RunningIsRemoved, .like = {84},
+     .faults = {"RemoveContainer:noop", "RemoveContainer:fail=FAILED_PRECONDITION"}) {
   std::string id = Run(RunPod());
   Remove(id);
   EXPECT_FALSE(Listed(Call("ListContainers")["containers"], id));
@@ -81,7 +86,8 @@ SPEC(Container, StoppedIsRemoved, .like = {85}, .faults = {"RemoveContainer:noop
   EXPECT_FALSE(Listed(Call("ListContainers")["containers"], id));
 }
 
-SPEC(Container, ExecSyncGivesOutputAndCode, .like = {86}, .faults = {"ExecSync:stdout=", "ExecSync:exit_code=0", "ExecSync:-stderr", "ExecSync:noop"}) {
+SPEC(Container, ExecSyncGivesOutputAndCode, .like = {86},
+     .faults = {"ExecSync:stdout=", "ExecSync:exit_code=0", "ExecSync:-stderr", "ExecSync:noop"}) {
   std::string id = Run(RunPod());
   ExecResult result = Exec(id, {"/bin/sh", "-c", "echo hello; echo trouble >&2; exit 7"});
   EXPECT_EQ(result.out, "hello\n");
@@ -90,9 +96,11 @@ SPEC(Container, ExecSyncGivesOutputAndCode, .like = {86}, .faults = {"ExecSync:s
 }
 SPEC(Container, ExecSyncEndsAtItsTimeout, .like = {87}, .faults = {"ExecSync:swallow", "ExecSync<timeout=0"}) {
   std::string id = Run(RunPod());
-  auto reply = cri().Call("ExecSync", {{"container_id", id}, {"cmd", {"/bin/sleep", "20"}}, {"timeout", 1}}, std::chrono::seconds(10));
+  auto reply = cri().Call("ExecSync", {{"container_id", id}, {"cmd", {"/bin/sleep", "20"}}, {"timeout", 1}},
+                          std::chrono::seconds(10));
   ASSERT_FALSE(reply) << "an exec of 20 s with a timeout of 1 s succeeds";
-  EXPECT_EQ(static_cast<int>(reply.error().code()), static_cast<int>(Code::kDeadlineExceeded)) << reply.error().message();
+  EXPECT_EQ(static_cast<int>(reply.error().code()), static_cast<int>(Code::kDeadlineExceeded))
+      << reply.error().message();
   EXPECT_EQ(Sh(id, "ps | grep -c '[s]leep 20' || true"), "0\n") << "what the exec started lives on";
 }
 SPEC(Container, ExecSyncOfAMissingProgramFails, .faults = {"ExecSync:noop"}) {
@@ -121,13 +129,15 @@ Json Stats(const Json& reply, const std::string& id) {
   return {};
 }
 
-SPEC(Container, StatsOfACreatedContainer, .like = {88}, .faults = {"ListContainerStats:-stats", "ListContainerStats:fail"}) {
+SPEC(Container, StatsOfACreatedContainer, .like = {88},
+     .faults = {"ListContainerStats:-stats", "ListContainerStats:fail"}) {
   std::string id = Create(RunPod());
   Json reply = Call("ListContainerStats", {{"filter", {{"id", id}}}});
   ASSERT_EQ(reply.at("stats").size(), 1u);
   EXPECT_EQ(reply.at("stats").at(0).at("attributes").at("id"), id);
 }
-SPEC(Container, StatsOfAStartedContainer, .like = {89}, .faults = {"ListContainerStats:-stats", "ListContainerStats:stats.*.attributes.id=other"}) {
+SPEC(Container, StatsOfAStartedContainer, .like = {89},
+     .faults = {"ListContainerStats:-stats", "ListContainerStats:stats.*.attributes.id=other"}) {
   std::string id = Run(RunPod());
   Json reply = Call("ListContainerStats", {{"filter", {{"id", id}}}});
   ASSERT_EQ(reply.at("stats").size(), 1u);
@@ -138,7 +148,8 @@ SPEC(Container, StatsWithoutAFilter, .like = {90}, .faults = {"ListContainerStat
   std::string id = Run(RunPod());
   EXPECT_FALSE(Stats(Call("ListContainerStats"), id).is_null());
 }
-SPEC(Container, StatsOfThreeContainersWithoutAFilter, .like = {91}, .faults = {"ListContainerStats:-stats.0", "ListContainerStats:stale"}) {
+SPEC(Container, StatsOfThreeContainersWithoutAFilter, .like = {91},
+     .faults = {"ListContainerStats:-stats.0", "ListContainerStats:stale"}) {
   Call("ListContainerStats");
   Pod pod = RunPod();
   std::vector<std::string> ids;
@@ -162,7 +173,8 @@ SPEC(Container, StatsByLabels, .like = {92}, .faults = {"ListContainerStats<-fil
 
 // ---- volumes
 
-SPEC(Container, VolumeIsMounted, .like = {93}, .faults = {"CreateContainer<-config.mounts", "CreateContainer<config.mounts.0.readonly=true"}) {
+SPEC(Container, VolumeIsMounted, .like = {93},
+     .faults = {"CreateContainer<-config.mounts", "CreateContainer<config.mounts.0.readonly=true"}) {
   std::string dir = TempDir();
   ASSERT_TRUE(sys::WriteFileAtomic(dir + "/from-host", "host\n", 0644, sys::Durability::kNone));
   std::string id = Run(RunPod(), {{"mounts", {{{"host_path", dir}, {"container_path", "/volume"}}}}});
@@ -179,7 +191,9 @@ SPEC(Container, VolumeBehindASymlinkIsMounted, .like = {94}, .faults = {"CreateC
   EXPECT_EQ(Sh(id, "cat /volume/file"), "behind the link\n");
 }
 SPEC(Container, DeviceIsThere, .faults = {"CreateContainer<-config.devices"}) {
-  std::string id = Run(RunPod(), {{"devices", {{{"host_path", "/dev/full"}, {"container_path", "/dev/crisptest"}, {"permissions", "rw"}}}}});
+  std::string id =
+      Run(RunPod(),
+          {{"devices", {{{"host_path", "/dev/full"}, {"container_path", "/dev/crisptest"}, {"permissions", "rw"}}}}});
   EXPECT_NE(Exec(id, {"/bin/sh", "-c", "echo x > /dev/crisptest"}).code, 0) << "/dev/full must refuse";
   EXPECT_EQ(Sh(id, "head -c 3 /dev/crisptest | wc -c"), "3\n");
 }
@@ -188,7 +202,8 @@ SPEC(Container, DeviceIsThere, .faults = {"CreateContainer<-config.devices"}) {
 
 SPEC(Container, EnvironmentIsImagesAndOurs, .faults = {"CreateContainer<-config.envs"}) {
   Pod pod = RunPod();
-  std::string id = Run(pod, {{"image", {{"image", Image("environment")}}}, {"command", Json::array()},
+  std::string id = Run(pod, {{"image", {{"image", Image("environment")}}},
+                             {"command", Json::array()},
                              {"envs", {{{"key", "OURS"}, {"value", "a b"}}}}});
   WaitExited(id);
   std::string text = LogText(pod);
@@ -198,7 +213,8 @@ SPEC(Container, EnvironmentIsImagesAndOurs, .faults = {"CreateContainer<-config.
 }
 SPEC(Container, CommandReplacesTheImages, .faults = {"CreateContainer<-config.command"}) {
   Pod pod = RunPod();
-  WaitExited(Run(pod, {{"image", {{"image", Image("environment")}}}, {"command", {"/bin/echo"}}, {"args", {"only", "this"}}}));
+  WaitExited(
+      Run(pod, {{"image", {{"image", Image("environment")}}}, {"command", {"/bin/echo"}}, {"args", {"only", "this"}}}));
   EXPECT_EQ(LogText(pod), "only this\n");
 }
 SPEC(Container, WorkingDirectory, .faults = {"CreateContainer<-config.working_dir"}) {
@@ -206,7 +222,8 @@ SPEC(Container, WorkingDirectory, .faults = {"CreateContainer<-config.working_di
   WaitExited(Run(pod, {{"command", {"/bin/pwd"}}, {"working_dir", "/var/made/by/the/runtime"}}));
   EXPECT_EQ(LogText(pod), "/var/made/by/the/runtime\n");
 }
-SPEC(Container, ExitCodeIsReported, .faults = {"ContainerStatus:status.exit_code=0", "ContainerStatus:-status.reason"}) {
+SPEC(Container, ExitCodeIsReported,
+     .faults = {"ContainerStatus:status.exit_code=0", "ContainerStatus:-status.reason"}) {
   std::string id = Run(RunPod(), {{"command", {"/bin/sh", "-c", "exit 42"}}});
   Json status = WaitExited(id);
   EXPECT_EQ(status["exit_code"], 42);
@@ -219,13 +236,16 @@ SPEC(Container, SuccessIsCompleted, .faults = {"ContainerStatus:-status.reason"}
 }
 SPEC(Container, StopGivesTimeToEnd, .faults = {"StopContainer<timeout=0"}) {
   Pod pod = RunPod();
-  std::string id = Run(pod, {{"command", {"/bin/sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done"}}});
+  std::string id = Run(
+      pod, {{"command", {"/bin/sh", "-c", "trap 'echo bye; exit 3' TERM; echo ready; while :; do sleep 0.1; done"}}});
   WaitLog(pod, "ready");
   Stop(id, 20);
   EXPECT_EQ(Status(id)["exit_code"], 3);
   EXPECT_EQ(LogText(pod), "ready\nbye\n");
 }
-SPEC(Container, StopKillsWhoDoesNotEnd, .faults = {"StopContainer<timeout=100; StopContainer:fail=DEADLINE_EXCEEDED", "ContainerStatus:status.exit_code=143"}) {
+SPEC(Container, StopKillsWhoDoesNotEnd,
+     .faults = {"StopContainer<timeout=100; StopContainer:fail=DEADLINE_EXCEEDED",
+                "ContainerStatus:status.exit_code=143"}) {
   Pod pod = RunPod();
   std::string id = Run(pod, {{"command", {"/bin/sh", "-c", "trap '' TERM; echo ready; while :; do sleep 0.1; done"}}});
   WaitLog(pod, "ready");
@@ -234,12 +254,14 @@ SPEC(Container, StopKillsWhoDoesNotEnd, .faults = {"StopContainer<timeout=100; S
   EXPECT_EQ(status["state"], "CONTAINER_EXITED");
   EXPECT_EQ(status["exit_code"], 137);
 }
-SPEC(Container, StopSignalOfTheConfiguration, .faults = {"CreateContainer<-config.stop_signal", "ContainerStatus:status.stop_signal=SIGNAL_RUNTIME_DEFAULT"}) {
+SPEC(Container, StopSignalOfTheConfiguration,
+     .faults = {"CreateContainer<-config.stop_signal", "ContainerStatus:status.stop_signal=SIGNAL_RUNTIME_DEFAULT"}) {
   Pod pod = RunPod();
   std::string id = Create(pod, {{"command", {"/guest", "signals"}}, {"stop_signal", "SIGNAL_SIGUSR1"}});
   if (Status(id)["stop_signal"] != "SIGNAL_SIGUSR1") {
     Json features = Call("Version");
-    if (context().fault.empty()) throw Unsupported("the runtime does not know stop_signal of a container's configuration");
+    if (context().fault.empty())
+      throw Unsupported("the runtime does not know stop_signal of a container's configuration");
     throw Failure("stop_signal is not in the status");
   }
   Start(id);
@@ -259,16 +281,20 @@ SPEC(Container, ListFilters, .faults = {"ListContainers<-filter", "ListContainer
   EXPECT_EQ(count({{"label_selector", {{"find", value}}}, {"state", {{"state", "CONTAINER_RUNNING"}}}}), 1u);
   EXPECT_EQ(count({{"label_selector", {{"find", "nothing"}}}}), 0u);
 }
-SPEC(Container, SameNameAndAttemptIsOneContainer, .faults = {"CreateContainer<config.metadata.name=another-each-time; CreateContainer:fail"}) {
+SPEC(Container, SameNameAndAttemptIsOneContainer,
+     .faults = {"CreateContainer<config.metadata.name=another-each-time; CreateContainer:fail"}) {
   Pod pod = RunPod();
   std::string first = Create(pod);
   auto second = TryCreate(pod, Json::object());
   EXPECT_TRUE(!second || *second == first) << "a second container of the same name and attempt";
   EXPECT_EQ(Call("ListContainers", {{"filter", {{"pod_sandbox_id", pod.id}}}})["containers"].size(), 1u);
 }
-SPEC(Container, OutOfMemoryIsTold, .like = {60}, .faults = {"ContainerStatus:status.reason=Error", "ContainerStatus:status.exit_code=1"}) {
-  std::string id = Run(RunPod(), {{"command", {"/guest", "eat", "64"}},
-                                  {"linux", {{"resources", {{"memory_limit_in_bytes", 16 << 20}, {"memory_swap_limit_in_bytes", 16 << 20}}}}}});
+SPEC(Container, OutOfMemoryIsTold, .like = {60},
+     .faults = {"ContainerStatus:status.reason=Error", "ContainerStatus:status.exit_code=1"}) {
+  std::string id = Run(
+      RunPod(),
+      {{"command", {"/guest", "eat", "64"}},
+       {"linux", {{"resources", {{"memory_limit_in_bytes", 16 << 20}, {"memory_swap_limit_in_bytes", 16 << 20}}}}}});
   Json status = WaitExited(id);
   EXPECT_EQ(status["exit_code"], 137);
   EXPECT_EQ(status["reason"], "OOMKilled");

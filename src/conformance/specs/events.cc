@@ -43,17 +43,20 @@ class Events : public Spec {
   std::vector<Json> early_;
 };
 
-#define EVENT_SPEC(name_, ...)                                                                                     \
-  class Events_##name_ : public Events {                                                                           \
-   protected:                                                                                                      \
-    void Body() override;                                                                                          \
-  };                                                                                                               \
-  static const bool registered_events_##name_ = internal::Register(                                                \
-      {"Events", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, new testing::internal::TestFactoryImpl<Events_##name_>); \
+#define EVENT_SPEC(name_, ...)                                                             \
+  class Events_##name_ : public Events {                                                   \
+   protected:                                                                              \
+    void Body() override;                                                                  \
+  };                                                                                       \
+  static const bool registered_events_##name_ =                                            \
+      internal::Register({"Events", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<Events_##name_>);          \
   void Events_##name_::Body()
 
-EVENT_SPEC(ContainerLifeInOrder, .faults = {"GetContainerEvents:lose=CONTAINER_STARTED_EVENT", "GetContainerEvents:lose=CONTAINER_STOPPED_EVENT",
-                                            "GetContainerEvents:lose=CONTAINER_DELETED_EVENT", "GetContainerEvents:lose", "GetContainerEvents:created_at=0"}) {
+EVENT_SPEC(ContainerLifeInOrder, .faults = {"GetContainerEvents:lose=CONTAINER_STARTED_EVENT",
+                                            "GetContainerEvents:lose=CONTAINER_STOPPED_EVENT",
+                                            "GetContainerEvents:lose=CONTAINER_DELETED_EVENT",
+                                            "GetContainerEvents:lose", "GetContainerEvents:created_at=0"}) {
   Subscribe();
   Pod pod = RunPod();
   std::string id = Create(pod);
@@ -65,8 +68,9 @@ EVENT_SPEC(ContainerLifeInOrder, .faults = {"GetContainerEvents:lose=CONTAINER_S
   Remove(id);
   Next(id, "CONTAINER_DELETED_EVENT");
 }
-EVENT_SPEC(CarryTheStateAfterwards, .faults = {"GetContainerEvents:-containers_statuses", "GetContainerEvents:-pod_sandbox_status",
-                                               "GetContainerEvents:containers_statuses.*.exit_code=0"}) {
+EVENT_SPEC(CarryTheStateAfterwards,
+           .faults = {"GetContainerEvents:-containers_statuses", "GetContainerEvents:-pod_sandbox_status",
+                      "GetContainerEvents:containers_statuses.*.exit_code=0"}) {
   Subscribe();
   Pod pod = RunPod();
   std::string id = Create(pod, {{"command", {"/bin/sh", "-c", "exit 9"}}});

@@ -31,7 +31,9 @@ SPEC(Idempotence, StopOfStoppedContainer, .like = {133}, .faults = {"StopContain
   Stop(id);
   EXPECT_EQ(Status(id)["state"], "CONTAINER_EXITED");
 }
-SPEC(Idempotence, RemoveOfUnknownContainer, .like = {134}, .faults = {"RemoveContainer:fail=NOT_FOUND"}) { Remove(kUnknown); }
+SPEC(Idempotence, RemoveOfUnknownContainer, .like = {134}, .faults = {"RemoveContainer:fail=NOT_FOUND"}) {
+  Remove(kUnknown);
+}
 SPEC(Idempotence, RemoveOfUnknownImage, .like = {135}, .faults = {"RemoveImage:fail=NOT_FOUND"}) {
   Call("RemoveImage", {{"image", {{"image", ImageName("small", Unique("never-pulled-"))}}}});
 }

@@ -18,11 +18,13 @@ class Images : public Spec {
   }
   void RemoveImage(const std::string& reference) { Call("RemoveImage", {{"image", {{"image", reference}}}}); }
   void NeedsImageIds(const Json& status) {
-    if (status.at("image_id") == "" && context().fault.empty()) throw Unsupported("the runtime does not say the image_id of containers");
+    if (status.at("image_id") == "" && context().fault.empty())
+      throw Unsupported("the runtime does not say the image_id of containers");
   }
   bool Listed(const std::string& id) {
     Json reply = Call("ListImages");
-    return std::any_of(reply["images"].begin(), reply["images"].end(), [&](const Json& image) { return image.at("id") == id; });
+    return std::any_of(reply["images"].begin(), reply["images"].end(),
+                       [&](const Json& image) { return image.at("id") == id; });
   }
   std::string Pull(const std::string& reference) {
     RemoveImageAtEnd(reference);
@@ -41,16 +43,18 @@ class Images : public Spec {
   }
 };
 
-#define IMAGE_SPEC(group_, name_, ...)                                                                                 \
-  class group_##_##name_ : public Images {                                                                             \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_##group_##_##name_ = internal::Register(                                                \
-      {#group_, #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, new testing::internal::TestFactoryImpl<group_##_##name_>); \
+#define IMAGE_SPEC(group_, name_, ...)                                                    \
+  class group_##_##name_ : public Images {                                                \
+   protected:                                                                             \
+    void Body() override;                                                                 \
+  };                                                                                      \
+  static const bool registered_##group_##_##name_ =                                       \
+      internal::Register({#group_, #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<group_##_##name_>);       \
   void group_##_##name_::Body()
 
-IMAGE_SPEC(ImageManager, PullByTagAndRemove, .like = {48}, .faults = {"RemoveImage:noop", "PullImage:noop", "ListImages:-images", "ImageStatus:image.size=0"}) {
+IMAGE_SPEC(ImageManager, PullByTagAndRemove, .like = {48},
+           .faults = {"RemoveImage:noop", "PullImage:noop", "ListImages:-images", "ImageStatus:image.size=0"}) {
   PulledAndRemoved(ImageName("small/" + Unique(), "v1"));
 }
 IMAGE_SPEC(ImageManager, PullWithoutTagAndRemove, .like = {50}, .faults = {"PullImage:noop"}) {
@@ -71,12 +75,14 @@ IMAGE_SPEC(ImageManager, PullByDigestAndRemove, .like = {51}, .faults = {"PullIm
 }
 IMAGE_SPEC(ImageManager, PullEndsWithItsDeadline, .like = {49}, .faults = {"PullImage:noop"}) {
   auto begin = std::chrono::steady_clock::now();
-  auto reply = cri().Call("PullImage", {{"image", {{"image", ImageName("hang/" + Unique())}}}}, std::chrono::seconds(1));
+  auto reply =
+      cri().Call("PullImage", {{"image", {{"image", ImageName("hang/" + Unique())}}}}, std::chrono::seconds(1));
   ASSERT_FALSE(reply) << "a registry that does not answer gives an image";
   EXPECT_EQ(static_cast<int>(reply.error().code()), static_cast<int>(Code::kDeadlineExceeded));
   EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(20));
 }
-IMAGE_SPEC(ImageManager, StatusByEveryKindOfReference, .like = {52}, .faults = {"ImageStatus:-image", "ImageStatus:image.id=other"}) {
+IMAGE_SPEC(ImageManager, StatusByEveryKindOfReference, .like = {52},
+           .faults = {"ImageStatus:-image", "ImageStatus:image.id=other"}) {
   std::string reference = ImageName("small/" + Unique(), "v1");
   Pull(reference);
   Json status = ImageStatus(reference);
@@ -100,7 +106,10 @@ IMAGE_SPEC(ImageManager, StatusHasUidOrUserName, .like = {53},
     std::optional<int64_t> uid;
     const char* username;
   };
-  for (const Case& one : {Case{"user-uid", 1002, ""}, {"user-name", std::nullopt, "www-data"}, {"user-uid-group", 1003, ""}, {"user-name-group", std::nullopt, "www-data"}}) {
+  for (const Case& one : {Case{"user-uid", 1002, ""},
+                          {"user-name", std::nullopt, "www-data"},
+                          {"user-uid-group", 1003, ""},
+                          {"user-name-group", std::nullopt, "www-data"}}) {
     std::string reference = ImageName(one.image + ("/" + Unique()));
     Pull(reference);
     Json status = ImageStatus(reference);
@@ -125,7 +134,8 @@ IMAGE_SPEC(ImageManager, ListHasEachImageOnce, .like = {54}, .faults = {"ListIma
   EXPECT_EQ(seen, wanted);
   for (const std::string& reference : wanted) RemoveImage(reference);
 }
-IMAGE_SPEC(ImageManager, ListHasAllTagsOfAnImage, .like = {55}, .faults = {"ListImages:images.*.repo_tags=[]", "ListImages:-images.*.repo_tags.0"}) {
+IMAGE_SPEC(ImageManager, ListHasAllTagsOfAnImage, .like = {55},
+           .faults = {"ListImages:images.*.repo_tags=[]", "ListImages:-images.*.repo_tags.0"}) {
   std::string repository = Unique();
   std::set<std::string> tags;
   for (const char* tag : {"1", "2", "3"}) tags.insert(ImageName("tags/" + repository, tag));
@@ -192,7 +202,8 @@ IMAGE_SPEC(ImageManager, UnavailableRegistryIsNamed, .faults = {"PullImage:swall
 IMAGE_SPEC(ImageManager, PullNeedsCredentials, .faults = {"PullImage<-auth", "PullImage:swallow"}) {
   std::string reference = ImageName("private/" + Unique(), "v1");
   MustFail("PullImage", {{"image", {{"image", reference}}}});
-  MustFail("PullImage", {{"image", {{"image", reference}}}, {"auth", {{"username", Registry::kUser}, {"password", "wrong"}}}});
+  MustFail("PullImage",
+           {{"image", {{"image", reference}}}, {"auth", {{"username", Registry::kUser}, {"password", "wrong"}}}});
   EXPECT_TRUE(ImageStatus(reference).is_null());
   Json reply = Call("PullImage", {{"image", {{"image", reference}}},
                                   {"auth", {{"username", Registry::kUser}, {"password", Registry::kPassword}}}});
@@ -217,7 +228,9 @@ IMAGE_SPEC(ImageManager, PullsOfOneImageAtOnce, .faults = {"PullImage:fail", "Pu
   }
   RemoveImage(reference);
 }
-IMAGE_SPEC(ImageManager, FileSystemInfo, .faults = {"ImageFsInfo:-image_filesystems", "ImageFsInfo:image_filesystems.*.used_bytes.value=0", "ImageFsInfo:image_filesystems.*.timestamp=0"}) {
+IMAGE_SPEC(ImageManager, FileSystemInfo,
+           .faults = {"ImageFsInfo:-image_filesystems", "ImageFsInfo:image_filesystems.*.used_bytes.value=0",
+                      "ImageFsInfo:image_filesystems.*.timestamp=0"}) {
   Image("busybox");
   Json reply;
   Eventually("the file system's use is counted", [&] {  // some runtimes count now and then
@@ -242,7 +255,8 @@ IMAGE_SPEC(ImageConsistency, GoneAtOnceAfterRemoval, .like = {124}, .faults = {"
     EXPECT_FALSE(Listed(id));
   }
 }
-IMAGE_SPEC(ImageConsistency, ThereAtOnceAfterPull, .like = {125}, .faults = {"PullImage:noop", "ListImages:-images", "ImageStatus:-image"}) {
+IMAGE_SPEC(ImageConsistency, ThereAtOnceAfterPull, .like = {125},
+           .faults = {"PullImage:noop", "ListImages:-images", "ImageStatus:-image"}) {
   for (int i = 0; i < 5; ++i) {
     std::string reference = ImageName("small/" + Unique(), "v1");
     Pull(reference);
@@ -269,7 +283,8 @@ IMAGE_SPEC(ImageConsistency, RemovalsAtOnceSucceed, .like = {126}, .faults = {"R
 }
 
 IMAGE_SPEC(ImageIdentifierConsistency, OneIdEverywhere, .like = {127},
-           .faults = {"PullImage:image_ref=other", "ContainerStatus:status.image_id=other", "ListContainers:containers.*.image_id=other", "ListImages:images.*.id=other"}) {
+           .faults = {"PullImage:image_ref=other", "ContainerStatus:status.image_id=other",
+                      "ListContainers:containers.*.image_id=other", "ListImages:images.*.id=other"}) {
   std::string reference = ImageName("environment/" + Unique());
   std::string ref = Pull(reference);
   Json image = ImageStatus(reference);
@@ -284,7 +299,8 @@ IMAGE_SPEC(ImageIdentifierConsistency, OneIdEverywhere, .like = {127},
   EXPECT_EQ(status.at("image_id"), ref);
   EXPECT_EQ(list["containers"][0]["image_id"], ref);
 }
-IMAGE_SPEC(ImageIdentifierConsistency, OneIdFromTwoRegistries, .like = {128}, .faults = {"PullImage:image_ref=other", "ImageStatus:image.id=other"}) {
+IMAGE_SPEC(ImageIdentifierConsistency, OneIdFromTwoRegistries, .like = {128},
+           .faults = {"PullImage:image_ref=other", "ImageStatus:image.id=other"}) {
   std::string reference = ImageName("tags/" + Unique(), "v1");
   std::string other = "localhost" + reference.substr(reference.find(':'));
   std::string one = Pull(reference), two = Pull(other);

@@ -10,7 +10,8 @@
 namespace crisp::conformance {
 namespace {
 
-SPEC(Container, LogHasTheOutput, .like = {95}, .faults = {"CreateContainer<-config.log_path", "CreateContainer<config.log_path=other.log"}) {
+SPEC(Container, LogHasTheOutput, .like = {95},
+     .faults = {"CreateContainer<-config.log_path", "CreateContainer<config.log_path=other.log"}) {
   Pod pod = RunPod();
   WaitExited(Run(pod, {{"command", {"/bin/sh", "-c", "echo to stdout; echo to stderr >&2"}}}));
   EXPECT_EQ(LogText(pod), "to stdout\n");
@@ -18,7 +19,8 @@ SPEC(Container, LogHasTheOutput, .like = {95}, .faults = {"CreateContainer<-conf
 }
 SPEC(Container, LogIsReopened, .like = {96}, .faults = {"ReopenContainerLog:noop", "ReopenContainerLog:fail"}) {
   Pod pod = RunPod();
-  std::string id = Run(pod, {{"command", {"/bin/sh", "-c", "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done"}}});
+  std::string id =
+      Run(pod, {{"command", {"/bin/sh", "-c", "i=0; while :; do echo line $i; i=$((i+1)); sleep 0.05; done"}}});
   WaitLog(pod, "line 3");
   ASSERT_EQ(rename((pod.log_dir + "/main.log").c_str(), (pod.log_dir + "/main.log.1").c_str()), 0);
   Call("ReopenContainerLog", {{"container_id", id}});
@@ -45,7 +47,8 @@ SPEC(Log, LastLineWithoutNewlineIsKept, .faults = {"CreateContainer<config.comma
   ASSERT_EQ(Log(pod).size(), 1u);
   EXPECT_EQ(Log(pod)[0].text, "no end");
 }
-SPEC(Log, RotationUnderLoadLosesNothing, .faults = {"ReopenContainerLog:noop", "CreateContainer<config.command.2=\"1000\""}) {
+SPEC(Log, RotationUnderLoadLosesNothing,
+     .faults = {"ReopenContainerLog:noop", "CreateContainer<config.command.2=\"1000\""}) {
   constexpr int kLines = 60000;
   Pod pod = RunPod();
   std::string id = Run(pod, {{"command", {"/guest", "lines", StrCat(kLines), "120"}}});

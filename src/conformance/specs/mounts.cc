@@ -12,7 +12,8 @@ namespace {
 class Mounts : public Spec {
  protected:
   void Mount(const char* source, const std::string& target, const char* type, unsigned long flags) {
-    if (mount(source, target.c_str(), type, flags, nullptr) != 0) throw Unsupported(StrCat("no mount on ", target, " here: ", strerror(errno)));
+    if (mount(source, target.c_str(), type, flags, nullptr) != 0)
+      throw Unsupported(StrCat("no mount on ", target, " here: ", strerror(errno)));
     AtEnd([target] { umount2(target.c_str(), MNT_DETACH); });
   }
   // A directory that is a mount of its own with another one below it.
@@ -27,32 +28,40 @@ class Mounts : public Spec {
   void NeedsRecursiveReadOnly() {
     Json status = Call("Status");
     for (const Json& handler : status["runtime_handlers"]) {
-      if (handler.at("name") == context().runtime_handler && handler.contains("features") && handler.at("features").at("recursive_read_only_mounts") == true) return;
+      if (handler.at("name") == context().runtime_handler && handler.contains("features") &&
+          handler.at("features").at("recursive_read_only_mounts") == true)
+        return;
     }
     throw Unsupported("the runtime handler does not offer recursive read-only mounts");
   }
   bool Touch(const std::string& id, const std::string& path) { return Exec(id, {"/bin/touch", path}).code == 0; }
 };
 
-#define MOUNT_SPEC(group_, name_, ...)                                                                                 \
-  class group_##_##name_ : public Mounts {                                                                             \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_##group_##_##name_ = internal::Register(                                                \
-      {#group_, #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, new testing::internal::TestFactoryImpl<group_##_##name_>); \
+#define MOUNT_SPEC(group_, name_, ...)                                                    \
+  class group_##_##name_ : public Mounts {                                                \
+   protected:                                                                             \
+    void Body() override;                                                                 \
+  };                                                                                      \
+  static const bool registered_##group_##_##name_ =                                       \
+      internal::Register({#group_, #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<group_##_##name_>);       \
   void group_##_##name_::Body()
 
-MOUNT_SPEC(MountReadonly, NotRecursive, .like = {65}, .faults = {"CreateContainer<config.mounts.0.readonly=false", "CreateContainer<-config.mounts"}) {
+MOUNT_SPEC(MountReadonly, NotRecursive, .like = {65},
+           .faults = {"CreateContainer<config.mounts.0.readonly=false", "CreateContainer<-config.mounts"}) {
   std::string dir = NestedMounts(MS_PRIVATE);
   std::string id = Run(RunPod(), {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", true}}}}});
   EXPECT_FALSE(Touch(id, "/mnt/file"));
   EXPECT_TRUE(Touch(id, "/mnt/nested/file"));
 }
-MOUNT_SPEC(MountReadonly, Recursive, .like = {66}, .faults = {"CreateContainer<config.mounts.0.recursive_read_only=false"}) {
+MOUNT_SPEC(MountReadonly, Recursive, .like = {66},
+           .faults = {"CreateContainer<config.mounts.0.recursive_read_only=false"}) {
   NeedsRecursiveReadOnly();
   std::string dir = NestedMounts(MS_PRIVATE);
-  std::string id = Run(RunPod(), {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", true}, {"recursive_read_only", true}}}}});
+  std::string id =
+      Run(RunPod(),
+          {{"mounts",
+            {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", true}, {"recursive_read_only", true}}}}});
   EXPECT_FALSE(Touch(id, "/mnt/file"));
   EXPECT_FALSE(Touch(id, "/mnt/nested/file"));
 }
@@ -60,18 +69,31 @@ constexpr const char* kAllowed = "CreateContainer<config.mounts.0.recursive_read
 MOUNT_SPEC(MountReadonly, RecursiveWithHostToContainerIsRefused, .like = {67}, .faults = {kAllowed}) {
   NeedsRecursiveReadOnly();
   std::string dir = NestedMounts(MS_SHARED);
-  MustNotRun(RunPod(), {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", true}, {"recursive_read_only", true}, {"propagation", "PROPAGATION_HOST_TO_CONTAINER"}}}}});
+  MustNotRun(RunPod(), {{"mounts",
+                         {{{"host_path", dir},
+                           {"container_path", "/mnt"},
+                           {"readonly", true},
+                           {"recursive_read_only", true},
+                           {"propagation", "PROPAGATION_HOST_TO_CONTAINER"}}}}});
 }
 MOUNT_SPEC(MountReadonly, RecursiveWithBidirectionalIsRefused, .like = {68}, .faults = {kAllowed}) {
   NeedsRecursiveReadOnly();
   std::string dir = NestedMounts(MS_SHARED);
   Json privileged = {{"linux", {{"security_context", {{"privileged", true}}}}}};
-  MustNotRun(RunPod(privileged), Merged(privileged, {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", true}, {"recursive_read_only", true}, {"propagation", "PROPAGATION_BIDIRECTIONAL"}}}}}));
+  MustNotRun(RunPod(privileged), Merged(privileged, {{"mounts",
+                                                      {{{"host_path", dir},
+                                                        {"container_path", "/mnt"},
+                                                        {"readonly", true},
+                                                        {"recursive_read_only", true},
+                                                        {"propagation", "PROPAGATION_BIDIRECTIONAL"}}}}}));
 }
 MOUNT_SPEC(MountReadonly, RecursiveWithoutReadonlyIsRefused, .like = {69}, .faults = {kAllowed}) {
   NeedsRecursiveReadOnly();
   std::string dir = NestedMounts(MS_PRIVATE);
-  MustNotRun(RunPod(), {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", false}, {"recursive_read_only", true}}}}});
+  MustNotRun(
+      RunPod(),
+      {{"mounts",
+        {{{"host_path", dir}, {"container_path", "/mnt"}, {"readonly", false}, {"recursive_read_only", true}}}}});
 }
 
 // Mounts made outside and inside while the container runs: who sees whose?
@@ -84,7 +106,10 @@ class Propagation : public Mounts {
     mkdir((dir + "/from-host").c_str(), 0755);
     mkdir((dir + "/from-container").c_str(), 0755);
     Json privileged = {{"linux", {{"security_context", {{"privileged", true}}}}}};
-    std::string id = Run(RunPod(privileged), Merged(privileged, {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"propagation", propagation}}}}}));
+    std::string id =
+        Run(RunPod(privileged),
+            Merged(privileged,
+                   {{"mounts", {{{"host_path", dir}, {"container_path", "/mnt"}, {"propagation", propagation}}}}}));
     Mount("tmpfs", dir + "/from-host", "tmpfs", 0);
     ASSERT_TRUE(sys::WriteFileAtomic(dir + "/from-host/file", "x", 0644, sys::Durability::kNone));
     EXPECT_EQ(Exec(id, {"/bin/test", "-e", "/mnt/from-host/file"}).code == 0, into) << "host to container";
@@ -94,23 +119,26 @@ class Propagation : public Mounts {
   }
 };
 
-#define PROPAGATION_SPEC(name_, ...)                                                                                   \
-  class MountPropagation_##name_ : public Propagation {                                                                \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_propagation_##name_ =                                                                   \
-      internal::Register({"MountPropagation", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}},                   \
-                         new testing::internal::TestFactoryImpl<MountPropagation_##name_>);                            \
+#define PROPAGATION_SPEC(name_, ...)                                                                 \
+  class MountPropagation_##name_ : public Propagation {                                              \
+   protected:                                                                                        \
+    void Body() override;                                                                            \
+  };                                                                                                 \
+  static const bool registered_propagation_##name_ =                                                 \
+      internal::Register({"MountPropagation", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<MountPropagation_##name_>);          \
   void MountPropagation_##name_::Body()
 
-PROPAGATION_SPEC(Private, .like = {121}, .faults = {"CreateContainer<config.mounts.0.propagation=PROPAGATION_HOST_TO_CONTAINER"}) {
+PROPAGATION_SPEC(Private, .like = {121},
+                 .faults = {"CreateContainer<config.mounts.0.propagation=PROPAGATION_HOST_TO_CONTAINER"}) {
   Check("PROPAGATION_PRIVATE", false, false);
 }
-PROPAGATION_SPEC(Bidirectional, .like = {122}, .faults = {"CreateContainer<config.mounts.0.propagation=PROPAGATION_HOST_TO_CONTAINER"}) {
+PROPAGATION_SPEC(Bidirectional, .like = {122},
+                 .faults = {"CreateContainer<config.mounts.0.propagation=PROPAGATION_HOST_TO_CONTAINER"}) {
   Check("PROPAGATION_BIDIRECTIONAL", true, true);
 }
-PROPAGATION_SPEC(HostToContainer, .like = {123}, .faults = {"CreateContainer<config.mounts.0.propagation=PROPAGATION_PRIVATE"}) {
+PROPAGATION_SPEC(HostToContainer, .like = {123},
+                 .faults = {"CreateContainer<config.mounts.0.propagation=PROPAGATION_PRIVATE"}) {
   Check("PROPAGATION_HOST_TO_CONTAINER", true, false);
 }
 
@@ -120,12 +148,16 @@ class ImageVolumes : public Mounts {
  protected:
   Json Volume(const Json& more = Json::object()) {
     std::string reference = Image("tags/" + Unique());
-    return {{"mounts", {Merged({{"container_path", "/volume"}, {"readonly", true}, {"image", {{"image", reference}}}}, more)}}};
+    return {{"mounts",
+             {Merged({{"container_path", "/volume"}, {"readonly", true}, {"image", {{"image", reference}}}}, more)}}};
   }
   // A runtime of before image volumes mounts nothing, or wants a host path.
   std::string RunOrSkip(const Json& more) {
     auto id = TryCreate(RunPod(), more);
-    if (!id && context().fault.empty() && (id.error().message().find("host_path") != std::string::npos || id.error().message().find("HostPath") != std::string::npos || id.error().message().find("no such file") != std::string::npos)) {
+    if (!id && context().fault.empty() &&
+        (id.error().message().find("host_path") != std::string::npos ||
+         id.error().message().find("HostPath") != std::string::npos ||
+         id.error().message().find("no such file") != std::string::npos)) {
       throw Unsupported("the runtime has no image volumes: " + id.error().message());
     }
     if (!id) throw Failure("CreateContainer: " + id.error().message());
@@ -133,17 +165,18 @@ class ImageVolumes : public Mounts {
   }
 };
 
-#define VOLUME_SPEC(name_, ...)                                                                                        \
-  class ImageVolume_##name_ : public ImageVolumes {                                                                    \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_image_volume_##name_ =                                                                  \
-      internal::Register({"ImageVolume", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}},                        \
-                         new testing::internal::TestFactoryImpl<ImageVolume_##name_>);                                 \
+#define VOLUME_SPEC(name_, ...)                                                                 \
+  class ImageVolume_##name_ : public ImageVolumes {                                             \
+   protected:                                                                                   \
+    void Body() override;                                                                       \
+  };                                                                                            \
+  static const bool registered_image_volume_##name_ =                                           \
+      internal::Register({"ImageVolume", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<ImageVolume_##name_>);          \
   void ImageVolume_##name_::Body()
 
-VOLUME_SPEC(DigestIsInTheStatus, .like = {115}, .faults = {"ContainerStatus:-status.mounts", "ContainerStatus:status.mounts.*.image={}"}) {
+VOLUME_SPEC(DigestIsInTheStatus, .like = {115},
+            .faults = {"ContainerStatus:-status.mounts", "ContainerStatus:status.mounts.*.image={}"}) {
   Json volume = Volume();
   std::string id = RunOrSkip(volume);
   Json status = Status(id);
@@ -151,7 +184,8 @@ VOLUME_SPEC(DigestIsInTheStatus, .like = {115}, .faults = {"ContainerStatus:-sta
   ASSERT_TRUE(status["mounts"][0].contains("image")) << "the mount does not say its image";
   EXPECT_EQ(status["mounts"][0]["container_path"], "/volume");
   std::string ref = status["mounts"][0]["image"]["image_ref"];
-  if (ref.empty() && context().fault.empty()) throw Unsupported("the runtime does not fill ImageSpec.image_ref of mounts");
+  if (ref.empty() && context().fault.empty())
+    throw Unsupported("the runtime does not fill ImageSpec.image_ref of mounts");
   EXPECT_EQ(ref, Call("ImageStatus", {{"image", volume["mounts"][0]["image"]}})["image"]["id"].get<std::string>());
 }
 VOLUME_SPEC(IsMountedReadOnly, .like = {116}, .faults = {"CreateContainer<-config.mounts"}) {
@@ -171,12 +205,15 @@ VOLUME_SPEC(MissingSubPathIsRefused, .like = {119}, .faults = {"CreateContainer<
   RunOrSkip(Volume());
   MustNotRun(RunPod(), Volume({{"image_sub_path", "no/such/folder"}}));
 }
-VOLUME_SPEC(SubPathDoesNotLeaveTheImage, .faults = {"CreateContainer<-config.mounts.0.image; CreateContainer<-config.mounts.0.image_sub_path; CreateContainer<config.mounts.0.host_path=/etc"}) {
+VOLUME_SPEC(SubPathDoesNotLeaveTheImage,
+            .faults = {"CreateContainer<-config.mounts.0.image; CreateContainer<-config.mounts.0.image_sub_path; "
+                       "CreateContainer<config.mounts.0.host_path=/etc"}) {
   RunOrSkip(Volume());
   auto id = TryCreate(RunPod(), Volume({{"image_sub_path", "folder/out"}}));
   if (!id) return;  // refused
   if (!Try("StartContainer", {{"container_id", *id}})) return;
-  EXPECT_NE(Exec(*id, {"/bin/test", "-e", "/volume/passwd"}).code, 0) << "a link in the image leads to the machine's /etc";
+  EXPECT_NE(Exec(*id, {"/bin/test", "-e", "/volume/passwd"}).code, 0)
+      << "a link in the image leads to the machine's /etc";
 }
 
 }  // namespace

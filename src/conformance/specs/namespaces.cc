@@ -4,8 +4,8 @@
 #include <unistd.h>
 
 #include "base/strings.h"
-#include "conformance/specs/ports.h"
 #include "conformance/spec.h"
+#include "conformance/specs/ports.h"
 #include "sys/file.h"
 
 namespace crisp::conformance {
@@ -13,9 +13,10 @@ namespace {
 
 Json Namespaces(const Json& options) { return {{"linux", {{"security_context", {{"namespace_options", options}}}}}}; }
 
-constexpr const char* kDropPodOptions = "RunPodSandbox<-config.linux.security_context.namespace_options; "
-                                        "CreateContainer<-config.linux.security_context.namespace_options; "
-                                        "CreateContainer<-sandbox_config.linux.security_context.namespace_options";
+constexpr const char* kDropPodOptions =
+    "RunPodSandbox<-config.linux.security_context.namespace_options; "
+    "CreateContainer<-config.linux.security_context.namespace_options; "
+    "CreateContainer<-sandbox_config.linux.security_context.namespace_options";
 
 SPEC(SecurityContext, HostPidSeesTheMachine, .like = {6}, .faults = {kDropPodOptions}) {
   Json options = Namespaces({{"pid", "NODE"}});
@@ -64,8 +65,10 @@ SPEC(SecurityContext, PodPidIsShared, .like = {9},
   Pod pod = RunPod(options);
   Run(pod, Merged(options, {{"metadata", {{"name", "web"}}}, {"command", {"/guest", "http", "8123"}}}));
   std::string id = Run(pod, options);
-  Eventually("a process of the other container is seen", [&] { return Sh(id, "ps").find("http 8123") != std::string::npos; });
-  EXPECT_EQ(Sh(id, "cat /proc/1/cmdline").find("hold"), std::string::npos) << "the container's process is not the first of the pod";
+  Eventually("a process of the other container is seen",
+             [&] { return Sh(id, "ps").find("http 8123") != std::string::npos; });
+  EXPECT_EQ(Sh(id, "cat /proc/1/cmdline").find("hold"), std::string::npos)
+      << "the container's process is not the first of the pod";
 }
 
 SPEC(SecurityContext, ContainerPidIsItsOwn, .like = {10},
@@ -76,10 +79,12 @@ SPEC(SecurityContext, ContainerPidIsItsOwn, .like = {10},
   EXPECT_NE(Sh(id, "cat /proc/1/cmdline").find("hold"), std::string::npos);
 }
 
-SPEC(SecurityContext, TargetPidJoinsAContainer, .faults = {"CreateContainer<config.linux.security_context.namespace_options.pid=CONTAINER"}) {
+SPEC(SecurityContext, TargetPidJoinsAContainer,
+     .faults = {"CreateContainer<config.linux.security_context.namespace_options.pid=CONTAINER"}) {
   Json own = Namespaces({{"pid", "CONTAINER"}});
   Pod pod = RunPod(own);
-  std::string target = Run(pod, Merged(own, {{"metadata", {{"name", "target"}}}, {"command", {"/guest", "http", "8124"}}}));
+  std::string target =
+      Run(pod, Merged(own, {{"metadata", {{"name", "target"}}}, {"command", {"/guest", "http", "8124"}}}));
   std::string id = Run(pod, Namespaces({{"pid", "TARGET"}, {"target_id", target}}));
   EXPECT_NE(Sh(id, "cat /proc/1/cmdline").find("8124"), std::string::npos);
 }
@@ -121,14 +126,14 @@ class UserNamespaces : public Spec {
   Json Options(const Json& userns) { return Namespaces({{"userns_options", userns}}); }
 };
 
-#define USERNS_SPEC(name_, ...)                                                                                \
-  class UserNamespaces_##name_ : public UserNamespaces {                                                       \
-   protected:                                                                                                  \
-    void Body() override;                                                                                      \
-  };                                                                                                           \
-  static const bool registered_userns_##name_ = internal::Register(                                            \
-      {"SecurityContext", "UserNamespace" #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}},               \
-      new testing::internal::TestFactoryImpl<UserNamespaces_##name_>);                                         \
+#define USERNS_SPEC(name_, ...)                                                                                     \
+  class UserNamespaces_##name_ : public UserNamespaces {                                                            \
+   protected:                                                                                                       \
+    void Body() override;                                                                                           \
+  };                                                                                                                \
+  static const bool registered_userns_##name_ =                                                                     \
+      internal::Register({"SecurityContext", "UserNamespace" #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<UserNamespaces_##name_>);                           \
   void UserNamespaces_##name_::Body()
 
 const Json kMapping = {{{"container_id", 0}, {"host_id", 100000}, {"length", 65536}}};
@@ -146,8 +151,7 @@ USERNS_SPEC(MapsIds, .like = {39}, .faults = {kDropPodOptions}) {
   EXPECT_EQ(parts[2], "65536");
   EXPECT_EQ(Sh(id, "touch /tmp/mine && stat -c %u /tmp/mine"), "0\n") << "the root file system is not mapped";
 }
-USERNS_SPEC(NodeModeIsTheMachines, .like = {40},
-            .faults = {"ExecSync:stdout=\"0 100000 65536\\n\""}) {
+USERNS_SPEC(NodeModeIsTheMachines, .like = {40}, .faults = {"ExecSync:stdout=\"0 100000 65536\\n\""}) {
   NeedsThem();
   Json options = Options({{"mode", "NODE"}});
   auto inside = Sh(Run(RunPod(options), options), "cat /proc/self/uid_map");
@@ -170,11 +174,13 @@ USERNS_SPEC(RefusesUnmappedRoot, .like = {42}, .faults = {kSwallowPod}) {
 }
 USERNS_SPEC(RefusesContainerMode, .like = {43}, .faults = {kSwallowPod}) {
   NeedsThem();
-  MustFail("RunPodSandbox", {{"config", PodConfig(Options({{"mode", "CONTAINER"}}))}, {"runtime_handler", context().runtime_handler}});
+  MustFail("RunPodSandbox",
+           {{"config", PodConfig(Options({{"mode", "CONTAINER"}}))}, {"runtime_handler", context().runtime_handler}});
 }
 USERNS_SPEC(RefusesTargetMode, .like = {44}, .faults = {kSwallowPod}) {
   NeedsThem();
-  MustFail("RunPodSandbox", {{"config", PodConfig(Options({{"mode", "TARGET"}}))}, {"runtime_handler", context().runtime_handler}});
+  MustFail("RunPodSandbox",
+           {{"config", PodConfig(Options({{"mode", "TARGET"}}))}, {"runtime_handler", context().runtime_handler}});
 }
 
 }  // namespace

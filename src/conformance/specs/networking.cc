@@ -4,8 +4,8 @@
 #include <sys/socket.h>
 
 #include "base/strings.h"
-#include "conformance/specs/ports.h"
 #include "conformance/spec.h"
+#include "conformance/specs/ports.h"
 #include "conformance/stream.h"
 
 namespace crisp::conformance {
@@ -52,14 +52,16 @@ constexpr const char* kGet = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n
 
 SPEC(Networking, DnsConfigReachesResolvConf, .like = {1},
      .faults = {"RunPodSandbox<-config.dns_config", "RunPodSandbox<config.dns_config.servers.0=192.0.2.9"}) {
-  Pod pod = RunPod({{"dns_config", {{"servers", {"10.10.10.10"}}, {"searches", {"crisptest.example"}}, {"options", {"ndots:8"}}}}});
+  Pod pod = RunPod(
+      {{"dns_config", {{"servers", {"10.10.10.10"}}, {"searches", {"crisptest.example"}}, {"options", {"ndots:8"}}}}});
   std::string resolv = Sh(Run(pod), "cat /etc/resolv.conf");
   EXPECT_NE(resolv.find("nameserver 10.10.10.10\n"), std::string::npos) << resolv;
   EXPECT_NE(resolv.find("search crisptest.example\n"), std::string::npos) << resolv;
   EXPECT_NE(resolv.find("options ndots:8\n"), std::string::npos) << resolv;
 }
 
-SPEC(Networking, HostNameIsSet, .like = {2}, .faults = {"RunPodSandbox<-config.hostname", "RunPodSandbox<config.hostname=other"}) {
+SPEC(Networking, HostNameIsSet, .like = {2},
+     .faults = {"RunPodSandbox<-config.hostname", "RunPodSandbox<config.hostname=other"}) {
   Pod pod = RunPod({{"hostname", "crisptest-host"}});
   std::string id = Run(pod);
   EXPECT_EQ(Sh(id, "hostname"), "crisptest-host\n");

@@ -38,7 +38,8 @@ class Gate {
 
 class Nri : public Spec {
  protected:
-  NriPlugin& Connect(std::map<std::string, NriPlugin::Handler> handlers = {}, const std::string& index = "00", bool wait = true) {
+  NriPlugin& Connect(std::map<std::string, NriPlugin::Handler> handlers = {}, const std::string& index = "00",
+                     bool wait = true) {
     if (context().nri_socket.empty()) throw Unsupported("--nri-socket does not name the runtime's NRI socket");
     auto plugin = NriPlugin::Connect(context().nri_socket, index, Unique("crisptest-"), std::move(handlers));
     if (!plugin) throw Failure(plugin.error().message());
@@ -61,7 +62,8 @@ class Nri : public Spec {
       if (at < wanted.size() && method == wanted[at]) ++at;
     }
     EXPECT_EQ(at, wanted.size()) << "wanted " << Join(wanted, " ") << ", saw " << Join(methods, " ");
-    for (const std::string& method : wanted) EXPECT_EQ(std::count(methods.begin(), methods.end(), method), 1) << method << " in " << Join(methods, " ");
+    for (const std::string& method : wanted)
+      EXPECT_EQ(std::count(methods.begin(), methods.end(), method), 1) << method << " in " << Join(methods, " ");
   }
   const NriPlugin::Event* Find(const std::vector<NriPlugin::Event>& events, const std::string& method) {
     for (const auto& event : events) {
@@ -71,23 +73,28 @@ class Nri : public Spec {
   }
   bool PodListed(const std::string& uid) {
     Json reply = Call("ListPodSandbox");
-    return std::any_of(reply["items"].begin(), reply["items"].end(), [&](const Json& pod) { return pod.at("metadata").at("uid") == uid; });
+    return std::any_of(reply["items"].begin(), reply["items"].end(),
+                       [&](const Json& pod) { return pod.at("metadata").at("uid") == uid; });
   }
-  size_t ContainersOf(const std::string& pod) { return Call("ListContainers", {{"filter", {{"pod_sandbox_id", pod}}}})["containers"].size(); }
+  size_t ContainersOf(const std::string& pod) {
+    return Call("ListContainers", {{"filter", {{"pod_sandbox_id", pod}}}})["containers"].size();
+  }
   void StopPod(const std::string& pod) { Call("StopPodSandbox", {{"pod_sandbox_id", pod}}); }
   void RemovePod(const std::string& pod) { Call("RemovePodSandbox", {{"pod_sandbox_id", pod}}); }
 };
 
-#define NRI_SPEC(name_, ...)                                                                                           \
-  class NRI_##name_ : public Nri {                                                                                     \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_nri_##name_ = internal::Register(                                                       \
-      {"NRI", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, new testing::internal::TestFactoryImpl<NRI_##name_>); \
+#define NRI_SPEC(name_, ...)                                                                            \
+  class NRI_##name_ : public Nri {                                                                      \
+   protected:                                                                                           \
+    void Body() override;                                                                               \
+  };                                                                                                    \
+  static const bool registered_nri_##name_ =                                                            \
+      internal::Register({"NRI", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, \
+                         new testing::internal::TestFactoryImpl<NRI_##name_>);                          \
   void NRI_##name_::Body()
 
-NRI_SPEC(PodLifeInOrder, .like = {97}, .faults = {"RunPodSandbox<config.metadata.name=other", "RemovePodSandbox:noop"}) {
+NRI_SPEC(PodLifeInOrder, .like = {97},
+         .faults = {"RunPodSandbox<config.metadata.name=other", "RemovePodSandbox:noop"}) {
   NriPlugin& plugin = Connect();
   Pod pod = RunPod();
   StopPod(pod.id);
@@ -105,7 +112,8 @@ NRI_SPEC(PodLifeInOrder, .like = {97}, .faults = {"RunPodSandbox<config.metadata
   EXPECT_EQ(run->request["pod"]["uid"], pod.config["metadata"]["uid"]);
 }
 
-NRI_SPEC(ContainerLifeInOrder, .like = {98}, .faults = {"StartContainer:noop; StopContainer:noop", "CreateContainer<config.metadata.name=other"}) {
+NRI_SPEC(ContainerLifeInOrder, .like = {98},
+         .faults = {"StartContainer:noop; StopContainer:noop", "CreateContainer<config.metadata.name=other"}) {
   NriPlugin& plugin = Connect();
   Pod pod = RunPod();
   std::string id = Run(pod);
@@ -140,15 +148,18 @@ NRI_SPEC(FailedContainerStopsByItself, .like = {99}, .faults = {"CreateContainer
   ExpectOrder(Methods(plugin, pod.id, id), {"CreateContainer", "StartContainer", "StopContainer", "RemoveContainer"});
 }
 
-NRI_SPEC(PodIsHiddenWhileItsHookRuns, .like = {100}, .faults = {"RunPodSandbox:noop", "PodSandboxStatus:status.state=SANDBOX_READY; PodSandboxStatus:swallow"}) {
+NRI_SPEC(PodIsHiddenWhileItsHookRuns, .like = {100},
+         .faults = {"RunPodSandbox:noop", "PodSandboxStatus:status.state=SANDBOX_READY; PodSandboxStatus:swallow"}) {
   Gate gate;
   std::string id;
   NriPlugin& plugin = Connect({{"RunPodSandbox", [&](const Json&) -> Result<Json> {
-    gate.Enter();
-    return Json::object();
-  }}});
+                                  gate.Enter();
+                                  return Json::object();
+                                }}});
   Json config = PodConfig();
-  auto run = std::async(std::launch::async, [&] { return Try("RunPodSandbox", {{"config", config}, {"runtime_handler", context().runtime_handler}}); });
+  auto run = std::async(std::launch::async, [&] {
+    return Try("RunPodSandbox", {{"config", config}, {"runtime_handler", context().runtime_handler}});
+  });
   bool entered = gate.WaitEntered(patience());
   bool listed = false, is_ready = false;
   std::string seen;
@@ -177,12 +188,14 @@ NRI_SPEC(PodIsHiddenWhileItsHookRuns, .like = {100}, .faults = {"RunPodSandbox:n
 NRI_SPEC(NoContainerBeforeThePodsHookIsOver, .like = {101}, .faults = {"CreateContainer:swallow"}) {
   Gate gate;
   NriPlugin& plugin = Connect({{"RunPodSandbox", [&](const Json&) -> Result<Json> {
-    gate.Enter();
-    return Json::object();
-  }}});
+                                  gate.Enter();
+                                  return Json::object();
+                                }}});
   Image("busybox");
   Json config = PodConfig();
-  auto run = std::async(std::launch::async, [&] { return Try("RunPodSandbox", {{"config", config}, {"runtime_handler", context().runtime_handler}}); });
+  auto run = std::async(std::launch::async, [&] {
+    return Try("RunPodSandbox", {{"config", config}, {"runtime_handler", context().runtime_handler}});
+  });
   bool entered = gate.WaitEntered(patience()), created = true;
   if (entered) {
     Pod early{plugin.events().at(0).Pod(), config, config["log_directory"]};
@@ -199,9 +212,9 @@ NRI_SPEC(NoContainerBeforeThePodsHookIsOver, .like = {101}, .faults = {"CreateCo
 NRI_SPEC(FailedPodHookLeavesNothing, .like = {102}, .faults = {"RunPodSandbox:swallow"}) {
   std::atomic<int> calls = 0;
   NriPlugin& plugin = Connect({{"RunPodSandbox", [&](const Json&) -> Result<Json> {
-    if (calls++ == 0) return Error(Code::kInternal, "refused by the spec");
-    return Json::object();
-  }}});
+                                  if (calls++ == 0) return Error(Code::kInternal, "refused by the spec");
+                                  return Json::object();
+                                }}});
   Json config = PodConfig();
   MustFail("RunPodSandbox", {{"config", config}, {"runtime_handler", context().runtime_handler}});
   EXPECT_EQ(plugin.events().at(0).method, "RunPodSandbox");
@@ -209,17 +222,19 @@ NRI_SPEC(FailedPodHookLeavesNothing, .like = {102}, .faults = {"RunPodSandbox:sw
   EXPECT_EQ(PodStatus(RunPodWith(config).id)["state"], "SANDBOX_READY");
 }
 
-NRI_SPEC(ContainersAreStoppedBeforeThePodsStopHook, .like = {103}, .faults = {"ContainerStatus:status.state=CONTAINER_RUNNING", "StopPodSandbox:noop"}) {
+NRI_SPEC(ContainersAreStoppedBeforeThePodsStopHook, .like = {103},
+         .faults = {"ContainerStatus:status.state=CONTAINER_RUNNING", "StopPodSandbox:noop"}) {
   Gate gate;
   Connect({{"StopPodSandbox", [&](const Json&) -> Result<Json> {
-    gate.Enter();
-    return Json::object();
-  }}});
+              gate.Enter();
+              return Json::object();
+            }}});
   Pod pod = RunPod();
   std::string id = Run(pod);
   auto stop = std::async(std::launch::async, [&] { return Try("StopPodSandbox", {{"pod_sandbox_id", pod.id}}); });
   bool entered = gate.WaitEntered(patience());
-  auto status = Try("ContainerStatus", {{"container_id", id}}), pod_status = Try("PodSandboxStatus", {{"pod_sandbox_id", pod.id}});
+  auto status = Try("ContainerStatus", {{"container_id", id}}),
+       pod_status = Try("PodSandboxStatus", {{"pod_sandbox_id", pod.id}});
   gate.Open();
   auto reply = stop.get();
   ASSERT_TRUE(entered) << "the hook was not called";
@@ -229,12 +244,14 @@ NRI_SPEC(ContainersAreStoppedBeforeThePodsStopHook, .like = {103}, .faults = {"C
   EXPECT_TRUE(reply) << reply.error().message();
 }
 
-NRI_SPEC(SecondStopIsNoEventAndThePodIsNotReused, .like = {104}, .faults = {"StopPodSandbox:fail", "RemovePodSandbox:noop"}) {
+NRI_SPEC(SecondStopIsNoEventAndThePodIsNotReused, .like = {104},
+         .faults = {"StopPodSandbox:fail", "RemovePodSandbox:noop"}) {
   NriPlugin& plugin = Connect();
   Pod pod = RunPod();
   StopPod(pod.id);
   StopPod(pod.id);
-  if (TryCreate(pod, Json::object())) throw Unsupported("the runtime creates containers in stopped pods, as containerd does");
+  if (TryCreate(pod, Json::object()))
+    throw Unsupported("the runtime creates containers in stopped pods, as containerd does");
   RemovePod(pod.id);
   Eventually("the plugin hears of the removal", [&] {
     auto methods = Methods(plugin, pod.id);
@@ -244,12 +261,13 @@ NRI_SPEC(SecondStopIsNoEventAndThePodIsNotReused, .like = {104}, .faults = {"Sto
   for (const auto& event : plugin.events()) EXPECT_NE(event.method, "CreateContainer");
 }
 
-NRI_SPEC(ContainerIsHiddenWhileItsHookRuns, .like = {105}, .faults = {"CreateContainer:noop", "ListContainers:-containers"}) {
+NRI_SPEC(ContainerIsHiddenWhileItsHookRuns, .like = {105},
+         .faults = {"CreateContainer:noop", "ListContainers:-containers"}) {
   Gate gate;
   Connect({{"CreateContainer", [&](const Json&) -> Result<Json> {
-    gate.Enter();
-    return Json::object();
-  }}});
+              gate.Enter();
+              return Json::object();
+            }}});
   Pod pod = RunPod();
   Image("busybox");
   auto create = std::async(std::launch::async, [&] { return TryCreate(pod, Json::object()); });
@@ -267,9 +285,9 @@ NRI_SPEC(ContainerIsHiddenWhileItsHookRuns, .like = {105}, .faults = {"CreateCon
 NRI_SPEC(FailedContainerHookLeavesNothing, .like = {106}, .faults = {"CreateContainer:swallow"}) {
   std::atomic<int> calls = 0;
   Connect({{"CreateContainer", [&](const Json&) -> Result<Json> {
-    if (calls++ == 0) return Error(Code::kInternal, "refused by the spec");
-    return Json::object();
-  }}});
+              if (calls++ == 0) return Error(Code::kInternal, "refused by the spec");
+              return Json::object();
+            }}});
   Pod pod = RunPod();
   Image("busybox");
   auto refused = TryCreate(pod, Json::object());
@@ -278,9 +296,12 @@ NRI_SPEC(FailedContainerHookLeavesNothing, .like = {106}, .faults = {"CreateCont
   Start(Create(pod));
 }
 
-bool Has(const std::vector<std::string>& list, const std::string& id) { return std::find(list.begin(), list.end(), id) != list.end(); }
+bool Has(const std::vector<std::string>& list, const std::string& id) {
+  return std::find(list.begin(), list.end(), id) != list.end();
+}
 
-NRI_SPEC(LatePluginIsToldWhatThereIs, .like = {107}, .faults = {"RunPodSandbox:pod_sandbox_id=other", "CreateContainer:container_id=other; StartContainer:noop"}) {
+NRI_SPEC(LatePluginIsToldWhatThereIs, .like = {107},
+         .faults = {"RunPodSandbox:pod_sandbox_id=other", "CreateContainer:container_id=other; StartContainer:noop"}) {
   Connect();
   Pod pod = RunPod();
   std::string id = Run(pod);
@@ -309,10 +330,12 @@ class NriLate : public Nri {
     };
     for (int i = 0; i < before; ++i) run();
     Gate gate;
-    NriPlugin& late = Connect({{"Synchronize", [&](const Json&) -> Result<Json> {
-      gate.Enter();
-      return Json::object();
-    }}}, "10", false);
+    NriPlugin& late = Connect({{"Synchronize",
+                                [&](const Json&) -> Result<Json> {
+                                  gate.Enter();
+                                  return Json::object();
+                                }}},
+                              "10", false);
     if (!gate.WaitEntered(patience())) throw Failure("the second plugin is not synchronized");
     std::vector<std::future<void>> running;
     for (int i = 0; i < during; ++i) running.push_back(std::async(std::launch::async, run));
@@ -323,22 +346,26 @@ class NriLate : public Nri {
     ASSERT_TRUE(synchronized);
     for (int i = 0; i < after; ++i) run();
     for (const std::string& id : ids) {
-      EXPECT_TRUE(Has(late.synced_containers(), id) || Has(Methods(late, pod.id, id), "CreateContainer")) << id << " is lost";
+      EXPECT_TRUE(Has(late.synced_containers(), id) || Has(Methods(late, pod.id, id), "CreateContainer"))
+          << id << " is lost";
     }
     EXPECT_EQ(ids.size(), static_cast<size_t>(before + during + after));
   }
 };
 
-#define NRI_LATE_SPEC(name_, call_, ...)                                                                               \
-  class NRI_##name_ : public NriLate {                                                                                 \
-   protected:                                                                                                          \
-    void Body() override { call_; }                                                                                    \
-  };                                                                                                                   \
-  static const bool registered_nri_##name_ = internal::Register(                                                       \
-      {"NRI", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, new testing::internal::TestFactoryImpl<NRI_##name_>)
+#define NRI_LATE_SPEC(name_, call_, ...)                                                                \
+  class NRI_##name_ : public NriLate {                                                                  \
+   protected:                                                                                           \
+    void Body() override { call_; }                                                                     \
+  };                                                                                                    \
+  static const bool registered_nri_##name_ =                                                            \
+      internal::Register({"NRI", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, \
+                         new testing::internal::TestFactoryImpl<NRI_##name_>)
 
-NRI_LATE_SPEC(ContainerOfWhileSynchronizingIsNotLost, NothingIsLost(1, 1, 0), .like = {108}, .faults = {"CreateContainer:container_id=other"});
-NRI_LATE_SPEC(ContainersAroundSynchronizingAreNotLost, NothingIsLost(2, 3, 2), .like = {109}, .faults = {"CreateContainer:container_id=other"});
+NRI_LATE_SPEC(ContainerOfWhileSynchronizingIsNotLost, NothingIsLost(1, 1, 0), .like = {108},
+              .faults = {"CreateContainer:container_id=other"});
+NRI_LATE_SPEC(ContainersAroundSynchronizingAreNotLost, NothingIsLost(2, 3, 2), .like = {109},
+              .faults = {"CreateContainer:container_id=other"});
 
 }  // namespace
 }  // namespace crisp::conformance

@@ -14,7 +14,8 @@ bool Listed(const Json& list, const std::string& id) {
   return false;
 }
 
-SPEC(PodSandbox, RunIsReady, .like = {136}, .faults = {"RunPodSandbox:noop", "ListPodSandbox:-items", "PodSandboxStatus:status.state=SANDBOX_NOTREADY"}) {
+SPEC(PodSandbox, RunIsReady, .like = {136},
+     .faults = {"RunPodSandbox:noop", "ListPodSandbox:-items", "PodSandboxStatus:status.state=SANDBOX_NOTREADY"}) {
   Pod pod = RunPod();
   ASSERT_NE(pod.id, "");
   EXPECT_TRUE(Listed(Call("ListPodSandbox")["items"], pod.id));
@@ -33,8 +34,8 @@ SPEC(PodSandbox, RemovedIsGone, .like = {138}, .faults = {"RemovePodSandbox:noop
   EXPECT_FALSE(Listed(Call("ListPodSandbox")["items"], pod.id));
 }
 SPEC(PodSandbox, AttributesAreKept, .like = {139},
-     .faults = {"PodSandboxStatus:status.labels={}", "PodSandboxStatus:-status.annotations", "ListPodSandbox:items.*.created_at=0",
-                "PodSandboxStatus:status.metadata.attempt=0"}) {
+     .faults = {"PodSandboxStatus:status.labels={}", "PodSandboxStatus:-status.annotations",
+                "ListPodSandbox:items.*.created_at=0", "PodSandboxStatus:status.metadata.attempt=0"}) {
   Json more = {{"labels", {{"label", "value"}}}, {"annotations", {{"note", "some text"}}}};
   Pod pod = RunPod(more);
   Json status = PodStatus(pod.id);
@@ -87,8 +88,10 @@ SPEC(PodSandbox, ListFilters, .faults = {"ListPodSandbox<-filter", "ListPodSandb
 }
 
 SPEC(PodSandbox, SafeSysctls, .like = {58}, .faults = {"RunPodSandbox<-config.linux.sysctls"}) {
-  Pod pod = RunPod({{"linux", {{"sysctls", {{"kernel.shm_rmid_forced", "1"}, {"net.ipv4.ip_local_port_range", "1024 65000"}}}}}});
-  EXPECT_EQ(Sh(Run(pod), "cat /proc/sys/kernel/shm_rmid_forced; cat /proc/sys/net/ipv4/ip_local_port_range"), "1\n1024\t65000\n");
+  Pod pod = RunPod(
+      {{"linux", {{"sysctls", {{"kernel.shm_rmid_forced", "1"}, {"net.ipv4.ip_local_port_range", "1024 65000"}}}}}});
+  EXPECT_EQ(Sh(Run(pod), "cat /proc/sys/kernel/shm_rmid_forced; cat /proc/sys/net/ipv4/ip_local_port_range"),
+            "1\n1024\t65000\n");
 }
 SPEC(PodSandbox, UnsafeSysctls, .like = {59}, .faults = {"RunPodSandbox<-config.linux.sysctls"}) {
   Pod pod = RunPod({{"linux", {{"sysctls", {{"fs.mqueue.msg_max", "100"}, {"net.ipv4.conf.all.log_martians", "1"}}}}}});
@@ -97,18 +100,35 @@ SPEC(PodSandbox, UnsafeSysctls, .like = {59}, .faults = {"RunPodSandbox<-config.
 
 // The metrics that critest wants of every container and pod.
 const std::vector<std::string>& MetricNames() {
-  static const std::vector<std::string> kNames = {
-      "container_blkio_device_usage_total", "container_cpu_system_seconds_total", "container_cpu_usage_seconds_total",
-      "container_cpu_user_seconds_total", "container_fs_reads_total", "container_fs_usage_bytes", "container_fs_writes_total",
-      "container_last_seen", "container_memory_cache", "container_memory_failcnt", "container_memory_max_usage_bytes",
-      "container_memory_rss", "container_memory_swap", "container_memory_usage_bytes", "container_memory_working_set_bytes",
-      "container_network_receive_bytes_total", "container_network_transmit_bytes_total", "container_processes",
-      "container_spec_cpu_period", "container_spec_cpu_shares", "container_spec_memory_limit_bytes", "container_start_time_seconds",
-      "container_threads", "container_threads_max"};
+  static const std::vector<std::string> kNames = {"container_blkio_device_usage_total",
+                                                  "container_cpu_system_seconds_total",
+                                                  "container_cpu_usage_seconds_total",
+                                                  "container_cpu_user_seconds_total",
+                                                  "container_fs_reads_total",
+                                                  "container_fs_usage_bytes",
+                                                  "container_fs_writes_total",
+                                                  "container_last_seen",
+                                                  "container_memory_cache",
+                                                  "container_memory_failcnt",
+                                                  "container_memory_max_usage_bytes",
+                                                  "container_memory_rss",
+                                                  "container_memory_swap",
+                                                  "container_memory_usage_bytes",
+                                                  "container_memory_working_set_bytes",
+                                                  "container_network_receive_bytes_total",
+                                                  "container_network_transmit_bytes_total",
+                                                  "container_processes",
+                                                  "container_spec_cpu_period",
+                                                  "container_spec_cpu_shares",
+                                                  "container_spec_memory_limit_bytes",
+                                                  "container_start_time_seconds",
+                                                  "container_threads",
+                                                  "container_threads_max"};
   return kNames;
 }
 
-SPEC(PodSandbox, MetricDescriptors, .like = {140}, .faults = {"ListMetricDescriptors:-descriptors", "ListMetricDescriptors:descriptors.*.help="}) {
+SPEC(PodSandbox, MetricDescriptors, .like = {140},
+     .faults = {"ListMetricDescriptors:-descriptors", "ListMetricDescriptors:descriptors.*.help="}) {
   Needs("ListMetricDescriptors");
   Json reply = Call("ListMetricDescriptors");
   std::set<std::string> names;
@@ -119,10 +139,13 @@ SPEC(PodSandbox, MetricDescriptors, .like = {140}, .faults = {"ListMetricDescrip
   }
   for (const std::string& name : MetricNames()) EXPECT_TRUE(names.contains(name)) << name;
 }
-SPEC(PodSandbox, MetricsOfAPod, .like = {141}, .faults = {"ListPodSandboxMetrics:-pod_metrics", "ListPodSandboxMetrics:pod_metrics.*.container_metrics=[]"}) {
+SPEC(PodSandbox, MetricsOfAPod, .like = {141},
+     .faults = {"ListPodSandboxMetrics:-pod_metrics", "ListPodSandboxMetrics:pod_metrics.*.container_metrics=[]"}) {
   Needs("ListPodSandboxMetrics");
   Pod pod = RunPod();
-  std::string id = Run(pod, {{"linux", {{"resources", {{"memory_limit_in_bytes", 64 << 20}, {"cpu_quota", 50000}, {"cpu_period", 100000}}}}}});
+  std::string id = Run(
+      pod, {{"linux",
+             {{"resources", {{"memory_limit_in_bytes", 64 << 20}, {"cpu_quota", 50000}, {"cpu_period", 100000}}}}}});
   Sh(id, "dd if=/dev/zero of=/tmp/file bs=64k count=16 conv=fsync 2>/dev/null");
   Json descriptors = Call("ListMetricDescriptors");
   std::map<std::string, size_t> keys;
@@ -149,7 +172,9 @@ SPEC(PodSandbox, MetricsOfAPod, .like = {141}, .faults = {"ListPodSandboxMetrics
   });
   for (const std::string& name : MetricNames()) {
     // Only where the file system is a block device's.
-    if (name == "container_blkio_device_usage_total" || name == "container_fs_reads_total" || name == "container_fs_writes_total") continue;
+    if (name == "container_blkio_device_usage_total" || name == "container_fs_reads_total" ||
+        name == "container_fs_writes_total")
+      continue;
     EXPECT_TRUE(seen.contains(name)) << name;
   }
 }

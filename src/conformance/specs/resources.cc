@@ -16,7 +16,8 @@ namespace {
 class Resources : public Spec {
  protected:
   // A file of the container's cgroup, by its v2 or v1 name; read from outside, by what the process says of itself.
-  std::string CgroupFile(const std::string& id, const std::string& controller, const std::string& v2, const std::string& v1) {
+  std::string CgroupFile(const std::string& id, const std::string& controller, const std::string& v2,
+                         const std::string& v1) {
     std::string pid = Pid(id);
     auto table = sys::ReadFile(StrCat("/proc/", pid, "/cgroup"));
     if (!table) throw Failure(table.error().message());
@@ -66,19 +67,22 @@ class Resources : public Spec {
   std::map<std::string, std::string> pids_;
 };
 
-#define RESOURCE_SPEC(name_, ...)                                                                                      \
-  class Resources_##name_ : public Resources {                                                                         \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_resources_##name_ = internal::Register(                                                 \
-      {"Resources", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, new testing::internal::TestFactoryImpl<Resources_##name_>); \
+#define RESOURCE_SPEC(name_, ...)                                                             \
+  class Resources_##name_ : public Resources {                                                \
+   protected:                                                                                 \
+    void Body() override;                                                                     \
+  };                                                                                          \
+  static const bool registered_resources_##name_ =                                            \
+      internal::Register({"Resources", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<Resources_##name_>);          \
   void Resources_##name_::Body()
 
 constexpr const char* kDropResources = "CreateContainer<-config.linux.resources";
 
-RESOURCE_SPEC(LimitsAreSet, .faults = {kDropResources, "CreateContainer<config.linux.resources.memory_limit_in_bytes=1234567890"}) {
-  std::string id = RunMarked(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}, {"cpu_quota", 30000}, {"cpu_period", 100000}}));
+RESOURCE_SPEC(LimitsAreSet,
+              .faults = {kDropResources, "CreateContainer<config.linux.resources.memory_limit_in_bytes=1234567890"}) {
+  std::string id =
+      RunMarked(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}, {"cpu_quota", 30000}, {"cpu_period", 100000}}));
   EXPECT_EQ(Memory(id), StrCat(96 << 20));
   std::string quota = CgroupFile(id, "cpu", "cpu.max", "cpu.cfs_quota_us");
   EXPECT_TRUE(quota == "30000" || quota == "30000 100000") << quota;
@@ -86,20 +90,24 @@ RESOURCE_SPEC(LimitsAreSet, .faults = {kDropResources, "CreateContainer<config.l
 RESOURCE_SPEC(StatusHasThem, .faults = {"ContainerStatus:-status.resources", kDropResources}) {
   std::string id = Run(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}, {"cpu_shares", 512}}));
   Json status = Status(id);
-  if (!status.contains("resources") && context().fault.empty()) throw Unsupported("the status of the runtime's containers has no resources");
+  if (!status.contains("resources") && context().fault.empty())
+    throw Unsupported("the status of the runtime's containers has no resources");
   EXPECT_EQ(status.at("resources").at("linux")["memory_limit_in_bytes"], 96 << 20);
   EXPECT_EQ(status["resources"]["linux"]["cpu_shares"], 512);
 }
 RESOURCE_SPEC(OomScoreAdjustment, .faults = {kDropResources}) {
   Pod pod = RunPod();
-  WaitExited(Run(pod, Merged(Limits({{"oom_score_adj", 777}}), {{"command", {"/bin/cat", "/proc/self/oom_score_adj"}}})));
+  WaitExited(
+      Run(pod, Merged(Limits({{"oom_score_adj", 777}}), {{"command", {"/bin/cat", "/proc/self/oom_score_adj"}}})));
   EXPECT_EQ(LogText(pod), "777\n");
 }
 RESOURCE_SPEC(CpusetIsSet, .faults = {kDropResources}) {
   std::string id = RunMarked(RunPod(), Limits({{"cpuset_cpus", "0"}}));
   EXPECT_EQ(CgroupFile(id, "cpuset", "cpuset.cpus", "cpuset.cpus"), "0");
 }
-RESOURCE_SPEC(UpdateOfARunningContainer, .faults = {"UpdateContainerResources:noop", "UpdateContainerResources<linux.memory_limit_in_bytes=1234567890"}) {
+RESOURCE_SPEC(UpdateOfARunningContainer,
+              .faults = {"UpdateContainerResources:noop",
+                         "UpdateContainerResources<linux.memory_limit_in_bytes=1234567890"}) {
   std::string id = RunMarked(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}}));
   Update(id, {{"memory_limit_in_bytes", 128 << 20}, {"cpu_quota", 40000}, {"cpu_period", 100000}});
   EXPECT_EQ(Memory(id), StrCat(128 << 20));
@@ -114,33 +122,43 @@ RESOURCE_SPEC(UpdateBeforeTheStart, .faults = {"UpdateContainerResources:noop"})
   Update(id, {{"memory_limit_in_bytes", 128 << 20}});
   Start(id);
   Json status = Status(id);
-  if (!status.contains("resources") && context().fault.empty()) throw Unsupported("the status of the runtime's containers has no resources");
+  if (!status.contains("resources") && context().fault.empty())
+    throw Unsupported("the status of the runtime's containers has no resources");
   EXPECT_EQ(status.at("resources")["linux"]["memory_limit_in_bytes"], 128 << 20);
 }
-RESOURCE_SPEC(UpdateShowsInTheStatus, .faults = {"UpdateContainerResources:noop", "ContainerStatus:-status.resources"}) {
+RESOURCE_SPEC(UpdateShowsInTheStatus,
+              .faults = {"UpdateContainerResources:noop", "ContainerStatus:-status.resources"}) {
   std::string id = Run(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}}));
   Update(id, {{"memory_limit_in_bytes", 128 << 20}});
   Json status = Status(id);
-  if (!status.contains("resources") && context().fault.empty()) throw Unsupported("the status of the runtime's containers has no resources");
+  if (!status.contains("resources") && context().fault.empty())
+    throw Unsupported("the status of the runtime's containers has no resources");
   EXPECT_EQ(status.at("resources")["linux"]["memory_limit_in_bytes"], 128 << 20);
 }
 RESOURCE_SPEC(UpdateOfAnUnknownContainerFails, .faults = {"UpdateContainerResources:swallow"}) {
   MustFail("UpdateContainerResources", {{"container_id", "no-such-container"}, {"linux", {{"cpu_shares", 2}}}});
 }
-RESOURCE_SPEC(UpdateOfAPod, .faults = {"UpdatePodSandboxResources:fail", "UpdatePodSandboxResources<pod_sandbox_id=other"}) {
+RESOURCE_SPEC(UpdateOfAPod,
+              .faults = {"UpdatePodSandboxResources:fail", "UpdatePodSandboxResources<pod_sandbox_id=other"}) {
   Pod pod = RunPod();
   Needs("UpdatePodSandboxResources", {{"pod_sandbox_id", pod.id}});
-  Call("UpdatePodSandboxResources", {{"pod_sandbox_id", pod.id}, {"resources", {{"memory_limit_in_bytes", 256 << 20}, {"cpu_shares", 1024}}}, {"overhead", Json::object()}});
+  Call("UpdatePodSandboxResources", {{"pod_sandbox_id", pod.id},
+                                     {"resources", {{"memory_limit_in_bytes", 256 << 20}, {"cpu_shares", 1024}}},
+                                     {"overhead", Json::object()}});
   Run(pod);
   MustFail("UpdatePodSandboxResources", {{"pod_sandbox_id", "no-such-pod"}, {"resources", {{"cpu_shares", 2}}}});
 }
 RESOURCE_SPEC(SwapLimit, .faults = {kDropResources}) {
-  std::string id = RunMarked(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}, {"memory_swap_limit_in_bytes", 96 << 20}}));
+  std::string id =
+      RunMarked(RunPod(), Limits({{"memory_limit_in_bytes", 96 << 20}, {"memory_swap_limit_in_bytes", 96 << 20}}));
   std::string swap = CgroupFile(id, "memory", "memory.swap.max", "memory.memsw.limit_in_bytes");
   EXPECT_TRUE(swap == "0" || swap == StrCat(96 << 20)) << swap;
 }
-RESOURCE_SPEC(HugePages, .faults = {"CreateContainer<config.linux.resources.hugepage_limits=[{\"page_size\":\"2MB\",\"limit\":2097152}]"}) {
-  if (!sys::Exists("/sys/kernel/mm/hugepages/hugepages-2048kB")) throw Unsupported("this machine has no huge pages of 2 MiB");
+RESOURCE_SPEC(
+    HugePages,
+    .faults = {"CreateContainer<config.linux.resources.hugepage_limits=[{\"page_size\":\"2MB\",\"limit\":2097152}]"}) {
+  if (!sys::Exists("/sys/kernel/mm/hugepages/hugepages-2048kB"))
+    throw Unsupported("this machine has no huge pages of 2 MiB");
   std::string id = RunMarked(RunPod(), Limits({{"hugepage_limits", {{{"page_size", "2MB"}, {"limit", 8 << 20}}}}}));
   EXPECT_EQ(CgroupFile(id, "hugetlb", "hugetlb.2MB.max", "hugetlb.2MB.limit_in_bytes"), StrCat(8 << 20));
 }
@@ -153,9 +171,15 @@ class Cdi : public Spec {
     auto made = sys::MakeDirs(context().cdi_dir, 0755);
     if (!made) throw Unsupported(made.error().message());
     std::string path = StrCat(context().cdi_dir, "/", vendor, ".json");
-    Json document = {{"cdiVersion", "0.6.0"}, {"kind", vendor + "/device"},
-                     {"devices", {{{"name", "one"}, {"containerEdits", {{"env", {"CRISPTEST_CDI=" + vendor}}, {"deviceNodes", {{{"path", "/dev/crisptest-cdi"}, {"hostPath", "/dev/null"}}}}}}}}}};
-    if (!sys::WriteFileAtomic(path, DumpJson(document), 0644, sys::Durability::kNone)) throw Unsupported("cannot write into " + context().cdi_dir);
+    Json document = {{"cdiVersion", "0.6.0"},
+                     {"kind", vendor + "/device"},
+                     {"devices",
+                      {{{"name", "one"},
+                        {"containerEdits",
+                         {{"env", {"CRISPTEST_CDI=" + vendor}},
+                          {"deviceNodes", {{{"path", "/dev/crisptest-cdi"}, {"hostPath", "/dev/null"}}}}}}}}}};
+    if (!sys::WriteFileAtomic(path, DumpJson(document), 0644, sys::Durability::kNone))
+      throw Unsupported("cannot write into " + context().cdi_dir);
     AtEnd([path] { (void)sys::RemoveFile(path); });
   }
 };
@@ -171,14 +195,18 @@ class Cdi_DeviceIsInjected : public Cdi {
     EXPECT_EQ(Sh(*id, "echo $CRISPTEST_CDI; test -c /dev/crisptest-cdi && echo node"), vendor + "\nnode\n");
   }
 };
-static const bool registered_cdi = internal::Register({"CDI", "DeviceIsInjected", __FILE__, __LINE__, SpecOptions{.faults = {"CreateContainer<-config.CDI_devices"}}},
-                                                      new testing::internal::TestFactoryImpl<Cdi_DeviceIsInjected>);
+static const bool registered_cdi = internal::Register(
+    {"CDI", "DeviceIsInjected", __FILE__, __LINE__, SpecOptions{.faults = {"CreateContainer<-config.CDI_devices"}}},
+    new testing::internal::TestFactoryImpl<Cdi_DeviceIsInjected>);
 class Cdi_UnknownDeviceIsRefused : public Cdi {
  protected:
-  void Body() override { MustNotRun(RunPod(), {{"CDI_devices", {{{"name", Unique("crisptest") + ".example/device=none"}}}}}); }
+  void Body() override {
+    MustNotRun(RunPod(), {{"CDI_devices", {{{"name", Unique("crisptest") + ".example/device=none"}}}}});
+  }
 };
 static const bool registered_cdi_unknown =
-    internal::Register({"CDI", "UnknownDeviceIsRefused", __FILE__, __LINE__, SpecOptions{.faults = {"CreateContainer<-config.CDI_devices"}}},
+    internal::Register({"CDI", "UnknownDeviceIsRefused", __FILE__, __LINE__,
+                        SpecOptions{.faults = {"CreateContainer<-config.CDI_devices"}}},
                        new testing::internal::TestFactoryImpl<Cdi_UnknownDeviceIsRefused>);
 
 // ---- checkpoints
@@ -194,8 +222,10 @@ SPEC(Checkpoint, ArchiveIsWritten, .faults = {"CheckpointContainer:noop"}) {
   EXPECT_EQ(Status(id)["state"], "CONTAINER_RUNNING");
 }
 SPEC(Checkpoint, OfAnUnknownContainerFails, .faults = {"CheckpointContainer:swallow"}) {
-  auto reply = Try("CheckpointContainer", {{"container_id", "no-such-container"}, {"location", TempDir() + "/checkpoint.tar"}});
-  if (!reply && reply.error().code() == Code::kUnimplemented) throw Unsupported("the runtime does not have CheckpointContainer");
+  auto reply =
+      Try("CheckpointContainer", {{"container_id", "no-such-container"}, {"location", TempDir() + "/checkpoint.tar"}});
+  if (!reply && reply.error().code() == Code::kUnimplemented)
+    throw Unsupported("the runtime does not have CheckpointContainer");
   EXPECT_FALSE(reply);
 }
 
@@ -204,19 +234,22 @@ SPEC(Checkpoint, OfAnUnknownContainerFails, .faults = {"CheckpointContainer:swal
 class Restart : public Spec {
  protected:
   void RestartDaemon(const std::string& before = "") {
-    if (context().restart_command.empty()) throw Unsupported("--restart-command does not say how to restart the daemon");
-    auto done = sys::Run({}, {.program = "/bin/sh", .args = {"-c", before + context().restart_command}}, {.timeout = std::chrono::seconds(60)});
+    if (context().restart_command.empty())
+      throw Unsupported("--restart-command does not say how to restart the daemon");
+    auto done = sys::Run({}, {.program = "/bin/sh", .args = {"-c", before + context().restart_command}},
+                         {.timeout = std::chrono::seconds(60)});
     if (!done || done->status.code != 0) throw Failure("the restart command failed");
     AwaitRuntime();
   }
 };
-#define RESTART_SPEC(name_, ...)                                                                                       \
-  class Restart_##name_ : public Restart {                                                                             \
-   protected:                                                                                                          \
-    void Body() override;                                                                                              \
-  };                                                                                                                   \
-  static const bool registered_restart_##name_ = internal::Register(                                                   \
-      {"Restart", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, new testing::internal::TestFactoryImpl<Restart_##name_>); \
+#define RESTART_SPEC(name_, ...)                                                                            \
+  class Restart_##name_ : public Restart {                                                                  \
+   protected:                                                                                               \
+    void Body() override;                                                                                   \
+  };                                                                                                        \
+  static const bool registered_restart_##name_ =                                                            \
+      internal::Register({"Restart", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__, .serial = true}}, \
+                         new testing::internal::TestFactoryImpl<Restart_##name_>);                          \
   void Restart_##name_::Body()
 
 RESTART_SPEC(ContainersLiveOn, .faults = {"ContainerStatus:status.state=CONTAINER_UNKNOWN", "ExecSync:stdout="}) {
@@ -236,8 +269,9 @@ RESTART_SPEC(ContainersLiveOn, .faults = {"ContainerStatus:status.state=CONTAINE
 }
 RESTART_SPEC(ExitsOfMeanwhileAreKnown, .faults = {"ContainerStatus:status.exit_code=0"}) {
   std::string dir = TempDir();
-  std::string id = Run(RunPod(), {{"command", {"/bin/sh", "-c", "while [ ! -e /volume/go ]; do sleep 0.05; done; exit 21"}},
-                                  {"mounts", {{{"host_path", dir}, {"container_path", "/volume"}}}}});
+  std::string id =
+      Run(RunPod(), {{"command", {"/bin/sh", "-c", "while [ ! -e /volume/go ]; do sleep 0.05; done; exit 21"}},
+                     {"mounts", {{{"host_path", dir}, {"container_path", "/volume"}}}}});
   RestartDaemon(StrCat("touch ", dir, "/go; "));
   EXPECT_EQ(WaitExited(id)["exit_code"], 21);
 }

@@ -12,11 +12,13 @@ Json Security(const Json& context) { return {{"linux", {{"security_context", con
 std::string Drop(const std::string& field) { return StrCat("CreateContainer<-config.linux.security_context.", field); }
 
 SPEC(SecurityContext, SupplementalGroupsAreAdded, .like = {13}, .faults = {Drop("supplemental_groups")}) {
-  std::string groups = StrCat(" ", Trim(Sh(Run(RunPod(), Security({{"supplemental_groups", {1234, 5678}}})), "id -G")), " ");
+  std::string groups =
+      StrCat(" ", Trim(Sh(Run(RunPod(), Security({{"supplemental_groups", {1234, 5678}}})), "id -G")), " ");
   EXPECT_NE(groups.find(" 1234 "), std::string::npos) << groups;
   EXPECT_NE(groups.find(" 5678 "), std::string::npos) << groups;
 }
-SPEC(SecurityContext, RunAsUser, .like = {14}, .faults = {Drop("run_as_user"), "CreateContainer<config.linux.security_context.run_as_user.value=1002"}) {
+SPEC(SecurityContext, RunAsUser, .like = {14},
+     .faults = {Drop("run_as_user"), "CreateContainer<config.linux.security_context.run_as_user.value=1002"}) {
   EXPECT_EQ(Sh(Run(RunPod(), Security({{"run_as_user", {{"value", 1001}}}})), "id -u"), "1001\n");
 }
 SPEC(SecurityContext, RunAsUserName, .like = {15}, .faults = {Drop("run_as_username")}) {
@@ -24,19 +26,22 @@ SPEC(SecurityContext, RunAsUserName, .like = {15}, .faults = {Drop("run_as_usern
 }
 SPEC(SecurityContext, RunAsGroup, .like = {16}, .faults = {Drop("run_as_group")}) {
   Pod pod = RunPod();
-  std::string id = Run(pod, Merged(Security({{"run_as_user", {{"value", 1001}}}, {"run_as_group", {{"value", 1002}}}}), {{"command", {"/guest", "ids"}}}));
+  std::string id = Run(pod, Merged(Security({{"run_as_user", {{"value", 1001}}}, {"run_as_group", {{"value", 1002}}}}),
+                                   {{"command", {"/guest", "ids"}}}));
   WaitExited(id);
   EXPECT_NE(LogText(pod).find("uid=1001 euid=1001 gid=1002 egid=1002"), std::string::npos) << LogText(pod);
 }
 SPEC(SecurityContext, RunAsGroupAloneIsRefused, .like = {17}, .faults = {"CreateContainer:swallow"}) {
   Pod pod = RunPod();
-  MustFail("CreateContainer", {{"pod_sandbox_id", pod.id}, {"sandbox_config", pod.config},
+  MustFail("CreateContainer", {{"pod_sandbox_id", pod.id},
+                               {"sandbox_config", pod.config},
                                {"config", ContainerConfig(Security({{"run_as_group", {{"value", 1002}}}}))}});
 }
 SPEC(SecurityContext, UnknownUserNameIsRefused, .faults = {Drop("run_as_username")}) {
   MustNotRun(RunPod(), Security({{"run_as_username", "no-such-user"}}));
 }
-SPEC(SecurityContext, RootFileSystemIsWritable, .like = {18}, .faults = {"CreateContainer<config.linux.security_context.readonly_rootfs=true"}) {
+SPEC(SecurityContext, RootFileSystemIsWritable, .like = {18},
+     .faults = {"CreateContainer<config.linux.security_context.readonly_rootfs=true"}) {
   Sh(Run(RunPod(), Security({{"readonly_rootfs", false}})), "touch /written && test -f /written");
 }
 SPEC(SecurityContext, RootFileSystemIsReadOnly, .like = {19}, .faults = {Drop("readonly_rootfs")}) {
@@ -56,7 +61,8 @@ SPEC(SecurityContext, PrivilegedMayChangeTheNetwork, .like = {20},
   Sh(id, kAddLink);
 }
 SPEC(SecurityContext, UnprivilegedMayNotChangeTheNetwork, .like = {21},
-     .faults = {"RunPodSandbox<config.linux.security_context.privileged=true; CreateContainer<config.linux.security_context.privileged=true"}) {
+     .faults = {"RunPodSandbox<config.linux.security_context.privileged=true; "
+                "CreateContainer<config.linux.security_context.privileged=true"}) {
   Json security = Security({{"privileged", false}});
   ExecResult result = Exec(Run(RunPod(security), security), {"/bin/sh", "-c", kAddLink});
   EXPECT_NE(result.code, 0);
@@ -89,7 +95,8 @@ SPEC(SecurityContext, AllCapabilitiesAreAdded, .like = {24}, .faults = {Drop("ca
   ASSERT_TRUE(ours);
   size_t bound = ours->find("CapBnd:");
   // What the machine itself does not have cannot be given.
-  EXPECT_EQ(Effective(Sh(id, "grep CapEff /proc/self/status")), Effective(ours->substr(bound, ours->find('\n', bound) - bound)));
+  EXPECT_EQ(Effective(Sh(id, "grep CapEff /proc/self/status")),
+            Effective(ours->substr(bound, ours->find('\n', bound) - bound)));
 }
 SPEC(SecurityContext, AllCapabilitiesAreDropped, .like = {25}, .faults = {Drop("capabilities")}) {
   std::string id = Run(RunPod(), Security({{"capabilities", {{"drop_capabilities", {"ALL"}}}}}));
@@ -97,12 +104,15 @@ SPEC(SecurityContext, AllCapabilitiesAreDropped, .like = {25}, .faults = {Drop("
   EXPECT_NE(Exec(id, {"/bin/sh", "-c", "touch /tmp/file && chown 1000 /tmp/file"}).code, 0);
 }
 SPEC(SecurityContext, DropAllAddOne, .faults = {Drop("capabilities.add_capabilities")}) {
-  std::string id = Run(RunPod(), Security({{"capabilities", {{"drop_capabilities", {"ALL"}}, {"add_capabilities", {"CHOWN"}}}}}));
+  std::string id =
+      Run(RunPod(), Security({{"capabilities", {{"drop_capabilities", {"ALL"}}, {"add_capabilities", {"CHOWN"}}}}}));
   EXPECT_EQ(Effective(Sh(id, "grep CapEff /proc/self/status")), 1u);  // CAP_CHOWN is bit 0
 }
 SPEC(SecurityContext, AmbientCapabilitiesReachUsers, .faults = {Drop("capabilities.add_ambient_capabilities")}) {
-  std::string id = Run(RunPod(), Security({{"run_as_user", {{"value", 1001}}},
-                                           {"capabilities", {{"add_capabilities", {"NET_ADMIN"}}, {"add_ambient_capabilities", {"NET_ADMIN"}}}}}));
+  std::string id = Run(
+      RunPod(),
+      Security({{"run_as_user", {{"value", 1001}}},
+                {"capabilities", {{"add_capabilities", {"NET_ADMIN"}}, {"add_ambient_capabilities", {"NET_ADMIN"}}}}}));
   EXPECT_EQ(Effective(Sh(id, "grep CapAmb /proc/self/status")), 1u << 12);
 }
 
@@ -118,12 +128,17 @@ SPEC(SecurityContext, ReadonlyPathsCannotBeWritten, .like = {27}, .faults = {Dro
 
 // The image puts user 1000 into group 50000.
 Json Member(const char* policy) {
-  return Security({{"run_as_user", {{"value", 1000}}}, {"run_as_group", {{"value", 1000}}}, {"supplemental_groups", {60000}},
+  return Security({{"run_as_user", {{"value", 1000}}},
+                   {"run_as_group", {{"value", 1000}}},
+                   {"supplemental_groups", {60000}},
                    {"supplemental_groups_policy", policy}});
 }
-std::string GroupsOf(const std::string& ids) { return ids.substr(ids.find("groups=") + 7, ids.find('\n') - ids.find("groups=") - 7); }
+std::string GroupsOf(const std::string& ids) {
+  return ids.substr(ids.find("groups=") + 7, ids.find('\n') - ids.find("groups=") - 7);
+}
 
-SPEC(SecurityContext, GroupsPolicyMergesTheImages, .like = {28}, .faults = {Drop("supplemental_groups"), "ContainerStatus:-status.user"}) {
+SPEC(SecurityContext, GroupsPolicyMergesTheImages, .like = {28},
+     .faults = {Drop("supplemental_groups"), "ContainerStatus:-status.user"}) {
   std::string id = Run(RunPod(), Member("Merge"));
   EXPECT_EQ(GroupsOf(Exec(id, {"/guest", "ids"}).out), "1000,50000,60000");
   Json status = Status(id);
@@ -137,7 +152,8 @@ SPEC(SecurityContext, GroupsPolicyMergesTheImages, .like = {28}, .faults = {Drop
   EXPECT_EQ(status["user"]["linux"]["gid"], 1000);
   EXPECT_EQ(status["user"]["linux"]["supplemental_groups"], Json({1000, 50000, 60000}));
 }
-SPEC(SecurityContext, GroupsPolicyStrictIgnoresTheImages, .like = {29}, .faults = {Drop("supplemental_groups_policy")}) {
+SPEC(SecurityContext, GroupsPolicyStrictIgnoresTheImages, .like = {29},
+     .faults = {Drop("supplemental_groups_policy")}) {
   Json runtime = Call("Status");
   if (!runtime.contains("features") || runtime["features"]["supplemental_groups_policy"] != true) {
     throw Unsupported("the runtime does not offer supplemental_groups_policy");
@@ -149,13 +165,16 @@ SPEC(SecurityContext, GroupsPolicyStrictIgnoresTheImages, .like = {29}, .faults 
 
 SPEC(SecurityContext, NoNewPrivilegesStopsSetuid, .like = {37}, .faults = {Drop("no_new_privs")}) {
   Pod pod = RunPod();
-  std::string id = Run(pod, Merged(Security({{"no_new_privs", true}, {"run_as_user", {{"value", 1001}}}}), {{"command", {"/guest-setuid", "ids"}}}));
+  std::string id = Run(pod, Merged(Security({{"no_new_privs", true}, {"run_as_user", {{"value", 1001}}}}),
+                                   {{"command", {"/guest-setuid", "ids"}}}));
   WaitExited(id);
   EXPECT_NE(LogText(pod).find("uid=1001 euid=1001"), std::string::npos) << LogText(pod);
 }
-SPEC(SecurityContext, NewPrivilegesBySetuid, .like = {38}, .faults = {"CreateContainer<config.linux.security_context.no_new_privs=true"}) {
+SPEC(SecurityContext, NewPrivilegesBySetuid, .like = {38},
+     .faults = {"CreateContainer<config.linux.security_context.no_new_privs=true"}) {
   Pod pod = RunPod();
-  std::string id = Run(pod, Merged(Security({{"no_new_privs", false}, {"run_as_user", {{"value", 1001}}}}), {{"command", {"/guest-setuid", "ids"}}}));
+  std::string id = Run(pod, Merged(Security({{"no_new_privs", false}, {"run_as_user", {{"value", 1001}}}}),
+                                   {{"command", {"/guest-setuid", "ids"}}}));
   WaitExited(id);
   EXPECT_NE(LogText(pod).find("uid=1001 euid=0"), std::string::npos) << LogText(pod);
 }
@@ -165,15 +184,17 @@ SPEC(SecurityContext, NewPrivilegesBySetuid, .like = {38}, .faults = {"CreateCon
 std::string Profile(const std::string& dir, const std::string& calls) {
   std::string path = dir + "/profile.json";
   auto written = sys::WriteFileAtomic(
-      path, StrCat(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[)", calls, R"(],"action":"SCMP_ACT_ERRNO"}]})"), 0644,
-      sys::Durability::kNone);
+      path,
+      StrCat(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":[)", calls, R"(],"action":"SCMP_ACT_ERRNO"}]})"),
+      0644, sys::Durability::kNone);
   if (!written) throw Failure(written.error().message());
   return path;
 }
 
 constexpr const char* kSeccompMode = "grep '^Seccomp:' /proc/self/status | tr -d '\\t'";
 
-SPEC(SecurityContext, SeccompUnconfined, .like = {30}, .faults = {"CreateContainer<config.linux.security_context.seccomp.profile_type=RuntimeDefault"}) {
+SPEC(SecurityContext, SeccompUnconfined, .like = {30},
+     .faults = {"CreateContainer<config.linux.security_context.seccomp.profile_type=RuntimeDefault"}) {
   EXPECT_EQ(Sh(Run(RunPod(), Security({{"seccomp", {{"profile_type", "Unconfined"}}}})), kSeccompMode), "Seccomp:0\n");
 }
 SPEC(SecurityContext, SeccompLocalProfileBlocks, .like = {31}, .faults = {Drop("seccomp")}) {
@@ -184,13 +205,16 @@ SPEC(SecurityContext, SeccompLocalProfileBlocks, .like = {31}, .faults = {Drop("
   EXPECT_NE(result.err.find("Operation not permitted"), std::string::npos) << result.err;
 }
 SPEC(SecurityContext, SeccompRuntimeDefault, .like = {32}, .faults = {Drop("seccomp")}) {
-  EXPECT_EQ(Sh(Run(RunPod(), Security({{"seccomp", {{"profile_type", "RuntimeDefault"}}}})), kSeccompMode), "Seccomp:2\n");
+  EXPECT_EQ(Sh(Run(RunPod(), Security({{"seccomp", {{"profile_type", "RuntimeDefault"}}}})), kSeccompMode),
+            "Seccomp:2\n");
 }
-SPEC(SecurityContext, SeccompNoneIsUnconfined, .like = {33}, .faults = {"CreateContainer<config.linux.security_context.seccomp.profile_type=RuntimeDefault"}) {
+SPEC(SecurityContext, SeccompNoneIsUnconfined, .like = {33},
+     .faults = {"CreateContainer<config.linux.security_context.seccomp.profile_type=RuntimeDefault"}) {
   EXPECT_EQ(Sh(Run(RunPod()), kSeccompMode), "Seccomp:0\n");
 }
 SPEC(SecurityContext, SeccompUnconfinedAllowsHostName, .like = {34}, .faults = {Drop("capabilities")}) {
-  std::string id = Run(RunPod(), Security({{"seccomp", {{"profile_type", "Unconfined"}}}, {"capabilities", {{"add_capabilities", {"SYS_ADMIN"}}}}}));
+  std::string id = Run(RunPod(), Security({{"seccomp", {{"profile_type", "Unconfined"}}},
+                                           {"capabilities", {{"add_capabilities", {"SYS_ADMIN"}}}}}));
   ExecResult result = Exec(id, {"/guest", "hostname", "changed"});
   EXPECT_EQ(result.code, 0) << result.err;
 }
@@ -200,15 +224,18 @@ SPEC(SecurityContext, SeccompLocalProfileBlocksHostName, .like = {35}, .faults =
                                            {"capabilities", {{"add_capabilities", {"SYS_ADMIN"}}}}}));
   EXPECT_NE(Exec(id, {"/guest", "hostname", "changed"}).code, 0);
 }
-SPEC(SecurityContext, SeccompIsIgnoredForPrivileged, .like = {36}, .faults = {"CreateContainer<-config.linux.security_context.privileged"}) {
+SPEC(SecurityContext, SeccompIsIgnoredForPrivileged, .like = {36},
+     .faults = {"CreateContainer<-config.linux.security_context.privileged"}) {
   std::string profile = Profile(TempDir(), R"("sethostname")");
-  std::string id = Run(RunPod(Security({{"privileged", true}})),
-                       Security({{"privileged", true}, {"seccomp", {{"profile_type", "Localhost"}, {"localhost_ref", profile}}}}));
+  std::string id =
+      Run(RunPod(Security({{"privileged", true}})),
+          Security({{"privileged", true}, {"seccomp", {{"profile_type", "Localhost"}, {"localhost_ref", profile}}}}));
   ExecResult result = Exec(id, {"/guest", "hostname", "changed"});
   EXPECT_EQ(result.code, 0) << result.err;
 }
 SPEC(SecurityContext, SeccompMissingProfileIsRefused, .faults = {Drop("seccomp")}) {
-  MustNotRun(RunPod(), Security({{"seccomp", {{"profile_type", "Localhost"}, {"localhost_ref", "/no/such/profile.json"}}}}));
+  MustNotRun(RunPod(),
+             Security({{"seccomp", {{"profile_type", "Localhost"}, {"localhost_ref", "/no/such/profile.json"}}}}));
 }
 
 }  // namespace

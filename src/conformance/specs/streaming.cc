@@ -1,7 +1,7 @@
 // Exec, attach and port-forward through the URL of the streaming server.
 #include "base/strings.h"
-#include "conformance/specs/ports.h"
 #include "conformance/spec.h"
+#include "conformance/specs/ports.h"
 #include "conformance/stream.h"
 
 namespace crisp::conformance {
@@ -9,42 +9,54 @@ namespace {
 
 class Streams : public Spec {
  protected:
-  std::unique_ptr<StreamClient> Connect(const std::string& url, const StreamRequest& request, const std::string& protocol = "") {
+  std::unique_ptr<StreamClient> Connect(const std::string& url, const StreamRequest& request,
+                                        const std::string& protocol = "") {
     auto client = StreamClient::Open(url, transport_, request, patience(), protocol);
     if (!client) throw Failure(StrCat("stream of ", url, ": ", client.error().message()));
     return *std::move(client);
   }
-  std::unique_ptr<StreamClient> ExecStream(const std::string& id, const std::vector<std::string>& command, const StreamRequest& request,
-                                           const std::string& protocol = "") {
-    Json reply = Call("Exec", {{"container_id", id}, {"cmd", command}, {"stdin", request.in}, {"stdout", request.out},
-                               {"stderr", request.err && !request.tty}, {"tty", request.tty}});
+  std::unique_ptr<StreamClient> ExecStream(const std::string& id, const std::vector<std::string>& command,
+                                           const StreamRequest& request, const std::string& protocol = "") {
+    Json reply = Call("Exec", {{"container_id", id},
+                               {"cmd", command},
+                               {"stdin", request.in},
+                               {"stdout", request.out},
+                               {"stderr", request.err && !request.tty},
+                               {"tty", request.tty}});
     return Connect(reply["url"], request, protocol);
   }
   std::unique_ptr<StreamClient> AttachStream(const std::string& id, const StreamRequest& request) {
-    Json reply = Call("Attach", {{"container_id", id}, {"stdin", request.in}, {"stdout", request.out},
-                                 {"stderr", request.err && !request.tty}, {"tty", request.tty}});
+    Json reply = Call("Attach", {{"container_id", id},
+                                 {"stdin", request.in},
+                                 {"stdout", request.out},
+                                 {"stderr", request.err && !request.tty},
+                                 {"tty", request.tty}});
     return Connect(reply["url"], request);
   }
   void ReadToEnd(StreamClient& client) {
-    if (!client.ReadUntil([&] { return client.ended; })) throw Failure(StrCat("the stream does not end; so far ", Quote(client.out)));
+    if (!client.ReadUntil([&] { return client.ended; }))
+      throw Failure(StrCat("the stream does not end; so far ", Quote(client.out)));
   }
   void ReadFor(StreamClient& client, const std::string& text) {
     client.ReadUntil([&] { return client.out.find(text) != std::string::npos; });
-    if (client.out.find(text) == std::string::npos) throw Failure(StrCat("no ", Quote(text), " came, but ", Quote(client.out), Quote(client.status)));
+    if (client.out.find(text) == std::string::npos)
+      throw Failure(StrCat("no ", Quote(text), " came, but ", Quote(client.out), Quote(client.status)));
   }
   std::string transport_ = context().transport;
 };
 
-#define STREAM_SPEC(name_, ...)                                                                                    \
-  class Streaming_##name_ : public Streams {                                                                       \
-   protected:                                                                                                      \
-    void Body() override;                                                                                          \
-  };                                                                                                               \
-  static const bool registered_streaming_##name_ = internal::Register(                                             \
-      {"Streaming", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, new testing::internal::TestFactoryImpl<Streaming_##name_>); \
+#define STREAM_SPEC(name_, ...)                                                               \
+  class Streaming_##name_ : public Streams {                                                  \
+   protected:                                                                                 \
+    void Body() override;                                                                     \
+  };                                                                                          \
+  static const bool registered_streaming_##name_ =                                            \
+      internal::Register({"Streaming", #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
+                         new testing::internal::TestFactoryImpl<Streaming_##name_>);          \
   void Streaming_##name_::Body()
 
-STREAM_SPEC(ExecGivesOutput, .like = {61}, .faults = {"Exec:url=http://127.0.0.1:1/exec/none", "Exec:url=", "Exec<cmd=[\"/bin/true\"]"}) {
+STREAM_SPEC(ExecGivesOutput, .like = {61},
+            .faults = {"Exec:url=http://127.0.0.1:1/exec/none", "Exec:url=", "Exec<cmd=[\"/bin/true\"]"}) {
   auto client = ExecStream(Run(RunPod()), {"/bin/sh", "-c", "echo out; echo err >&2"}, {});
   ReadToEnd(*client);
   EXPECT_EQ(client->out, "out\n");
@@ -60,13 +72,16 @@ STREAM_SPEC(ExecOnATerminal, .like = {62}, .faults = {"Exec<tty=false"}) {
   client->Send("exit\n");
   ReadToEnd(*client);
 }
-STREAM_SPEC(Attach, .like = {63}, .faults = {"Attach:url=http://127.0.0.1:1/attach/none", "CreateContainer<config.stdin=false; Attach<stdin=false"}) {
+STREAM_SPEC(Attach, .like = {63},
+            .faults = {"Attach:url=http://127.0.0.1:1/attach/none",
+                       "CreateContainer<config.stdin=false; Attach<stdin=false"}) {
   std::string id = Run(RunPod(), {{"command", {"/bin/sh"}}, {"stdin", true}});
   auto client = AttachStream(id, {.in = true});
   client->Send("echo attached\n");
   ReadFor(*client, "attached\n");
 }
-STREAM_SPEC(PortForward, .like = {64}, .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none", "PortForward<pod_sandbox_id=none"}) {
+STREAM_SPEC(PortForward, .like = {64},
+            .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none", "PortForward<pod_sandbox_id=none"}) {
   Pod pod = RunPod();
   Run(pod, {{"image", {{"image", Image("web")}}}, {"command", Json::array()}});
   WaitLog(pod, "serving");
@@ -75,7 +90,8 @@ STREAM_SPEC(PortForward, .like = {64}, .faults = {"PortForward:url=http://127.0.
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_NE(answer->find("crisptest web"), std::string::npos) << *answer;
 }
-STREAM_SPEC(PortForwardInHostNetwork, .like = {112}, .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none"}) {
+STREAM_SPEC(PortForwardInHostNetwork, .like = {112},
+            .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none"}) {
   int port = FreePort();
   Json options = {{"linux", {{"security_context", {{"namespace_options", {{"network", "NODE"}}}}}}}};
   Pod pod = RunPod(options);
@@ -119,7 +135,11 @@ STREAM_SPEC(ExecOverWebSocket, .faults = {"Exec:url=http://127.0.0.1:1/exec/none
 }
 STREAM_SPEC(ExecOverWebSocketV5EndsInput, .faults = {"Exec:url=http://127.0.0.1:1/exec/none"}) {
   transport_ = "websocket";
-  Json reply = Call("Exec", {{"container_id", Run(RunPod())}, {"cmd", {"/guest", "echo"}}, {"stdin", true}, {"stdout", true}, {"stderr", true}});
+  Json reply = Call("Exec", {{"container_id", Run(RunPod())},
+                             {"cmd", {"/guest", "echo"}},
+                             {"stdin", true},
+                             {"stdout", true},
+                             {"stderr", true}});
   auto opened = StreamClient::Open(reply["url"], "websocket", {.in = true}, patience(), "v5.channel.k8s.io");
   if (!opened && context().fault.empty()) throw Unsupported("the streaming server does not speak v5.channel.k8s.io");
   ASSERT_TRUE(opened) << opened.error().message();
@@ -153,7 +173,8 @@ STREAM_SPEC(StdinOnceEndsTheInput, .faults = {"CreateContainer<config.stdin_once
   }
   EXPECT_EQ(WaitExited(id)["exit_code"], 0);
 }
-STREAM_SPEC(ForwardToAClosedPortFails, .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none; PortForward:fail"}) {
+STREAM_SPEC(ForwardToAClosedPortFails,
+            .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none; PortForward:fail"}) {
   Pod pod = RunPod();
   Json reply = Call("PortForward", {{"pod_sandbox_id", pod.id}, {"port", {81}}});
   auto answer = ForwardOnce(reply["url"], 81, "GET /\r\n\r\n", patience());

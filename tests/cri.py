@@ -37,7 +37,7 @@ class Client:
         self.channel = grpc.insecure_channel(endpoint, options=[("grpc.max_receive_message_length", 64 << 20),
                                                                 ("grpc.use_local_subchannel_pool", 1),
                                                                 ("grpc.default_authority", "localhost")])
-        self.default_timeout = default_timeout
+        self.default_timeout = default_timeout * float(os.environ.get("CRISP_TEST_PATIENCE", "1"))
 
     def close(self):
         self.channel.close()

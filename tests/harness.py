@@ -36,6 +36,7 @@ import traceback
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 BUILD = os.environ.get("CRISP_BUILD", f"{ROOT}/build")
+PATIENCE = float(os.environ.get("CRISP_TEST_PATIENCE", "1"))  # factor of all bounds, for machines that are slow
 LIBC = ctypes.CDLL(None, use_errno=True)
 CLONE_NEWNS, CLONE_NEWNET = 0x00020000, 0x40000000
 MS_REC, MS_SLAVE = 0x4000, 0x80000
@@ -70,7 +71,7 @@ def check_error(call, code, text=""):
 
 def eventually(probe, what, seconds=20):
     """Waits until probe() is true: for states that no event tells a test about. The bound is for a hang only."""
-    until = time.monotonic() + seconds
+    until = time.monotonic() + seconds * PATIENCE
     while True:
         value = probe()
         if value:
@@ -234,7 +235,7 @@ class Registry:
         eventually(answers, "the registry answers")
 
     def request(self, method, path, body=None, headers=None):
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20)
+        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=20 * PATIENCE)
         connection.request(method, path, body=body, headers=headers or {})
         reply = connection.getresponse()
         return reply.status, dict(reply.getheaders()), reply.read()
@@ -292,7 +293,7 @@ class Crispd:
         if not wait:
             return self
         notify.settimeout(0.05)
-        until = time.monotonic() + 60
+        until = time.monotonic() + 60 * PATIENCE
         with notify:
             while time.monotonic() < until:
                 with contextlib.suppress(TimeoutError):
@@ -313,7 +314,7 @@ class Crispd:
     def stop(self):
         if self.process is not None and self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
-            self.process.wait(timeout=30)
+            self.process.wait(timeout=30 * PATIENCE)
         return self.process.returncode if self.process else None
 
     def client(self, **options):
@@ -372,7 +373,7 @@ class Crispd:
 
     def check_clean(self, seconds=30):
         """Nothing is left. Removals that the kernel or crispd finishes in the background get a bounded time."""
-        until = time.monotonic() + seconds
+        until = time.monotonic() + seconds * PATIENCE
         while True:
             reap()
             left = self.leaks()

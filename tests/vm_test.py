@@ -24,7 +24,7 @@ def in_vm(command, seconds=1500, systemd=False):
     if not run:
         raise Skip("CRISP_VM_RUN names no program that runs virtual machines")
     lines = ["set -e", "mkdir -m 1777 /scratch/tmp", "mount --bind /scratch/tmp /var/tmp",
-             f"export TEST_TMPDIR=/var/tmp CRISP_BUILD={shlex.quote(harness.BUILD)}",
+             f"export TEST_TMPDIR=/var/tmp CRISP_TEST_PATIENCE=10 CRISP_BUILD={shlex.quote(harness.BUILD)}",
              f"cd {shlex.quote(harness.ROOT)}"]
     lines += [f"tests/under-systemd {command}" if systemd else command]
     # The script is in the build directory, since the machine may have a /tmp of its own.

@@ -74,7 +74,7 @@ class Steady:
         try:
             with open(f"/proc/{self.pid}/cgroup") as f:
                 return self.container in f.read()
-        except FileNotFoundError:
+        except (FileNotFoundError, ProcessLookupError):
             return False
 
     def tell_to_exit(self, code):

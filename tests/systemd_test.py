@@ -13,6 +13,7 @@ from harness import Skip, check, check_equal, check_error, eventually
 from world import World
 
 MB = 1 << 20
+os.environ["CRISP_TEST_CGROUP_DRIVER"] = "systemd"  # so that pods name slices
 
 
 def systemd_world(node, handler):
@@ -20,7 +21,7 @@ def systemd_world(node, handler):
         init = f.read().strip()
     if init != "systemd" or not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
         raise Skip("PID 1 is no systemd with a pure cgroup v2")
-    return World(node, handler, settings={"cgroup.driver": "systemd"})
+    return World(node, handler)
 
 
 def unit(name, *properties):

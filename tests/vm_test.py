@@ -8,6 +8,9 @@ and runs COMMAND as root in a virtual machine whose root file system is this mac
 back), with an ext4 file system of size DISK at /scratch, a pure cgroup v2, and no network; its output and exit code are the
 command's. Without it all tests here are skipped.
 
+An emulated machine should have one CPU: with two, Linux 6.12 was seen to die where it patches its own code (an unexpected
+int3). Checkpoints want a kernel with the options that checkpoint_test.py names.
+
 A virtual machine without hardware help is some thirty times slower than this one: run by hand, `tests/vm_test.py NAME`.
 """
 import harness

@@ -478,6 +478,43 @@ class Node:
         shutil.rmtree(self.dir, ignore_errors=True)
 
 
+def sanitizer_reports():
+    """{(file, time): text} of what processes of a build with sanitizers have reported (src/base/sanitizer.cc)."""
+    reports = {}
+    with contextlib.suppress(FileNotFoundError):
+        for entry in os.scandir(f"{BUILD}/sanitizer"):
+            with open(entry.path, errors="replace") as f:
+                reports[entry.path, entry.stat().st_mtime_ns] = f.read()
+    return reports
+
+
+def print_comment(text, begin=""):
+    print("".join(f"# {begin}{line}\n" for line in text.splitlines()), end="")
+
+
+def run_test(test):
+    """Runs the test on a node of its own: TAP's verdict and note. A sanitizer's report fails it."""
+    node, known, verdict, note = Node(), sanitizer_reports(), "ok", ""
+    try:
+        test(node)
+    except Skip as reason:
+        note = f" # SKIP {reason}"
+    except BaseException as error:  # a failed test must not stop the clean-up
+        verdict = "not ok"
+        print_comment(traceback.format_exc())
+        for daemon in node.daemons:
+            print_comment(daemon.log_tail(), "crispd: ")
+        if isinstance(error, KeyboardInterrupt):
+            raise
+    finally:
+        node.close()
+    for (path, when), text in sanitizer_reports().items():
+        if (path, when) not in known:
+            verdict = "not ok"
+            print_comment(text, f"{os.path.basename(path)}: ")
+    return verdict, note
+
+
 def main():
     module = sys.modules["__main__"]
     tests = [(n, f) for n, f in vars(module).items() if n.startswith("test_") and callable(f)]
@@ -494,20 +531,7 @@ def main():
     print(f"1..{len(tests)}", flush=True)
     failed = False
     for number, (name, test) in enumerate(tests, 1):
-        node = Node()
-        try:
-            test(node)
-            print(f"ok {number} - {name}", flush=True)
-        except Skip as reason:
-            print(f"ok {number} - {name} # SKIP {reason}", flush=True)
-        except BaseException as error:  # a failed test must not stop the clean-up
-            failed = True
-            print("".join(f"# {line}\n" for line in traceback.format_exc().splitlines()), end="")
-            for daemon in node.daemons:
-                print("".join(f"# crispd: {line}\n" for line in daemon.log_tail().splitlines()), end="")
-            print(f"not ok {number} - {name}", flush=True)
-            if isinstance(error, KeyboardInterrupt):
-                raise
-        finally:
-            node.close()
+        verdict, note = run_test(test)
+        print(f"{verdict} {number} - {name}{note}", flush=True)
+        failed |= verdict != "ok"
     sys.exit(1 if failed else 0)

@@ -1,6 +1,5 @@
 #include "daemon/daemon.h"
 
-#include <malloc.h>
 #include <sys/file.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -13,6 +12,7 @@
 
 #include "base/log.h"
 #include "daemon/assembly.h"
+#include "daemon/trim.h"
 #include "sys/file.h"
 
 namespace crisp::daemon {
@@ -188,6 +188,7 @@ void Daemon::RunUntilSignal(const Notifier& notifier) {
   WaitUntilRecovered(kReadyWait);
   notifier.Send(StrCat("READY=1\nSTATUS=serving on ", config_.socket));
   LogInfo("serving", {{"socket", config_.socket}, {"version", CRISP_VERSION}, {"pid", getpid()}});
+  TrimMemory();  // what only the start needed
 
   sigset_t wanted;
   sigemptyset(&wanted);
@@ -210,7 +211,7 @@ void Daemon::RunUntilSignal(const Notifier& notifier) {
     }
     front_->ReportSlowCalls();
     if (notifier.watchdog_interval()) notifier.Send("WATCHDOG=1");
-    if (ticks % kTicksPerTrim == 0) malloc_trim(0);
+    if (ticks % kTicksPerTrim == 0) TrimMemory();
   }
   notifier.Send("STOPPING=1");
 }

@@ -282,4 +282,33 @@ def test_full_disks(node):
         w.daemon.stop()
 
 
+def test_s53_filling_the_pods_files(node):
+    """A container grows every file that it has of crispd: it hits their small file system, not the node's."""
+    for handler in ("native", "runc"):
+        name = f"filling-{handler}"
+        w = World(node, name=name, settings={"runtime.default_handler": handler})
+        w.pull_busybox(node)
+        config = w.daemon.pod_config("pod")
+        pod = w.client.RunPodSandbox(config=config).pod_sandbox_id
+        container = w.client.CreateContainer(pod_sandbox_id=pod, sandbox_config=config, config=w.cri.container_config(
+            "c", w.image, ["/bin/sleep", "1000"])).container_id
+        w.client.StartContainer(container_id=container)
+
+        def sh(script):
+            return w.client.ExecSync(container_id=container, cmd=["/bin/sh", "-c", script])
+        state = os.statvfs(f"{w.daemon.dir}/state")
+        for path in ("/etc/hosts", "/etc/resolv.conf", "/etc/hostname"):
+            check_equal(sh(f"echo '# more' >> {path} && grep -c more {path}").stdout.strip(), b"1", f"{path} can be changed")
+            filled = sh(f"dd if=/dev/zero bs=64k count=1024 >> {path}")
+            check(filled.exit_code != 0 and b"No space" in filled.stderr, f"{path}: {filled}")
+        check(sh("dd if=/dev/zero of=/dev/shm/f bs=1M count=65").exit_code != 0, "/dev/shm has no end")
+        now = os.statvfs(f"{w.daemon.dir}/state")
+        check((state.f_bavail - now.f_bavail) * state.f_bsize < 4 << 20, "the state directory was filled")
+        # Others get theirs, and it all goes.
+        more = w.client.RunPodSandbox(config=w.daemon.pod_config("more"))
+        check(more.pod_sandbox_id != pod, "another pod")
+        w.still_works(node)
+        w.daemon.stop()
+
+
 harness.main()

@@ -23,16 +23,16 @@ namespace {
 
 constexpr size_t kBufferBytes = 1 << 20;
 
-struct Place {
+struct Target {
   std::string dir, name;
 };
 
-Result<Place> PlaceOf(const std::string& path) {
+Result<Target> TargetOf(const std::string& path) {
   size_t slash = path.rfind('/');
   if (!path.starts_with('/') || slash + 1 == path.size()) {
     return Error(Code::kInvalidArgument, StrCat(Quote(path), " is no absolute path of a file"));
   }
-  Place place{path.substr(0, std::max<size_t>(slash, 1)), path.substr(slash + 1)};
+  Target place{path.substr(0, std::max<size_t>(slash, 1)), path.substr(slash + 1)};
   if (place.name == "." || place.name == "..")
     return Error(Code::kInvalidArgument, StrCat(Quote(path), " names no file"));
   return place;
@@ -45,7 +45,7 @@ using Listing = std::unique_ptr<DIR, int (*)(DIR*)>;
 }  // namespace
 
 Result<size_t> CountArchives(const std::string& path) {
-  Place place = TRY(PlaceOf(path));
+  Target place = TRY(TargetOf(path));
   Listing listing(opendir(place.dir.c_str()), closedir);
   if (listing == nullptr) return Errno(errno, "list " + place.dir);
   size_t count = 0;
@@ -54,7 +54,7 @@ Result<size_t> CountArchives(const std::string& path) {
 }
 
 Result<ArchiveWriter> ArchiveWriter::Create(const std::string& path, const std::string& tag, uint64_t bytes_max) {
-  Place place = TRY(PlaceOf(path));
+  Target place = TRY(TargetOf(path));
   sys::UniqueFd dir = TRY(sys::Open(place.dir, O_RDONLY | O_DIRECTORY), "directory of the checkpoint");
   struct stat info;
   // Early, not only: Commit asks again.
@@ -67,7 +67,7 @@ Result<ArchiveWriter> ArchiveWriter::Create(const std::string& path, const std::
 }
 
 Result<> ArchiveWriter::Discard(const std::string& path, const std::string& tag) {
-  Place place = TRY(PlaceOf(path));
+  Target place = TRY(TargetOf(path));
   return sys::RemoveFile(StrCat(place.dir, "/", TemporaryName(tag)));
 }
 
@@ -145,8 +145,30 @@ Result<> ArchiveWriter::AddDirectory(const Ctx& ctx, const std::string& name, co
   return {};
 }
 
+Result<uint64_t> ArchiveWriter::Inode() const {
+  struct stat info;
+  if (fstat(file_.get(), &info) != 0) return Errno(errno, "stat the checkpoint");
+  return info.st_ino;
+}
+
+Result<> ArchiveWriter::Withdraw(const std::string& path, uint64_t inode) {
+  struct stat info;
+  if (lstat(path.c_str(), &info) == 0) return info.st_ino == inode ? sys::RemoveFile(path) : Result<>();
+  return errno == ENOENT || errno == ENOTDIR ? Result<>() : Errno(errno, "stat " + path);
+}
+
 Result<> ArchiveWriter::Commit() {
   TRY(Write(codec::TarTrailer()));
+  return Place();
+}
+
+Result<> CommitText(const std::string& path, const std::string& tag, std::string_view text) {
+  ArchiveWriter writer = TRY(ArchiveWriter::Create(path, tag, text.size()));
+  TRY(writer.Write(text));
+  return writer.Place();
+}
+
+Result<> ArchiveWriter::Place() {
   if (fsync(file_.get()) != 0) return Errno(errno, "sync the checkpoint");
   if (renameat2(dir_.get(), temporary_.c_str(), dir_.get(), name_.c_str(), RENAME_NOREPLACE) != 0) {
     if (errno == EEXIST)

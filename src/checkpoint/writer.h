@@ -17,6 +17,9 @@ namespace crisp::checkpoint {
 // How many names ending in ".tar" lie beside `path`: what has been checkpointed there already (S54).
 Result<size_t> CountArchives(const std::string& path);
 
+// A whole file at `path`, by a temporary name as ArchiveWriter's; nothing is there yet, or kAlreadyExists.
+Result<> CommitText(const std::string& path, const std::string& tag, std::string_view text);
+
 class ArchiveWriter {
  public:
   // `path` is absolute; its directory exists. `tag` makes the temporary name, so that a file that was left by a crash
@@ -33,6 +36,10 @@ class ArchiveWriter {
   Result<> AddFile(const Ctx& ctx, const std::string& name, const std::string& path);
   // Every regular file directly in `dir`, as NAME/file.
   Result<> AddDirectory(const Ctx& ctx, const std::string& name, const std::string& dir);
+  // The file that Commit gives its name.
+  Result<uint64_t> Inode() const;
+  // Removes `path` if it is that file. Not there, another one: success.
+  static Result<> Withdraw(const std::string& path, uint64_t inode);
   // Synced and in place.
   Result<> Commit();
 
@@ -43,7 +50,9 @@ class ArchiveWriter {
         temporary_(std::move(temporary)),
         file_(std::move(file)),
         left_(bytes_max) {}
+  friend Result<> CommitText(const std::string& path, const std::string& tag, std::string_view text);
   Result<> Write(std::string_view bytes);
+  Result<> Place();
   Result<> Header(const std::string& name, uint64_t size, bool is_directory);
 
   sys::UniqueFd dir_;

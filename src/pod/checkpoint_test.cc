@@ -197,7 +197,11 @@ TEST_F(CheckpointTest, AFailedPodCheckpointLeavesNothing) {
   (void)Running(pod, "b");
   world().faults.Lock()->checkpoints_failing = 1;
   EXPECT_FALSE(m().CheckpointPod(ctx_, pod, At("p"), {}));
-  EXPECT_TRUE(fs::is_empty(At("p")));
+  EXPECT_FALSE(fs::exists(At("p")));
+  fs::create_directory(At("q"));
+  world().faults.Lock()->checkpoints_failing = 1;
+  EXPECT_FALSE(m().CheckpointPod(ctx_, pod, At("q"), {}));
+  EXPECT_TRUE(fs::is_empty(At("q"))) << "whoever made the directory keeps it";
   ExpectNothingBegun();
 }
 

@@ -38,6 +38,44 @@ auto Insist(const char* what, Call call) -> decltype(call()) {
   return last;
 }
 
+// A pod of two containers is checkpointed and restored under another name, and goes.
+void MoveAPod(Daemon& daemon) {
+  Ctx ctx;
+  Manager& m = *daemon;
+  const std::string dir = daemon.world.Dir("moved");
+  const std::vector<ContainerConfig> configs = {Container("a", {"run"}), Container("b", {"run"})};
+  if (!sys::Exists(dir + "/pod.dump")) {
+    EXPECT_FALSE(sys::Exists(dir)) << "half a pod's checkpoint is left";
+    auto pod = Insist("RunPodSandbox", [&] { return m.RunSandbox(ctx, Sandbox("moves")); });
+    if (!pod) return;
+    for (const ContainerConfig& config : configs) {
+      auto id = Insist("CreateContainer", [&] { return m.CreateContainer(ctx, pod->str(), config); });
+      if (id && (*m.GetContainer(id->str()))->state == ContainerState::kCreated) {
+        (void)Insist("StartContainer", [&] { return m.StartContainer(ctx, id->str()); });
+      }
+    }
+    (void)Insist("CheckpointPod", [&]() -> Result<> {
+      Result<> made = m.CheckpointPod(ctx, pod->str(), dir, {});
+      return sys::Exists(dir + "/pod.dump") ? Result<>() : std::move(made);
+    });
+  }
+  (void)Insist("RestorePod", [&]() -> Result<> {
+    Result<RestoredPod> restored = m.RestorePod(ctx, dir, Sandbox("restored"), configs);
+    if (restored) return {};
+    for (const SandboxRef& there : m.ListSandboxes({.state = SandboxState::kReady})) {
+      if (there->config.metadata.name != "restored") continue;
+      // The answer was lost, not the pod.
+      EXPECT_EQ(m.ListContainers({.pod = there->id.str()}).size(), configs.size()) << "half a restored pod is left";
+      return {};
+    }
+    return std::move(restored).error();
+  });
+  for (const SandboxRef& there : m.ListSandboxes({})) {
+    if (there->config.metadata.name == "web") continue;
+    (void)Insist("RemovePodSandbox", [&] { return m.RemoveSandbox(ctx, there->id.str()); });
+  }
+}
+
 // All verbs, each repeated until it succeeds; repeatable from the start on whatever an earlier, killed run has left.
 void LiveOneLife(Daemon& daemon) {
   Ctx ctx;
@@ -104,6 +142,7 @@ void LiveOneLife(Daemon& daemon) {
       return sys::Exists(archive) ? Result<>() : std::move(made);  // in place: as asked
     });
   }
+  if ((*m.GetContainer(runs))->state == ContainerState::kRunning) MoveAPod(daemon);
   (void)Insist("StopContainer", [&] { return m.StopContainer(ctx, runs, 5s); });
   (void)Insist("RemoveContainer", [&] { return m.RemoveContainer(ctx, ends); });
   auto stubborn = container("stubborn", {"stubborn"});
@@ -120,6 +159,14 @@ void Audit(Daemon& daemon) {
   EXPECT_THAT(daemon.world.Left(), IsEmpty());
   for (const auto& entry : std::filesystem::directory_iterator(daemon.world.Dir(""))) {
     EXPECT_FALSE(entry.path().filename().string().starts_with(".crisp-checkpoint")) << "half a checkpoint is left";
+  }
+  if (const std::string moved = daemon.world.Dir("moved"); sys::Exists(moved)) {
+    int files = 0;
+    for (const auto& entry : std::filesystem::directory_iterator(moved)) {
+      EXPECT_FALSE(entry.path().filename().string().starts_with(".crisp-checkpoint")) << "half a checkpoint is left";
+      ++files;
+    }
+    EXPECT_EQ(files, 3) << "two archives and pod.dump";
   }
   EXPECT_THAT(*daemon.db->List(kPodTable), IsEmpty());
   EXPECT_THAT(*daemon.db->List(kContainerTable), IsEmpty());

@@ -84,10 +84,10 @@ class RealHost final : public Host {
     return std::string(Trim(text));
   }
 
-  Result<> MountShm(const std::string& dir, int64_t bytes, const Owner& owner) override {
+  Result<> MountTmpfs(const std::string& dir, int64_t bytes, mode_t mode, const Owner& owner) override {
     TRY(sys::MakeDir(dir, 0700));
     if (TRY(sys::IsMountPoint(dir))) return {};
-    return sys::MountTmpfs(dir, static_cast<uint64_t>(bytes), 01777, MS_NOSUID | MS_NODEV | MS_NOEXEC, owner.uid,
+    return sys::MountTmpfs(dir, static_cast<uint64_t>(bytes), mode, MS_NOSUID | MS_NODEV | MS_NOEXEC, owner.uid,
                            owner.gid);
   }
   Result<> OpenForUserns(const std::string& dir, const std::vector<std::string>& parents, const Owner& owner) override {

@@ -35,8 +35,8 @@ class Host {
   // The kernel's /proc/sys/kernel/random/boot_id.
   virtual Result<std::string> BootId() = 0;
 
-  // A tmpfs of `bytes`, mode 1777, of the pod's root. Mounted already: success.
-  virtual Result<> MountShm(const std::string& dir, int64_t bytes, const Owner& owner) = 0;
+  // A tmpfs of `bytes` on `dir`, made when missing, of the pod's root. Mounted already: success.
+  virtual Result<> MountTmpfs(const std::string& dir, int64_t bytes, mode_t mode, const Owner& owner) = 0;
   // Lets the root of a user namespace, and of the node's other users nobody, go through the directory `dir` and whoever
   // likes through `parents`, those of our own above it (S50: only where a user namespace needs it).
   // kFailedPrecondition: something above them is closed.

@@ -12,6 +12,7 @@
 
 #include "cdi/registry.h"
 #include "cgroup/cgroup.h"
+#include "checkpoint/format.h"
 #include "checkpoint/writer.h"
 #include "image/service.h"
 #include "network/network.h"
@@ -101,6 +102,9 @@ class ManagerImpl final : public Manager {
 
  private:
   // ---- workflow/: the parts of the verbs ----
+  // The pod is new, and recovery would remove it.
+  Result<PodId> RunSandboxToRestore(const Ctx& ctx, const SandboxConfig& config);
+  Result<PodId> MakeClaimed(const Ctx& ctx, PodClaim& claim);
   Result<> MakeSandbox(const Ctx& ctx, PodEntry& pod);
   Result<> PlanPod(PodEntry& pod, SandboxPlan& plan);
   Result<> MakePodCgroup(const PodRecord& record);
@@ -160,12 +164,19 @@ class ManagerImpl final : public Manager {
   Result<> StageCheckpoint(const Ctx& ctx, ContainerEntry& container, const CheckpointSource& source,
                            const image::Image& base);
   Result<> DeleteAsCheckpointed(const Ctx& ctx, ContainerEntry& container);
+  Result<> DiscardRestored(const Ctx& caller, PodEntry& pod);
   Result<std::string> PrepareRestore(ContainerEntry& container, const std::string& config_json);
   // checkpoint_container.cc
   Result<> CheckArchiveRoom(const std::string& archive) const;
-  Result<> CheckpointAll(const Ctx& ctx, const std::vector<std::pair<CtrRef, std::string>>& containers,
+  struct CheckpointWork {
+    std::vector<std::pair<CtrRef, std::string>> archives;  // at least one
+    std::string new_dir;                                   // theirs, to be made; "": is there
+  };
+  Result<> CheckpointAll(const Ctx& ctx, const CheckpointWork& work,
                          const std::function<Result<>(std::vector<checkpoint::ArchiveWriter>&)>& commit);
-  Result<> FreezeContainer(const Ctx& ctx, ContainerEntry& container, const std::string& archive);
+  Result<> CommitPod(const PodId& id, const CheckpointWork& work, const checkpoint::PodDump& dump,
+                     std::vector<checkpoint::ArchiveWriter>& archives);
+  Result<> FreezeContainer(const Ctx& ctx, ContainerEntry& container, const std::string& archive, bool new_dir);
   Result<> CaptureContainer(const Ctx& ctx, ContainerEntry& container);
   Result<> ThawContainer(const Ctx& ctx, ContainerEntry& container);
   Result<> ForgetCheckpoint(ContainerEntry& container);
@@ -237,6 +248,10 @@ class ManagerImpl final : public Manager {
   Result<OpLock::Hold> HoldPod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> SharePod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb);
+  PodFilePaths FilesOf(const PodRecord& record) const {
+    return {record.files_bytes > 0 ? paths_.PodFiles(record.id) : paths_.PodDir(record.id)};
+  }
+  Result<> UnmountFiles(const PodRecord& record);  // with /dev/shm
   Result<> RemoveDir(const std::string& path);
   Hooks& hooks() { return deps_.hooks != nullptr ? *deps_.hooks : no_hooks_; }
   SandboxStatus PodStatusOf(const PodId& id);

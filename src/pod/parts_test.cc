@@ -147,6 +147,7 @@ TEST(Record, PodComesBackAsItWas) {
   record.ips = {"10.0.0.1", "fd00::1"};
   record.namespaces = {.shim_pid = 9, .net = "/n", .pid = "/p"};
   record.shm_bytes = 64 << 20;
+  record.files_bytes = 1 << 20;
   std::string text = EncodeRecord(record);
   Result<PodRecord> back = DecodePod(record.id.str(), kRecordVersion, text);
   ASSERT_TRUE(back) << back.error().message();

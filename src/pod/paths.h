@@ -18,10 +18,7 @@ struct Paths {
   std::string ContainerRoots() const { return root_dir + "/containers"; }
 
   std::string PodDir(const PodId& id) const { return StrCat(Pods(), "/", id.str()); }  // shim's run dir as well
-  std::string ResolvConf(const PodId& id) const { return PodDir(id) + "/resolv.conf"; }
-  std::string Hosts(const PodId& id) const { return PodDir(id) + "/hosts"; }
-  std::string Hostname(const PodId& id) const { return PodDir(id) + "/hostname"; }
-  std::string Shm(const PodId& id) const { return PodDir(id) + "/shm"; }
+  std::string PodFiles(const PodId& id) const { return PodDir(id) + "/files"; }  // a small file system of its own (S53)
 
   std::string Bundle(const ContainerId& id) const { return StrCat(Containers(), "/", id.str()); }
   std::string Mounts(const ContainerId& id) const { return Bundle(id) + "/mounts"; }  // staged ones
@@ -33,6 +30,18 @@ struct Paths {
     return ContainerRoot(id) + "/checkpoint";
   }  // until it is restored
   std::string Volumes(const ContainerId& id) const { return ContainerRoot(id) + "/volumes"; }
+};
+
+// What the containers of a pod get from us, in the directory `dir`: Paths::PodFiles, or Paths::PodDir in pods made by a
+// crispd that gave them no file system of their own.
+struct PodFilePaths {
+  std::string dir;
+
+  std::string ResolvConf() const { return dir + "/resolv.conf"; }
+  std::string Hosts() const { return dir + "/hosts"; }
+  std::string Hostname() const { return dir + "/hostname"; }
+  // Below the others' mount, so that one unmount takes both.
+  std::string Shm() const { return dir + "/shm"; }
 };
 
 }  // namespace crisp::pod

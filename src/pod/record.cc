@@ -18,8 +18,10 @@ namespace crisp::pod {
 // Not in an unnamed namespace: argument lookup would not find them there.
 template <class V>
 void Fields(V& v, PodRecord& t) {
-  v("config", t.config), v("phase", t.phase), v("made", t.made), v("created_at", t.created_at), v("handler", t.handler);
+  v("config", t.config), v("phase", t.phase), v("made", t.made), v("restoring", t.restoring);
+  v("created_at", t.created_at), v("handler", t.handler);
   v("cgroup_parent", t.cgroup_parent), v("cgroup_path", t.cgroup_path), v("shm_bytes", t.shm_bytes);
+  v("files_bytes", t.files_bytes);
   v("host_network", t.host_network), v("netns_path", t.netns_path), v("ips", t.ips);
   v("network_result", t.network_result), v("namespaces", t.namespaces);
   v("overhead", t.overhead), v("resources", t.resources);
@@ -35,6 +37,7 @@ void Fields(V& v, ContainerRecord& t) {
   v("cgroup_oci_path", t.cgroup_oci_path), v("cgroup_path", t.cgroup_path), v("resources", t.resources);
   v("user", t.user), v("stop_signal", t.stop_signal), v("pid", t.pid);
   v("restore", t.restore), v("checkpoint_to", t.checkpoint_to);
+  v("checkpoint_inode", t.checkpoint_inode), v("checkpoint_dir_ours", t.checkpoint_dir_ours);
 }
 
 namespace {

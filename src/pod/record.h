@@ -33,11 +33,13 @@ struct PodRecord {
   SandboxConfig config;
   PodPhase phase = PodPhase::kMaking;
   bool made = false;          // was ready once, so that clients know its id; never listed before
+  bool restoring = false;     // RestorePod has not ended: recovery removes it with all that is there already
   int64_t created_at = 0;     // unix nanoseconds, like all *_at
   std::string handler;        // resolved from config.runtime_handler
   std::string cgroup_parent;  // where its containers go, as Cgroups::Place wants it
   std::string cgroup_path;    // pod-level cgroup of ours; "": the kubelet's, or none
   int64_t shm_bytes = 0;      // size of its /dev/shm; 0: none mounted
+  int64_t files_bytes = 0;    // size of the file system of its files (paths.h); 0: they are in its directory
   bool host_network = false;
   std::string netns_path;
   std::vector<std::string> ips;
@@ -69,6 +71,10 @@ struct ContainerRecord {
   int pid = 0;
   bool restore = false;       // StartContainer restores it from a checkpoint
   std::string checkpoint_to;  // while a checkpoint is made: the archive's path; it may be frozen
+  // Of a pod's checkpoint, which is none before its pod.dump is there: the file that was about to get that name, and
+  // whether the directory is ours.
+  uint64_t checkpoint_inode = 0;
+  bool checkpoint_dir_ours = false;
 };
 
 std::string EncodeRecord(const PodRecord& record);

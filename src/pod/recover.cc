@@ -108,6 +108,11 @@ void ManagerImpl::RecoverPod(const Ctx& ctx, PodEntry& pod, std::vector<OpLock::
   const std::vector<CtrRef> containers = store_.ContainersOf(pod.id);  // outlive their holds: some are removed here
   std::vector<OpLock::Hold> holds = std::move(taken);
   PodPhase phase = pod.record.Lock()->phase;
+  if (pod.record.Lock()->restoring) {
+    // Nobody has got its id, and a pod with some of its containers is none.
+    store_.Note(pod, [](PodRecord& r) { r.phase = PodPhase::kRemoving; });
+    phase = PodPhase::kRemoving;
+  }
   bool shim_there = (phase == PodPhase::kReady || phase == PodPhase::kDown) && Reconnect(ctx, pod);
   Ctx undo = ctx.Detached(kUndoTimeout);
   for (const CtrRef& container : containers) RecoverContainer(undo, *container, shim_there);

@@ -462,14 +462,14 @@ class FakeHost final : public Host {
 
   Result<> OpenForUserns(const std::string&, const std::vector<std::string>&, const Owner&) override { return {}; }
   Result<> GiveTo(const std::string&, const Owner&) override { return {}; }
-  Result<> MountShm(const std::string& dir, int64_t, const Owner&) override {
+  Result<> MountTmpfs(const std::string& dir, int64_t, mode_t, const Owner&) override {
     TRY(sys::MakeDir(dir, 0700));
     world_.Put("mounts", dir);
     return {};
   }
   Result<> Unmount(const std::string& dir) override {
     world_.Remove("mounts", dir);
-    return {};
+    return UnmountBelow(dir + "/");
   }
   Result<> UnmountBelow(const std::string& dir) override {
     for (const std::string& name : world_.Names("mounts")) {

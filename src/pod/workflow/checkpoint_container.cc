@@ -1,6 +1,8 @@
 // CheckpointContainer and CheckpointPod (KEP-2008, KEP-5823): freeze, capture, thaw, then write the archives.
 // Containers go on running whatever happens; what a crash of ours leaves frozen or half written, recovery thaws and
 // removes.
+#include <unistd.h>
+
 #include <set>
 
 #include "base/failpoint.h"
@@ -27,8 +29,22 @@ Result<> CheckEnabled(const CheckpointOptions& options) {
   return Error(Code::kUnimplemented, "checkpoints are turned off on this node (checkpoint.enabled)");
 }
 
+std::string PodCheckpointTag(const PodId& id) { return id.str(); }
+
 std::chrono::milliseconds TimeLeft(const Ctx& ctx) {
   return std::chrono::ceil<std::chrono::milliseconds>(std::max(ctx.deadline() - Clock::now(), Clock::duration::zero()));
+}
+
+std::string DirOf(const std::string& path) { return path.substr(0, path.rfind('/')); }
+
+// One that holds something belongs to whoever put it there.
+void RemoveEmptyDir(const std::string& dir) { (void)rmdir(dir.c_str()); }
+
+Result<> ForgetPodCheckpoint(const ContainerRecord& record) {
+  const std::string dump = StrCat(DirOf(record.checkpoint_to), "/", checkpoint::kPodDump);
+  TRY(checkpoint::ArchiveWriter::Discard(dump, PodCheckpointTag(record.pod)));
+  if (sys::Exists(dump)) return {};  // all of them are in place
+  return checkpoint::ArchiveWriter::Withdraw(record.checkpoint_to, record.checkpoint_inode);
 }
 
 }  // namespace
@@ -44,7 +60,8 @@ Result<> ManagerImpl::CheckArchiveRoom(const std::string& archive) const {
 }
 
 // The container is held and running. From here on ThawContainer is owed.
-Result<> ManagerImpl::FreezeContainer(const Ctx& ctx, ContainerEntry& container, const std::string& archive) {
+Result<> ManagerImpl::FreezeContainer(const Ctx& ctx, ContainerEntry& container, const std::string& archive,
+                                      bool new_dir) {
   ContainerRecord record = *container.record.Lock();
   Result<cgroup::Usage> usage = deps_.cgroups.Read(record.cgroup_path);
   const uint64_t bytes_max = static_cast<uint64_t>(options_.checkpoint.bytes_max);
@@ -52,7 +69,10 @@ Result<> ManagerImpl::FreezeContainer(const Ctx& ctx, ContainerEntry& container,
     return Error(Code::kResourceExhausted,
                  StrCat("container ", record.id.str(), " uses more memory than checkpoint.bytes_max"));
   }
-  TRY(store_.Change(container, [&](ContainerRecord& r) { r.checkpoint_to = archive; }));
+  TRY(store_.Change(container, [&](ContainerRecord& r) {
+    r.checkpoint_to = archive;
+    r.checkpoint_dir_ours = new_dir;
+  }));
   FAILPOINT("checkpoint.after_record");
   TRY(sys::RemoveTree(paths_.Dump(record.id)));
   TRY(sys::MakeDir(paths_.Dump(record.id), 0700));
@@ -108,14 +128,21 @@ Result<> ManagerImpl::ThawContainer(const Ctx& ctx, ContainerEntry& container) {
   return {};
 }
 
-// What a checkpoint leaves besides its archive. Idempotent; recovery calls it for those that we died in.
+// What a checkpoint leaves besides its archive, and the archives of a pod's that has not become one. Idempotent; recovery
+// calls it for those that we died in.
 Result<> ManagerImpl::ForgetCheckpoint(ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   if (record.checkpoint_to.empty()) return {};
   TRY(checkpoint::ArchiveWriter::Discard(record.checkpoint_to, CheckpointTag(record.id)));
+  if (record.checkpoint_inode != 0) TRY(ForgetPodCheckpoint(record));
   TRY(sys::RemoveTree(paths_.Dump(record.id)));
   FAILPOINT("checkpoint.after_clean");
-  store_.Note(container, [](ContainerRecord& r) { r.checkpoint_to.clear(); });
+  if (record.checkpoint_dir_ours) RemoveEmptyDir(DirOf(record.checkpoint_to));
+  store_.Note(container, [](ContainerRecord& r) {
+    r.checkpoint_to.clear();
+    r.checkpoint_inode = 0;
+    r.checkpoint_dir_ours = false;
+  });
   return {};
 }
 
@@ -124,7 +151,7 @@ Result<> ManagerImpl::CheckpointContainer(const Ctx& caller, const std::string& 
   TRY(CheckEnabled(options_.checkpoint));
   CtrRef container = TRY(store_.FindContainer(id));
   Ctx ctx = caller.Detached(timeout.count() > 0 ? std::chrono::milliseconds(timeout) : kVerbTimeout);
-  Result<> written = CheckpointAll(ctx, {{container, location}}, [](std::vector<checkpoint::ArchiveWriter>& archives) {
+  Result<> written = CheckpointAll(ctx, {{{container, location}}, ""}, [](std::vector<checkpoint::ArchiveWriter>& archives) {
     return archives.front().Commit();
   });
   if (!written) return std::move(written).error().Context(StrCat("checkpoint of container ", container->id.str()));
@@ -133,8 +160,9 @@ Result<> ManagerImpl::CheckpointContainer(const Ctx& caller, const std::string& 
 }
 
 // All of them frozen together, then captured, thawed, written; `commit` gives the archives their names.
-Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<CtrRef, std::string>>& containers,
+Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const CheckpointWork& work,
                                     const std::function<Result<>(std::vector<checkpoint::ArchiveWriter>&)>& commit) {
+  const auto& containers = work.archives;
   std::unique_lock turn(checkpointing_, std::try_to_lock);
   if (!turn.owns_lock()) return Error(Code::kResourceExhausted, "another checkpoint is being made; one at a time");
   std::vector<OpLock::Hold> holds;
@@ -144,7 +172,8 @@ Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<
     holds.push_back(TRY(HoldContainer(ctx, *container, "a checkpoint")));
     TRY(CheckAllowed(Verb::kCheckpoint, *container->record.Lock()));
   }
-  TRY(CheckArchiveRoom(containers.front().second));
+  // The other way round nobody would know whose directory it is. One that is new has room.
+  TRY(CheckArchiveRoom(work.new_dir.empty() ? containers.front().second : work.new_dir));
   std::vector<checkpoint::ArchiveWriter> archives;
   for (const auto& [container, location] : containers) {
     const std::string handler = container->record.Lock()->handler;
@@ -161,7 +190,7 @@ Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<
         if (!thawed) frozen.insert(c->id);
         return thawed;
       });
-      TRY(FreezeContainer(ctx, *container, location));
+      TRY(FreezeContainer(ctx, *container, location, !work.new_dir.empty()));
     }
     for (const auto& [container, location] : containers) TRY(CaptureContainer(ctx, *container));
   }
@@ -172,6 +201,8 @@ Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<
   // where one is removed meanwhile, its archive fails.
   holds.clear();
   ctx.Stage("write the checkpoint");
+  if (!work.new_dir.empty()) TRY(sys::MakeDir(work.new_dir, 0700));
+  FAILPOINT("checkpoint.after_new_dir");
   for (const auto& [container, location] : containers) {
     archives.push_back(TRY(checkpoint::ArchiveWriter::Create(location, CheckpointTag(container->id),
                                                              static_cast<uint64_t>(options_.checkpoint.bytes_max))));
@@ -181,6 +212,24 @@ Result<> ManagerImpl::CheckpointAll(const Ctx& ctx, const std::vector<std::pair<
   }
   TRY(ctx.Check());
   return commit(archives);
+}
+
+// All or nothing: whatever is in place before pod.dump, ForgetCheckpoint takes away again.
+Result<> ManagerImpl::CommitPod(const PodId& id, const CheckpointWork& work, const checkpoint::PodDump& dump,
+                                std::vector<checkpoint::ArchiveWriter>& archives) {
+  for (size_t i = 0; i < archives.size(); ++i) {
+    const uint64_t inode = TRY(archives[i].Inode());
+    TRY(store_.Change(*work.archives[i].first, [&](ContainerRecord& r) { r.checkpoint_inode = inode; }));
+  }
+  for (checkpoint::ArchiveWriter& archive : archives) {
+    TRY(archive.Commit());
+    FAILPOINT("checkpoint_pod.after_commit");
+  }
+  const std::string dir = DirOf(work.archives.front().second);
+  TRY(checkpoint::CommitText(StrCat(dir, "/", checkpoint::kPodDump), PodCheckpointTag(id),
+                             checkpoint::EncodePodDump(dump)));
+  FAILPOINT("checkpoint_pod.after_dump");
+  return {};
 }
 
 Result<> ManagerImpl::CheckpointPod(const Ctx& caller, const std::string& id, const std::string& dir,
@@ -210,34 +259,25 @@ Result<> ManagerImpl::CheckpointPod(const Ctx& caller, const std::string& id, co
   if (sys::Exists(StrCat(dir, "/", checkpoint::kPodDump))) {
     return Error(Code::kAlreadyExists, StrCat(Quote(dir), " holds a checkpoint, which is not replaced"));
   }
-  TRY(sys::MakeDir(dir, 0700));
+  CheckpointWork work;
+  if (!sys::Exists(dir)) work.new_dir = dir;
   checkpoint::PodDump dump{sandbox.id.str(),
                            sandbox.config.metadata.name,
                            sandbox.config.metadata.uid,
                            sandbox.config.metadata.pod_namespace,
                            {}};
-  std::vector<std::pair<CtrRef, std::string>> work;
   for (const auto& [container_id, container] : chosen) {
     const std::string name = container->record.Lock()->config.metadata.name;
     const std::string archive = StrCat(container_id.str(), ".tar");
     dump.members.push_back({name, archive});
-    work.emplace_back(container, StrCat(dir, "/", archive));
+    work.archives.emplace_back(container, StrCat(dir, "/", archive));
   }
   pod_hold.Release();  // from here on the containers' own holds count
-  Rollback undo;
-  Result<> written = CheckpointAll(ctx, work, [&](std::vector<checkpoint::ArchiveWriter>& archives) -> Result<> {
-    for (size_t i = 0; i < archives.size(); ++i) {
-      TRY(archives[i].Commit());
-      undo.Add("remove an archive of a pod's failed checkpoint",
-               [path = work[i].second] { return sys::RemoveFile(path); });
-    }
-    // The directory is a checkpoint from here on.
-    return sys::WriteFileAtomic(StrCat(dir, "/", checkpoint::kPodDump), checkpoint::EncodePodDump(dump), 0600,
-                                sys::Durability::kSynced);
+  Result<> written = CheckpointAll(ctx, work, [&](std::vector<checkpoint::ArchiveWriter>& archives) {
+    return CommitPod(pod->id, work, dump, archives);
   });
   if (!written) return std::move(written).error().Context(StrCat("checkpoint of pod sandbox ", pod->id.str()));
-  undo.Dismiss();
-  LogInfo("pod checkpointed", {{"pod", pod->id.str()}, {"containers", work.size()}, {"to", dir}});
+  LogInfo("pod checkpointed", {{"pod", pod->id.str()}, {"containers", work.archives.size()}, {"to", dir}});
   return {};
 }
 

@@ -276,8 +276,8 @@ Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecor
   in.namespaces.pid = sandbox.namespaces.pid;
   in.namespaces.user = sandbox.namespaces.user;
   in.target_pid_namespace = TRY(TargetPidNamespace(sandbox, record.config));
-  in.files = {paths_.ResolvConf(sandbox.id), paths_.Hosts(sandbox.id), paths_.Hostname(sandbox.id),
-              sandbox.shm_bytes > 0 ? paths_.Shm(sandbox.id) : ""};
+  PodFilePaths files = FilesOf(sandbox);
+  in.files = {files.ResolvConf(), files.Hosts(), files.Hostname(), sandbox.shm_bytes > 0 ? files.Shm() : ""};
   ctx.Stage("open the sources of the container's mounts");
   in.mount_sources = TRY(MountSources(ctx, sandbox, record));
   FAILPOINT("create_container.after_mount_sources");

@@ -46,6 +46,11 @@ Result<> ManagerImpl::DiscardPod(const Ctx& ctx, PodEntry& pod) {
   return freed;
 }
 
+Result<> ManagerImpl::UnmountFiles(const PodRecord& record) {
+  PodFilePaths files = FilesOf(record);
+  return host_->Unmount(record.files_bytes > 0 ? files.dir : files.Shm());
+}
+
 // Goes on past a failed step, so that one broken part (a CNI plugin, say) keeps nothing else alive.
 Result<> ManagerImpl::FreePod(const Ctx& ctx, PodEntry& pod) {
   PodRecord record = *pod.record.Lock();
@@ -64,7 +69,7 @@ Result<> ManagerImpl::FreePod(const Ctx& ctx, PodEntry& pod) {
   if (!record.cgroup_path.empty()) Keep(done, deps_.cgroups.Remove(ctx, record.cgroup_path));
   FAILPOINT("discard_pod.after_cgroup");
   ctx.Stage("remove the pod's directory");
-  Keep(done, host_->Unmount(paths_.Shm(pod.id)));
+  Keep(done, UnmountFiles(record));
   FAILPOINT("discard_pod.after_unmount");
   TRY(std::move(done));  // what could not be ended may still need its directory
   TRY(RemoveDir(paths_.PodDir(pod.id)));

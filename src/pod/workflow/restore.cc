@@ -94,14 +94,24 @@ Result<std::string> ManagerImpl::PrepareRestore(ContainerEntry& container, const
   TRY(CheckMounts(spec, config_json));
   // CRIU makes a UTS namespace with the host name of then (runc 1.1 tells it of network and PID namespaces only), and one
   // that it is told to join (--join-ns) CRIU 3.17 gives that name, too.
-  const PodId pod = container.record.Lock()->pod;
-  std::string hostname = TRY(sys::ReadFile(paths_.Hostname(pod)));
+  PodRef pod = TRY(store_.FindPod(container.record.Lock()->pod.str()));
+  PodRecord sandbox = *pod->record.Lock();
+  std::string hostname = TRY(sys::ReadFile(FilesOf(sandbox).Hostname()));
   TRY(checkpoint::SetHostname(paths_.Checkpoint(container.id), Trim(hostname)), "host name of the restored container");
   const std::string path = paths_.Bundle(container.id) + "/criu.conf";
   RestoreConfig plan =
       TRY(PlanRestore(config_json, path, sys::ReadFile(kNodeCriuConfig, kNodeCriuConfigBytesMax).value_or("")));
   TRY(sys::WriteFileAtomic(path, plan.criu_config, 0600, sys::Durability::kNone));
   return plan.config_json;
+}
+
+// What cannot be removed now is removed later: no client knows of it.
+Result<> ManagerImpl::DiscardRestored(const Ctx& caller, PodEntry& pod) {
+  Result<> removed = RemoveSandbox(caller.Detached(kUndoTimeout), pod.id.str());
+  if (removed) return removed;
+  store_.Note(pod, [](PodRecord& r) { r.phase = PodPhase::kRemoving; });
+  retries_.Add(pod.id);
+  return removed;
 }
 
 Result<RestoredPod> ManagerImpl::RestorePod(const Ctx& caller, const std::string& dir, const SandboxConfig& config,
@@ -129,25 +139,23 @@ Result<RestoredPod> ManagerImpl::RestorePod(const Ctx& caller, const std::string
     if (!asked.contains(name))
       return Error(Code::kInvalidArgument, StrCat("no configuration for the checkpoint's container ", Quote(name)));
   }
-  for (const SandboxRef& there : ListSandboxes({})) {
-    if (there->config.metadata == config.metadata)
-      return Error(Code::kAlreadyExists, StrCat("pod sandbox ", there->id.str(), " has that name"));
-  }
   const std::string handler = config.runtime_handler.empty() ? options_.default_handler : config.runtime_handler;
   TRY(deps_.runtime.CanCheckpoint(caller, handler));
 
-  RestoredPod restored{TRY(RunSandbox(caller, config)), {}};
-  FAILPOINT("restore_pod.after_sandbox");
+  RestoredPod restored{TRY(RunSandboxToRestore(caller, config)), {}};
   Rollback undo;
-  undo.Add("remove a pod that could not be restored",
-           [this, &caller, id = restored.pod.str()] { return RemoveSandbox(caller.Detached(kUndoTimeout), id); });
+  PodRef pod = TRY(store_.FindPod(restored.pod.str()));
+  undo.Add("remove a pod that could not be restored", [&] { return DiscardRestored(caller, *pod); });
+  FAILPOINT("restore_pod.after_sandbox");
   for (const ContainerConfig& each : containers) {
     const std::string& name = each.metadata.name;
     restored.containers.emplace_back(
         name, TRY(CreateFrom(caller, restored.pod.str(), each, archives[name]), StrCat("container ", Quote(name))));
     FAILPOINT("restore_pod.after_container");
   }
+  TRY(store_.Change(*pod, [](PodRecord& r) { r.restoring = false; }));
   undo.Dismiss();
+  FAILPOINT("restore_pod.after_record");
   LogInfo("pod restored, its containers can be started", {{"pod", restored.pod.str()}, {"from", dir}});
   return restored;
 }

@@ -42,6 +42,15 @@ network::PodNetworkRequest NetworkRequest(const PodRecord& record) {
   return request;
 }
 
+// What containers write to these files beyond it, they cannot: neither the node's memory nor the state directory, where
+// exit codes are written, is theirs to fill (S53). An editor that writes a file anew next to what it has still can.
+constexpr int64_t kFilesSpareBytes = 1 << 20;
+
+int64_t FilesBytes(const SandboxPlan& plan) {
+  size_t texts = plan.resolv_conf.size() + plan.hosts.size() + plan.hostname_file.size();
+  return static_cast<int64_t>(texts) + kFilesSpareBytes;
+}
+
 }  // namespace
 
 Result<PodId> ManagerImpl::RunSandbox(const Ctx& ctx, const SandboxConfig& config) {
@@ -49,6 +58,18 @@ Result<PodId> ManagerImpl::RunSandbox(const Ctx& ctx, const SandboxConfig& confi
   PodClaim claim = TRY(store_.ClaimPod(config));
   if (claim.kind == PodClaim::Kind::kThere) return claim.entry->id;
   if (claim.kind == PodClaim::Kind::kJoin) return claim.flight->Wait(ctx, "RunPodSandbox for this pod");
+  return MakeClaimed(ctx, claim);
+}
+
+Result<PodId> ManagerImpl::RunSandboxToRestore(const Ctx& ctx, const SandboxConfig& config) {
+  TRY(CheckSandboxConfig(config));
+  PodClaim claim = TRY(store_.ClaimPod(config));
+  if (claim.kind != PodClaim::Kind::kNew) return Error(Code::kAlreadyExists, "a pod sandbox has that name");
+  claim.entry->record.Lock()->restoring = true;
+  return MakeClaimed(ctx, claim);
+}
+
+Result<PodId> ManagerImpl::MakeClaimed(const Ctx& ctx, PodClaim& claim) {
   Result<> made = MakeSandbox(ctx.Detached(kRunSandboxTimeout), *claim.entry);
   Result<PodId> result = made ? Result<PodId>(claim.entry->id) : Result<PodId>(std::move(made).error());
   if (result) NoteTiming(ctx, *claim.entry, "RunPodSandbox", "");
@@ -76,10 +97,12 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   TRY(MakePodDir(pod, plan));
   FAILPOINT("run_sandbox.after_dir");
   ctx.Stage("mount the pod's /dev/shm");
-  if (plan.shm_bytes > 0) TRY(host_->MountShm(paths_.Shm(pod.id), plan.shm_bytes, PodRoot(pod.record.Lock()->config)));
+  PodRecord record = *pod.record.Lock();
+  if (plan.shm_bytes > 0) {
+    TRY(host_->MountTmpfs(FilesOf(record).Shm(), plan.shm_bytes, 01777, PodRoot(record.config)));
+  }
   FAILPOINT("run_sandbox.after_shm");
   ctx.Stage("make the pod's cgroup");
-  PodRecord record = *pod.record.Lock();
   TRY(MakePodCgroup(record));
   FAILPOINT("run_sandbox.after_cgroup");
   ctx.Stage("make the pod's user namespace");
@@ -128,6 +151,7 @@ Result<> ManagerImpl::PlanPod(PodEntry& pod, SandboxPlan& plan) {
   record->resources = config.resources;
   record->host_network = plan.host_network;
   record->shm_bytes = plan.shm_bytes;
+  record->files_bytes = FilesBytes(plan);
   record->created_at = UnixNanosNow();
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"pod", pod.id.str()}});
   return {};
@@ -150,19 +174,23 @@ Owner PodRoot(const SandboxConfig& config) {
 
 Result<> ManagerImpl::MakePodDir(PodEntry& pod, const SandboxPlan& plan) {
   const PodId& id = pod.id;
-  SandboxConfig config = pod.record.Lock()->config;
-  bool userns = config.security.namespaces.userns_pod;
-  Owner root = PodRoot(config);
+  PodRecord record = *pod.record.Lock();
+  bool userns = record.config.security.namespaces.userns_pod;
+  Owner root = PodRoot(record.config);
+  PodFilePaths files = FilesOf(record);
   TRY(sys::MakeDir(paths_.PodDir(id), 0700));
   FAILPOINT("run_sandbox.within_dir");
   if (userns) TRY(host_->OpenForUserns(paths_.PodDir(id), {paths_.Pods(), paths_.state_dir}, root));
+  // Whoever reaches the pod's directory may go through: who reads a file is the file's mode to say.
+  TRY(host_->MountTmpfs(files.dir, record.files_bytes, 0755, root), "the pod's files");
+  FAILPOINT("run_sandbox.within_files");
   auto write = [&](const std::string& path, const std::string& text) -> Result<> {
     TRY(sys::WriteFileAtomic(path, text, 0644, sys::Durability::kNone));
     return userns ? host_->GiveTo(path, root) : Result<>();
   };
-  TRY(write(paths_.ResolvConf(id), plan.resolv_conf));
-  TRY(write(paths_.Hosts(id), plan.hosts));
-  return write(paths_.Hostname(id), plan.hostname_file);
+  TRY(write(files.ResolvConf(), plan.resolv_conf));
+  TRY(write(files.Hosts(), plan.hosts));
+  return write(files.Hostname(), plan.hostname_file);
 }
 
 // They live by their descriptors until the shim has them, so there is nothing to record or undo.

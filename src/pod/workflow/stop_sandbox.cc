@@ -55,8 +55,8 @@ Result<> ManagerImpl::StopSandboxHeld(const Ctx& ctx, PodEntry& pod) {
   ctx.Stage("tear down the pod's network");
   if (!record.host_network) TRY(deps_.network.Teardown(ctx, pod.id), "pod network");
   FAILPOINT("stop_sandbox.after_network");
-  ctx.Stage("unmount the pod's /dev/shm");
-  TRY(host_->Unmount(paths_.Shm(pod.id)));
+  ctx.Stage("unmount the pod's files and /dev/shm");
+  TRY(UnmountFiles(record));
   FAILPOINT("stop_sandbox.after_shm");
   if (record.phase != PodPhase::kRemoving) {
     TRY(store_.Change(pod, [](PodRecord& r) { r.phase = PodPhase::kStopped; }));

@@ -108,6 +108,10 @@ def test_life_with_crun(node):
     life(node, "crun")
 
 
+def test_life_with_native(node):
+    life(node, "native")
+
+
 def out_of_memory(node, handler):
     """systemd is quick to remove a scope that is empty: the reason is known all the same."""
     w = systemd_world(node, handler)
@@ -134,9 +138,13 @@ def test_out_of_memory_with_crun(node):
     out_of_memory(node, "crun")
 
 
+def test_out_of_memory_with_native(node):
+    out_of_memory(node, "native")
+
+
 def test_limits_of_tasks(node):
     w = systemd_world(node, "runc")
-    for handler in ("runc", "crun"):
+    for handler in ("native", "runc", "crun"):
         config = w.daemon.pod_config(handler)
         pod = w.client.RunPodSandbox(config=config, runtime_handler=handler).pod_sandbox_id
         c = w.cri.container_config("main", w.image, ["/bin/sleep", "1000"])
@@ -148,8 +156,8 @@ def test_limits_of_tasks(node):
     w.finish()
 
 
-def test_parents(node):
-    w = systemd_world(node, "crun")
+def parents(node, handler):
+    w = systemd_world(node, handler)
     for parent in ("/kubepods/burstable", "kubepods", "a--b.slice"):
         check_error(lambda: w.pod("refused", cgroup_parent=parent), "INVALID_ARGUMENT", "slice")
     # A kubelet gives the name, others the path that it stands for.
@@ -162,6 +170,14 @@ def test_parents(node):
     w.finish()
     eventually(lambda: our_units() == [], "no unit is left")
     harness.run("systemctl", "stop", f"a{node.id}.slice")
+
+
+def test_parents_with_crun(node):
+    parents(node, "crun")
+
+
+def test_parents_with_native(node):
+    parents(node, "native")
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <chrono>
 #include <filesystem>
 
 #include "base/strings.h"
@@ -20,6 +21,8 @@
 namespace crisp::cgroup {
 
 namespace {
+
+constexpr std::chrono::seconds kSystemdTime{10};
 
 // "hugepages-2048kB" → "2MB", as hugetlb.<size>.… files and CRI's HugepageLimit name it.
 std::string HugepageName(std::string_view entry) {
@@ -185,7 +188,7 @@ class CgroupsImpl : public Cgroups {
     Resources resources = TRY(ParseForContainer(resources_json));
     Scope scope = TRY(ScopeOf(kernel_path));
     scope.pid = placeholder;
-    scope.properties = ScopeProperties(resources, layout_);
+    scope.properties = ScopeProperties(resources, layout_, true);
     TRY(StartScope(ctx, scope));
     // Hierarchies that systemd does not manage.
     TRY(Create(kernel_path));
@@ -196,6 +199,12 @@ class CgroupsImpl : public Cgroups {
     TRY(Check(kernel_path));
     Resources resources = TRY(ParseResources(resources_json, layout_));
     if (resources.devices) AppendStandardDevices(resources);
+    if (options_.driver == Driver::kSystemd) {
+      // Before the files: systemd writes what it is told a moment later, in its own units.
+      Scope scope = TRY(ScopeOf(kernel_path));
+      scope.properties = ScopeProperties(resources, layout_, false);
+      TRY(SetScopeProperties(Ctx().WithTimeout(kSystemdTime), scope));
+    }
     return WriteResources(layout_, kernel_path, resources);
   }
 

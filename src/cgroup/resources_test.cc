@@ -225,13 +225,17 @@ TEST(ScopeTest, Places) {
 }
 
 TEST(ScopeTest, Properties) {
-  EXPECT_THAT(ScopeProperties(Resources(), V2Layout()), ElementsAre(Pair("TasksMax", UINT64_MAX)));
-  EXPECT_THAT(ScopeProperties(*ParseResources(kAll, V2Layout()), V2Layout()),
+  EXPECT_THAT(ScopeProperties(Resources(), V2Layout(), true), ElementsAre(Pair("TasksMax", UINT64_MAX)));
+  EXPECT_THAT(ScopeProperties(*ParseResources(kAll, V2Layout()), V2Layout(), true),
               ElementsAre(Pair("CPUWeight", 20), Pair("CPUQuotaPerSecUSec", 400'000), Pair("CPUQuotaPeriodUSec", 50'000),
                           Pair("MemoryMax", 100), Pair("MemorySwapMax", 50), Pair("TasksMax", 30)));
-  EXPECT_THAT(ScopeProperties(*ParseResources(kAll, V1Layout()), V1Layout()),
+  EXPECT_THAT(ScopeProperties(*ParseResources(kAll, V1Layout()), V1Layout(), true),
               ElementsAre(Pair("CPUShares", 512), Pair("CPUQuotaPerSecUSec", 400'000), Pair("CPUQuotaPeriodUSec", 50'000),
                           Pair("MemoryLimit", 100), Pair("TasksMax", 30)));
+  Result<Resources> update = ParseResources(R"({"cpu": {"quota": -1}, "memory": {"limit": 7}})", V2Layout());
+  EXPECT_THAT(ScopeProperties(*update, V2Layout(), false),
+              ElementsAre(Pair("CPUQuotaPerSecUSec", UINT64_MAX), Pair("MemoryMax", 7)))
+      << "what an update does not name stays";
 }
 
 }  // namespace

@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <memory>
+#include <optional>
 
 #include "base/strings.h"
 #include "cgroup/place.h"
@@ -168,7 +169,7 @@ Result<Scope> ScopeOf(const std::string& kernel_path) {
   return scope;
 }
 
-std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& resources, const Layout& layout) {
+std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& resources, const Layout& layout, bool fresh) {
   const Limits& limits = resources.limits;
   std::vector<std::pair<std::string, uint64_t>> out;
   auto number = [](int64_t value) { return value < 0 ? kInfinity : static_cast<uint64_t>(value); };
@@ -179,6 +180,7 @@ std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& r
       out.emplace_back("CPUShares", static_cast<uint64_t>(limits.cpu_shares));
     }
   }
+  if (limits.cpu_quota_micros < 0 && !fresh) out.emplace_back("CPUQuotaPerSecUSec", kInfinity);
   if (limits.cpu_quota_micros > 0) {
     int64_t period = limits.cpu_period_micros > 0 ? limits.cpu_period_micros : 100'000;
     // systemd counts in whole percents of a CPU, and shall not allow less.
@@ -191,12 +193,12 @@ std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& r
     int64_t swap = limits.memory_swap_bytes < 0 ? -1 : limits.memory_swap_bytes - std::max<int64_t>(limits.memory_bytes, 0);
     out.emplace_back("MemorySwapMax", number(swap));
   }
-  // Else systemd's own default for services would hold.
-  uint64_t tasks = kInfinity;
+  std::optional<uint64_t> tasks;
+  if (fresh) tasks = kInfinity;  // else systemd's own default for services would hold
   for (const FileWrite& write : resources.writes) {
     if (write.file == "pids.max") tasks = ParseInt<uint64_t>(write.value).value_or(kInfinity);
   }
-  out.emplace_back("TasksMax", tasks);
+  if (tasks) out.emplace_back("TasksMax", *tasks);
   return out;
 }
 
@@ -215,6 +217,24 @@ Result<> StartScope(const Ctx& ctx, const Scope& scope) {
   if (!job) return std::move(job).error();
   jobs.Want(*std::move(job));
   return WaitForJob(ctx, bus.get(), jobs, scope);
+}
+
+Result<> SetScopeProperties(const Ctx& ctx, const Scope& scope) {
+  if (scope.properties.empty()) return {};
+  Bus bus = TRY(Open());
+  Message call = TRY(NewCall(bus.get(), "SetUnitProperties"));
+  int r = sd_bus_message_append(call.get(), "sb", scope.unit.c_str(), 1);
+  if (r >= 0) r = sd_bus_message_open_container(call.get(), 'a', "(sv)");
+  for (const auto& [name, value] : scope.properties) {
+    if (r >= 0) r = sd_bus_message_append(call.get(), "(sv)", name.c_str(), "t", value);
+  }
+  if (r >= 0) r = sd_bus_message_close_container(call.get());
+  if (r < 0) return Unavailable(r, "fill bus message");
+  BusError error;
+  r = sd_bus_call(bus.get(), call.get(), MicrosLeft(ctx), &error.error, nullptr);
+  if (r >= 0) return {};
+  std::string what = StrCat("systemd: limits of ", scope.unit, ": ", error.text());
+  return error.Is("org.freedesktop.systemd1.NoSuchUnit") ? Error(Code::kNotFound, what) : Errno(-r, what);
 }
 
 }  // namespace crisp::cgroup

@@ -25,10 +25,13 @@ struct Scope {
 Result<Scope> ScopeOf(const std::string& kernel_path);
 
 // What systemd has to know of the limits: it writes what it thinks they are again when it is told to reload. Pure.
-std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& resources, const Layout& layout);
+// `fresh`: of a new scope, which would get limits that nobody asked for; else only what `resources` names.
+std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& resources, const Layout& layout, bool fresh);
 
 // Returns when the scope is there. A unit of that name which has failed is put away first. Blocking, any thread.
 // kUnavailable: no systemd; kAlreadyExists: the unit runs.
 Result<> StartScope(const Ctx& ctx, const Scope& scope);
+// New values of a running scope's properties, until it ends. kUnavailable: no systemd; kNotFound: no such unit.
+Result<> SetScopeProperties(const Ctx& ctx, const Scope& scope);
 
 }  // namespace crisp::cgroup

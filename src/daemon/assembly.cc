@@ -109,13 +109,7 @@ runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgro
   options.shim_binary = PathOf(config.runtime_shim.empty() ? FindSibling("crisp-shim") : config.runtime_shim);
   options.events = std::move(events);
   for (const auto& [name, handler] : config.handlers) {
-    if (handler.type == "native") {
-      // A scope of systemd's is born with a process in it, which the shim has yet to make.
-      if (systemd_cgroup) {
-        LogInfo("handler left out, it cannot use the cgroup driver systemd", {{"handler", name}});
-        continue;
-      }
-    } else if (!IsInPath(handler.binary)) {
+    if (handler.type != "native" && !IsInPath(handler.binary)) {
       // Both runc and crun are in the defaults; few nodes have both.
       LogInfo("handler left out, its program is not there", {{"handler", name}, {"binary", handler.binary}});
       continue;

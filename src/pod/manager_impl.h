@@ -201,7 +201,9 @@ class ManagerImpl final : public Manager {
   Hooks::Pass TellRemoved(const Ctx& ctx, ContainerEntry& container);
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
   // workflow/native.cc: what a native handler leaves to us.
-  Result<> PrepareNative(const ContainerRecord& record, runtime::ContainerSpec& spec);
+  // Where systemd makes the cgroup: with a process in it, which is to stay until the container's has joined. Else null.
+  Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,
+                                                          runtime::ContainerSpec& spec);
   runtime::NativeCgroup NativeCgroupOf(const ContainerRecord& record) const;
   runtime::ExecSpec MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd, bool terminal,
                                  std::string process_json) const;

@@ -238,6 +238,11 @@ Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec)
     old = std::exchange(place, link);
   }
   if (old) old->SetStopping();
+  if (link->closed()) {
+    // It died before its link had a place here, so OnGone passed it over.
+    (void)sys::RemoveFile(spec.run_dir + "/shim.sock").has_value();
+    return Error(Code::kUnavailable, StrCat("the shim of pod ", spec.pod.str(), " has ended"));
+  }
   return namespaces;
 }
 
@@ -293,6 +298,8 @@ Result<PodNamespaces> RuntimeImpl::ReconnectPod(const Ctx& ctx, const PodId& pod
     hub_->Remove(*old);
     old->Close();  // nobody reads it any more: whoever still waits for an answer, because two reconnected at once, is told
   }
+  // The shim died, or dropped us, before the link had a place here, so OnGone passed it over: whoever dials again sees which.
+  if (link->closed()) return Error(Code::kUnavailable, StrCat("the shim of pod ", pod.Short(), " has just hung up"));
   for (const shimapi::ContainerState& state : reply->containers) {
     if (state.phase == shimapi::ContainerState::kExited) ExitCallback()(pod, state);
   }

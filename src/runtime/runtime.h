@@ -143,6 +143,8 @@ class Runtime {
   // A user namespace and those that it shall own, for PodSpec::owned and for mounts with ids of their own. It lives as
   // long as the descriptors, so there is nothing to undo.
   virtual Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) = 0;
+  // A process that does nothing, for a cgroup that systemd makes with a process in it only.
+  virtual Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() = 0;
   // Starts the pod's shim and waits until its namespaces stand. On error no process stays.
   virtual Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) = 0;
   // After a restart of crispd: connects to the shim that is still there. kNotFound: no shim (dead). Re-subscribes to its

@@ -39,6 +39,7 @@ class RuntimeImpl final : public Runtime {
   std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const override;
   bool IsNative(const std::string& handler) const override;
   Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) override;
+  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override { return sys::IdleProcess::Start(options_.shim_binary); }
   Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
   Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;

@@ -106,6 +106,7 @@ Result<> Namespaces::StartInit(Children& children) {
   children.Add(init_pid_, [this](sys::ExitStatus status) {
     LogInfo("the pod's init has ended", {{"code", status.code}});
     init_pid_ = 0;
+    init_ended_ = true;
   });
   return {};
 }

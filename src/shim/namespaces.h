@@ -20,6 +20,8 @@ class Namespaces {
   // Ends the init of a shared PID namespace and, by that, everything inside. Reaped through Children.
   void KillInit();
   bool init_runs() const { return init_pid_ > 0; }
+  // It ran, and everything inside has ended with it: nothing can be started in the pod any more.
+  bool init_ended() const { return init_ended_; }
 
  private:
   Result<> Take(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds);
@@ -30,6 +32,7 @@ class Namespaces {
   sys::UniqueFd net_;  // during SetUp only: it is pinned by others
   std::string net_path_;
   pid_t init_pid_ = 0;
+  bool init_ended_ = false;
 };
 
 // A sysctl of a namespace that is the pod's own, and no way to a file beside it: net.*, kernel.shm*, kernel.msg*,

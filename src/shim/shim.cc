@@ -338,7 +338,8 @@ void Shim::BeforeSleep() {
   }
   for (const ConnectionPtr& connection : broken) Drop(connection);
   if (shutting_down_) return ContinueShutdown();
-  if (terminated_ && !AnyAlive()) return loop_.Stop();
+  // Without its init the pod is of no use: our end tells crispd, once the containers' exits are told.
+  if ((terminated_ || namespaces_.init_ended()) && !AnyAlive()) return loop_.Stop();
 
   // Nothing runs and nobody is connected: has the pod been removed behind our back? A timer only in this rare state.
   const bool alone = connections_.empty() && !AnyAlive();

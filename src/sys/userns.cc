@@ -10,7 +10,6 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
-#include "sys/spawn.h"
 
 namespace crisp::sys {
 
@@ -68,28 +67,48 @@ Result<OwnedNamespaces> Furnish(const Ctx& ctx, pid_t pid, BorrowedFd socket, co
   return out;
 }
 
+// `socket`: our end of its descriptor 3.
+Result<Process> StartHelper(const std::string& helper, std::string kinds, UniqueFd& socket) {
+  int pair[2];
+  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
+  socket = UniqueFd(pair[0]);
+  UniqueFd theirs(pair[1]);
+  Command command;
+  command.program = helper;
+  command.args = {"--hold-namespaces", std::move(kinds)};
+  command.env.emplace();
+  command.working_dir = "/";
+  command.fds.emplace(kHelperSocket, theirs.borrow());
+  return Spawn(command);
+}
+
 }  // namespace
 
 Result<OwnedNamespaces> MakeUserns(const Ctx& caller, const std::string& helper, const UsernsRequest& request) {
   Ctx ctx = caller.WithTimeout(kHelperTime);
   TRY(ctx.Check());
-  int pair[2];
-  if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
-  UniqueFd ours(pair[0]), theirs(pair[1]);
-  Command command;
-  command.program = helper;
-  command.args = {"--hold-namespaces",
-                  StrCat("user", request.net ? ",net" : "", request.ipc ? ",ipc" : "", request.uts ? ",uts" : "")};
-  command.env.emplace();
-  command.working_dir = "/";
-  command.fds.emplace(kHelperSocket, theirs.borrow());
-  Process process = TRY(Spawn(command), "user namespace");
-  theirs.Reset();
+  UniqueFd ours;
+  Process process = TRY(StartHelper(helper,
+                                    StrCat("user", request.net ? ",net" : "", request.ipc ? ",ipc" : "", request.uts ? ",uts" : ""),
+                                    ours),
+                        "user namespace");
   Result<OwnedNamespaces> made = Furnish(ctx, process.pid(), ours, request);
   ours.Reset();  // its sign to end
   if (!made) TRY(process.Signal(SIGKILL));
   TRY(process.Wait(ctx.Detached(kHelperTime)), "user namespace");
   return made;
+}
+
+Result<std::unique_ptr<IdleProcess>> IdleProcess::Start(const std::string& helper) {
+  UniqueFd socket;
+  Process process = TRY(StartHelper(helper, "", socket), "idle process");
+  return std::unique_ptr<IdleProcess>(new IdleProcess(std::move(socket), std::move(process)));
+}
+
+IdleProcess::~IdleProcess() {
+  // SIGKILL, which no program can hold up: the wait is short.
+  (void)process_.Signal(SIGKILL).has_value();
+  (void)process_.Wait(Ctx().WithTimeout(kHelperTime)).has_value();
 }
 
 int HoldNamespaces(std::string_view kinds) {

@@ -322,6 +322,7 @@ class FakeRuntime : public runtime::Runtime {
     return {{"runc", {.recursive_read_only_mounts = true}}, {"crun", {}}};
   }
   Result<sys::OwnedNamespaces> MakeUserns(const Ctx&, const sys::UsernsRequest&) override { return Never(); }
+  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override { return Never(); }
   Result<runtime::PodNamespaces> StartPod(const Ctx&, const runtime::PodSpec&) override { return Never(); }
   Result<runtime::PodNamespaces> ReconnectPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
   Result<> StopPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }

@@ -149,6 +149,7 @@ class FakeRuntime final : public runtime::Runtime {
   std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
     return {{"runc", {.recursive_read_only_mounts = true, .user_namespaces = true}}};
   }
+  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override { return Error(Code::kUnimplemented, "only for systemd"); }
   Result<sys::OwnedNamespaces> MakeUserns(const Ctx&, const sys::UsernsRequest&) override {
     sys::OwnedNamespaces made;  // any descriptor does: nothing of the kernel is asked here
     made.user = TRY(sys::Open("/dev/null", O_RDONLY));

@@ -24,13 +24,21 @@ runtime::NativeCgroup ManagerImpl::NativeCgroupOf(const ContainerRecord& record)
   return out;
 }
 
-Result<> ManagerImpl::PrepareNative(const ContainerRecord& record, runtime::ContainerSpec& spec) {
+Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& ctx, const ContainerRecord& record,
+                                                                     runtime::ContainerSpec& spec) {
+  std::unique_ptr<sys::IdleProcess> placeholder;
   spec.config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
   Json config = TRY(ParseJson(spec.config_json, "config.json"));
-  TRY(deps_.cgroups.CreateForContainer(record.cgroup_path, DumpJson(config["linux"]["resources"])), "cgroup");
+  std::string resources = DumpJson(config["linux"]["resources"]);
+  if (deps_.cgroups.driver() == cgroup::Driver::kSystemd) {
+    placeholder = TRY(deps_.runtime.MakeIdle());
+    TRY(deps_.cgroups.CreateScope(ctx, record.cgroup_path, resources, placeholder->pid()), "scope");
+  } else {
+    TRY(deps_.cgroups.CreateForContainer(record.cgroup_path, resources), "cgroup");
+  }
   FAILPOINT("start_container.after_cgroup");
   spec.cgroup = NativeCgroupOf(record);
-  return {};
+  return placeholder;
 }
 
 runtime::ExecSpec ManagerImpl::MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd,

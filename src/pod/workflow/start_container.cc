@@ -104,12 +104,14 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
     TRY(deps_.runtime.CanCheckpoint(ctx, record.handler));
     spec.restore_images_dir = StrCat(paths_.Checkpoint(container.id), "/", checkpoint::kImagesDir);
   }
+  std::unique_ptr<sys::IdleProcess> placeholder;  // keeps a scope of systemd's until the container's process is in it
   if (deps_.runtime.IsNative(record.handler)) {
     ctx.Stage("make the container's cgroup");
-    TRY(PrepareNative(record, spec));
+    placeholder = TRY(PrepareNative(ctx, record, spec));
   }
   ctx.Stage("start the container in the pod's shim");
   Result<runtime::Started> run = deps_.runtime.StartContainer(ctx, pod.id, spec);
+  placeholder.reset();
   if (!run && record.restore) {
     Result<std::string> log = sys::ReadFile(paths_.Bundle(container.id) + "/restore.log", 64u << 20);
     std::string why = log ? checkpoint::LastErrorOfCriuLog(*log) : "";

@@ -1,11 +1,14 @@
 // podbench: how long a CRI runtime takes for pods, and how much memory it keeps for them. Works on any CRI endpoint.
 //
 //   podbench --endpoint unix:///run/x.sock --image REF [--handler H] [--cgroup-parent P] [--host-network]
-//            [--lives N] [--parallel 1,8] [--density N] [--daemon-pid PID] [--helper NAME,NAME] > result.json
+//            [--lives N] [--parallel 1,8] [--density N] [--scale N [--keep]] [--probes N] [--daemon-pid PID]
+//            [--helper NAME,NAME] > result.json
 //
 // Phases: pull; lives (one pod after the other: every call timed by itself); parallel lives; density (N pods at once:
-// lists, statuses, memory of the daemon and of the helper processes that the runtime keeps per pod). All times are
-// wall-clock milliseconds seen by the client. Ends with everything removed.
+// lists, statuses, memory of the daemon and of the helper processes that the runtime keeps per pod); scale (N pods one
+// after the other: the first hundred starts against the last, lists and stats, memory). --probes: with the pods of scale,
+// N ExecSyncs of /bin/true each second for ten seconds, and the processor time that they take. All times are wall-clock
+// milliseconds seen by the client. Ends with everything removed, but for --keep, which leaves the pods of scale.
 #include <dirent.h>
 #include <grpcpp/grpcpp.h>
 #include <unistd.h>
@@ -16,6 +19,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <fstream>
+#include <functional>
 #include <iostream>
 #include <map>
 #include <mutex>
@@ -36,8 +40,8 @@ struct Options {
   std::string endpoint, image, handler, cgroup_parent;
   std::vector<std::string> helpers{"crisp-shim", "crisp-init", "containerd-shim", "conmon", "pause"};
   std::vector<int> parallel{1, 8};
-  int lives = 50, density = 100, daemon_pid = 0;
-  bool host_network = false;
+  int lives = 50, density = 100, scale = 0, probes = 0, daemon_pid = 0;
+  bool host_network = false, keep = false;
 };
 
 [[noreturn]] void Die(const std::string& message) {
@@ -170,6 +174,15 @@ class Client {
     CALL(samples, runtime_, ListPodSandbox, cri::ListPodSandboxRequest());
     CALL(samples, runtime_, ListContainers, cri::ListContainersRequest());
   }
+  void Stats(Samples* samples) {
+    CALL(samples, runtime_, ListPodSandboxStats, cri::ListPodSandboxStatsRequest());
+    CALL(samples, runtime_, ListContainerStats, cri::ListContainerStatsRequest());
+  }
+  int Running() {
+    cri::ListContainersRequest request;
+    request.mutable_filter()->mutable_state()->set_state(cri::CONTAINER_RUNNING);
+    return CALL(nullptr, runtime_, ListContainers, request).containers_size();
+  }
 #undef CALL
 
  private:
@@ -180,7 +193,7 @@ class Client {
 
 // PSS and USS in KiB of one process, from smaps_rollup.
 struct Memory {
-  long pss = 0, uss = 0, rss = 0;
+  long pss = 0, uss = 0, rss = 0, anonymous = 0;
 };
 Memory MemoryOf(const std::string& pid) {
   Memory memory;
@@ -194,6 +207,7 @@ Memory MemoryOf(const std::string& pid) {
     if (name == "Pss") memory.pss += value;
     if (name == "Private_Clean" || name == "Private_Dirty") memory.uss += value;
     if (name == "Rss") memory.rss += value;
+    if (name == "Anonymous") memory.anonymous += value;
   }
   return memory;
 }
@@ -213,6 +227,48 @@ std::set<std::string> ProcessesNamed(const std::vector<std::string>& names) {
   return pids;
 }
 
+// ---- processor time, in milliseconds ----
+
+double Ticks(double ticks) { return ticks * 1000 / static_cast<double>(sysconf(_SC_CLK_TCK)); }
+
+// Of a process with all threads it ever had.
+double CpuOf(int pid) {
+  std::ifstream file("/proc/" + std::to_string(pid) + "/stat");
+  std::string text((std::istreambuf_iterator<char>(file)), {});
+  if (text.empty()) return 0;
+  std::istringstream fields(text.substr(text.rfind(')') + 2));
+  std::string skipped;
+  for (int i = 0; i < 11; ++i) fields >> skipped;
+  double user = 0, system = 0;
+  fields >> user >> system;
+  return Ticks(user + system);
+}
+
+// Of processes with one thread each, to the nanosecond: each has used less than a tick.
+double CpuOf(const std::set<std::string>& pids) {
+  double sum = 0;
+  for (const std::string& pid : pids) {
+    double nanos = 0;
+    std::ifstream("/proc/" + pid + "/schedstat") >> nanos;
+    sum += nanos / 1e6;
+  }
+  return sum;
+}
+
+// Of everything on the machine, interrupts included.
+double CpuOfAll() {
+  std::ifstream file("/proc/stat");
+  std::string skipped;
+  double sum = 0;
+  file >> skipped;
+  for (int i = 0; i < 7; ++i) {
+    double value = 0;
+    file >> value;
+    if (i != 3 && i != 4) sum += value;  // idle, waiting for a disk
+  }
+  return Ticks(sum);
+}
+
 std::vector<std::string> SplitList(const std::string& text) {
   std::vector<std::string> parts;
   std::stringstream stream(text);
@@ -228,6 +284,10 @@ Options Parse(int argc, char** argv) {
       options.host_network = true;
       continue;
     }
+    if (key == "--keep") {
+      options.keep = true;
+      continue;
+    }
     if (i + 1 >= argc) Die(key + " wants a value");
     std::string value = argv[++i];
     if (key == "--endpoint") options.endpoint = value;
@@ -236,6 +296,8 @@ Options Parse(int argc, char** argv) {
     else if (key == "--cgroup-parent") options.cgroup_parent = value;
     else if (key == "--lives") options.lives = std::atoi(value.c_str());
     else if (key == "--density") options.density = std::atoi(value.c_str());
+    else if (key == "--scale") options.scale = std::atoi(value.c_str());
+    else if (key == "--probes") options.probes = std::atoi(value.c_str());
     else if (key == "--daemon-pid") options.daemon_pid = std::atoi(value.c_str());
     else if (key == "--helper") options.helpers = SplitList(value);
     else if (key == "--parallel") {
@@ -245,6 +307,75 @@ Options Parse(int argc, char** argv) {
   }
   if (options.endpoint.empty() || options.image.empty()) Die("--endpoint and --image are needed");
   return options;
+}
+
+// `what` for each of `count`, a few at a time, each worker with a connection of its own.
+void InParallel(const Options& options, size_t count, const std::function<void(Client&, size_t)>& what) {
+  std::atomic<size_t> next = 0;
+  std::vector<std::thread> threads;
+  for (int w = 0; w < 4; ++w) {
+    threads.emplace_back([&] {
+      Client own(options);
+      for (size_t i = next++; i < count; i = next++) what(own, i);
+    });
+  }
+  for (std::thread& thread : threads) thread.join();
+}
+
+std::string MemoryJson(int pid) {
+  Memory memory = MemoryOf(std::to_string(pid));
+  return "\"daemon_rss_kib\":" + std::to_string(memory.rss) +
+         ",\"daemon_anonymous_kib\":" + std::to_string(memory.anonymous);
+}
+
+std::string Probes(const Options& options, const std::vector<Client::Pod>& pods) {
+  constexpr int kSeconds = 10;
+  size_t count = static_cast<size_t>(options.probes) * kSeconds;
+  std::set<std::string> helpers = ProcessesNamed(options.helpers);
+  Samples samples;
+  double all = CpuOfAll(), daemon = CpuOf(options.daemon_pid), helper = CpuOf(helpers), own = CpuOf(getpid());
+  auto begin = Clock::now();
+  InParallel(options, count, [&](Client& client, size_t i) {
+    std::this_thread::sleep_until(begin + std::chrono::nanoseconds(1'000'000'000) * i / options.probes);
+    client.Exec(&samples, pods[i % pods.size()]);
+  });
+  double took = Since(begin);
+  auto percent = [&](double millis) { return 100 * millis / took; };  // of one core
+  std::ostringstream out;
+  out << ",\"probes\":{\"per_second\":" << static_cast<double>(count) * 1000 / took
+      << ",\"daemon_percent\":" << percent(CpuOf(options.daemon_pid) - daemon)
+      << ",\"helpers_percent\":" << percent(CpuOf(helpers) - helper)
+      << ",\"client_percent\":" << percent(CpuOf(getpid()) - own)
+      << ",\"machine_percent\":" << percent(CpuOfAll() - all) << ",\"calls\":" << samples.Json() << "}";
+  return out.str();
+}
+
+std::string Scale(const Options& options, Client& client, const std::string& image) {
+  size_t count = static_cast<size_t>(options.scale), some = std::min<size_t>(100, (count + 1) / 2);
+  std::vector<Client::Pod> pods;
+  Samples first, last;
+  for (size_t i = 0; i < count; ++i) {
+    Samples* samples = i < some ? &first : i + some >= count ? &last : nullptr;
+    pods.push_back(client.Start(samples, "scale-" + std::to_string(i), image));
+  }
+  std::ostringstream out;
+  out << ",\"scale\":{\"pods\":" << count << ",\"running\":" << client.Running();
+  if (options.daemon_pid > 0) out << "," << MemoryJson(options.daemon_pid);
+  out << ",\"first\":" << first.Json() << ",\"last\":" << last.Json();
+  Samples lists, young, anew;
+  for (int i = 0; i < 30; ++i) client.Lists(&lists);
+  for (int i = 0; i < 30; ++i) client.Stats(&young);
+  double cpu = CpuOf(options.daemon_pid);
+  for (int i = 0; i < 10; ++i) {
+    std::this_thread::sleep_for(std::chrono::milliseconds(1'100));  // readings are kept for a second
+    client.Stats(&anew);
+  }
+  out << ",\"lists\":" << lists.Json() << ",\"stats\":" << young.Json() << ",\"stats_read_anew\":" << anew.Json();
+  if (options.daemon_pid > 0) out << ",\"cpu_ms_of_both_stats\":" << (CpuOf(options.daemon_pid) - cpu) / 10;
+  out << "}";
+  if (options.probes > 0) out << Probes(options, pods);
+  if (!options.keep) InParallel(options, count, [&](Client& own, size_t i) { own.End(nullptr, pods[i]); });
+  return out.str();
 }
 
 }  // namespace
@@ -295,16 +426,10 @@ int main(int argc, char** argv) {
   if (options.density > 0) {
     std::set<std::string> before = ProcessesNamed(options.helpers);
     std::vector<Client::Pod> pods(static_cast<size_t>(options.density));
-    std::atomic<size_t> next = 0;
     auto begin = Clock::now();
-    std::vector<std::thread> threads;
-    for (int w = 0; w < 4; ++w) {
-      threads.emplace_back([&] {
-        Client own(options);
-        for (size_t i = next++; i < pods.size(); i = next++) pods[i] = own.Start(nullptr, "dense-" + std::to_string(i), image);
-      });
-    }
-    for (std::thread& thread : threads) thread.join();
+    InParallel(options, pods.size(), [&](Client& own, size_t i) {
+      pods[i] = own.Start(nullptr, "dense-" + std::to_string(i), image);
+    });
     double start_ms = Since(begin);
     Samples lists;
     for (int i = 0; i < 50; ++i) client.Lists(&lists);
@@ -321,10 +446,11 @@ int main(int argc, char** argv) {
     out << ",\"density\":{\"pods\":" << options.density << ",\"start_all_ms_4_parallel\":" << start_ms
         << ",\"helper_processes\":" << processes << ",\"helper_pss_kib_per_pod\":" << static_cast<double>(total.pss) / n
         << ",\"helper_uss_kib_per_pod\":" << static_cast<double>(total.uss) / n;
-    if (options.daemon_pid > 0) out << ",\"daemon_rss_kib\":" << MemoryOf(std::to_string(options.daemon_pid)).rss;
+    if (options.daemon_pid > 0) out << "," << MemoryJson(options.daemon_pid);
     out << ",\"lists\":" << lists.Json() << "}";
     for (const Client::Pod& pod : pods) client.End(nullptr, pod);
   }
+  if (options.scale > 0) out << Scale(options, client, image);
   std::cout << out.str() << "}\n";
   return 0;
 }

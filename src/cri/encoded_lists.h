@@ -7,7 +7,9 @@
 #include <grpcpp/support/byte_buffer.h>
 
 #include <functional>
+#include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -29,18 +31,28 @@ class EncodedList {
   explicit EncodedList(std::function<std::string(const Snapshot&)> encode) : encode_(std::move(encode)) {}
 
   // The list message with these, in their order, in its field 1.
-  grpc::ByteBuffer Encode(const std::vector<Ref>& snapshots) {
+  grpc::ByteBuffer Encode(std::span<const Ref> snapshots) {
+    grpc::ByteBuffer out;
+    EncodeSome(snapshots, std::numeric_limits<size_t>::max(), out);
+    return out;
+  }
+  // The same with those at the beginning that make `bytes_max` full; returns how many.
+  size_t EncodeSome(std::span<const Ref> snapshots, size_t bytes_max, grpc::ByteBuffer& out) {
     std::vector<const std::string*> pieces;
     pieces.reserve(snapshots.size());
     auto known = known_.Lock();
+    size_t bytes = 0;
     for (const Ref& snapshot : snapshots) {
+      if (bytes >= bytes_max) break;
       Piece& piece = known->pieces[snapshot.get()];
       if (piece.snapshot == nullptr) piece = {snapshot, AsFirstField(encode_(*snapshot))};
       pieces.push_back(&piece.bytes);
+      bytes += piece.bytes.size();
     }
-    grpc::ByteBuffer out = Concatenate(pieces);
+    out = Concatenate(pieces);
+    size_t taken = pieces.size();
     Forget(*known);
-    return out;
+    return taken;
   }
   size_t size() const { return known_.Lock()->pieces.size(); }
 

@@ -54,6 +54,8 @@ class ListStream final : public grpc::ServerWriteReactor<Response>, public Call 
     std::function<size_t(const Ctx&, const Item&, Response&)> add;
     // May be empty. Before `add` is called for some of these.
     std::function<void(const Ctx&, std::span<const Item>)> prepare;
+    // Instead of the two: makes a message of the first of these, about `bytes_max` large; returns how many it took.
+    std::function<size_t(std::span<const Item>, size_t bytes_max, Response&)> take = {};
   };
 
   ListStream(Front& front, const Method& method, grpc::CallbackServerContext* context, Source source,
@@ -83,15 +85,20 @@ class ListStream final : public grpc::ServerWriteReactor<Response>, public Call 
     }
     if (next_ == items_.size()) return false;
     batch_.Clear();
-    size_t bytes = 0;
-    size_t end = std::min(items_.size(), next_ + static_cast<size_t>(kBatchItemsMax));
-    if (source_.prepare) source_.prepare(ctx, std::span(items_).subspan(next_, end - next_));
-    while (next_ < end && bytes < kBatchBytesMax) {
-      TRY(ctx.Check());
-      bytes += source_.add(ctx, items_[next_], batch_);
-      items_[next_++] = Item();  // it is not ours to keep any longer
-    }
+    std::span<const Item> rest = std::span<const Item>(items_).subspan(next_);
+    size_t taken = TRY(Take(ctx, rest.first(std::min(rest.size(), static_cast<size_t>(kBatchItemsMax)))));
+    for (size_t end = next_ + taken; next_ < end; ++next_) items_[next_] = Item();  // it is not ours to keep any longer
     return true;
+  }
+  Result<size_t> Take(const Ctx& ctx, std::span<const Item> items) {
+    if (source_.take) return source_.take(items, kBatchBytesMax, batch_);
+    if (source_.prepare) source_.prepare(ctx, items);
+    size_t taken = 0;
+    for (size_t bytes = 0; taken < items.size() && bytes < kBatchBytesMax; ++taken) {
+      TRY(ctx.Check());
+      bytes += source_.add(ctx, items[taken], batch_);
+    }
+    return taken;
   }
 
   void OnWriteDone(bool ok) override {

@@ -79,19 +79,19 @@ grpc::ServerUnaryReactor* RuntimeService::ListPodSandbox(grpc::CallbackServerCon
   });
 }
 
-STREAM(StreamPodSandboxes) {
-  using Stream = ListStream<pod::SandboxRef, v1::StreamPodSandboxesResponse>;
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamPodSandboxes(grpc::CallbackServerContext* context,
+                                                                      const grpc::ByteBuffer* request) {
+  using Stream = ListStream<pod::SandboxRef, grpc::ByteBuffer>;
   return new Stream(deps_.front, kStreamPodSandboxes, context,
-                    {.list = [this, filter = request->filter()](const Ctx&) -> Result<std::vector<pod::SandboxRef>> {
-                       return deps_.pods.ListSandboxes(TRY(ToFilter(filter)));
+                    {.list = [this, bytes = *request](const Ctx&) -> Result<std::vector<pod::SandboxRef>> {
+                       auto req = TRY(Parse<v1::StreamPodSandboxesRequest>(bytes));
+                       return deps_.pods.ListSandboxes(TRY(ToFilter(req.filter())));
                      },
-                     .add =
-                         [](const Ctx&, const pod::SandboxRef& sandbox, v1::StreamPodSandboxesResponse& out) {
-                           v1::PodSandbox& added = *out.add_pod_sandboxes();
-                           added = SandboxToCri(*sandbox);
-                           return added.ByteSizeLong();
-                         },
-                     .prepare = {}});
+                     .add = {},
+                     .prepare = {},
+                     .take = [this](std::span<const pod::SandboxRef> pods, size_t bytes_max, grpc::ByteBuffer& out) {
+                       return encoded_pods_.EncodeSome(pods, bytes_max, out);
+                     }});
 }
 
 grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerContext* context,
@@ -103,19 +103,19 @@ grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerCon
   });
 }
 
-STREAM(StreamContainers) {
-  using Stream = ListStream<pod::ContainerRef, v1::StreamContainersResponse>;
+grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamContainers(grpc::CallbackServerContext* context,
+                                                                      const grpc::ByteBuffer* request) {
+  using Stream = ListStream<pod::ContainerRef, grpc::ByteBuffer>;
   return new Stream(deps_.front, kStreamContainers, context,
-                    {.list = [this, filter = request->filter()](const Ctx&) -> Result<std::vector<pod::ContainerRef>> {
-                       return deps_.pods.ListContainers(TRY(ToFilter(filter)));
+                    {.list = [this, bytes = *request](const Ctx&) -> Result<std::vector<pod::ContainerRef>> {
+                       auto req = TRY(Parse<v1::StreamContainersRequest>(bytes));
+                       return deps_.pods.ListContainers(TRY(ToFilter(req.filter())));
                      },
-                     .add =
-                         [](const Ctx&, const pod::ContainerRef& container, v1::StreamContainersResponse& out) {
-                           v1::Container& added = *out.add_containers();
-                           added = ContainerToCri(*container);
-                           return added.ByteSizeLong();
-                         },
-                     .prepare = {}});
+                     .add = {},
+                     .prepare = {},
+                     .take = [this](std::span<const pod::ContainerRef> containers, size_t bytes_max, grpc::ByteBuffer& out) {
+                       return encoded_containers_.EncodeSome(containers, bytes_max, out);
+                     }});
 }
 
 CALL(ContainerStats, ContainerStatsRequest, ContainerStatsResponse) {

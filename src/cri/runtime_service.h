@@ -22,9 +22,10 @@ namespace crisp::cri {
 
 namespace v1 = ::runtime::v1;
 
-// The two lists that a kubelet asks every second are answered in bytes (encoded_lists.h).
+// The two lists that a kubelet asks every second are answered in bytes (encoded_lists.h), in one piece or streamed.
 using RuntimeServiceBase = v1::RuntimeService::WithRawCallbackMethod_ListPodSandbox<
-    v1::RuntimeService::WithRawCallbackMethod_ListContainers<v1::RuntimeService::CallbackService>>;
+    v1::RuntimeService::WithRawCallbackMethod_ListContainers<v1::RuntimeService::WithRawCallbackMethod_StreamPodSandboxes<
+        v1::RuntimeService::WithRawCallbackMethod_StreamContainers<v1::RuntimeService::CallbackService>>>>;
 
 class RuntimeService final : public RuntimeServiceBase {
  public:
@@ -97,8 +98,10 @@ class RuntimeService final : public RuntimeServiceBase {
 #define CRISP_CRI_STREAM(name)                                                             \
   grpc::ServerWriteReactor<v1::name##Response>* name(grpc::CallbackServerContext* context, \
                                                      const v1::name##Request* request) override
-  CRISP_CRI_STREAM(StreamPodSandboxes);
-  CRISP_CRI_STREAM(StreamContainers);
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamPodSandboxes(grpc::CallbackServerContext* context,
+                                                                 const grpc::ByteBuffer* request) override;
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamContainers(grpc::CallbackServerContext* context,
+                                                               const grpc::ByteBuffer* request) override;
   CRISP_CRI_STREAM(StreamContainerStats);
   CRISP_CRI_STREAM(StreamPodSandboxStats);
   CRISP_CRI_STREAM(StreamPodSandboxMetrics);

@@ -10,6 +10,7 @@
 #include "base/strings.h"
 #include "checkpoint/files.h"
 #include "checkpoint/format.h"
+#include "checkpoint/processes.h"
 #include "checkpoint/writer.h"
 #include "codec/tar.h"
 #include "sys/file.h"
@@ -20,6 +21,57 @@ namespace {
 namespace fs = std::filesystem;
 using testing::ElementsAre;
 using testing::HasSubstr;
+
+// A message of protobuf, by hand: {field, number or bytes}.
+std::string Number(int field, uint64_t value) {
+  std::string out(1, static_cast<char>(field << 3));
+  for (; value >= 0x80; value >>= 7) out += static_cast<char>(value | 0x80);
+  return out + static_cast<char>(value);
+}
+std::string Bytes(int field, const std::string& bytes) {
+  std::string length = Number(0, bytes.size());
+  return std::string(1, static_cast<char>(field << 3 | 2)) + length.substr(1) + bytes;
+}
+std::string Core(const std::string& creds, const std::string& thread) {
+  const std::string entry = Number(1, 1) + Bytes(3, Number(1, 1)) + Bytes(5, Bytes(10, creds) + thread);
+  std::string image("\x19\x43\x56\x54\x47\x38\x05\x55", 8);
+  for (int shift = 0; shift < 32; shift += 8) image += static_cast<char>(entry.size() >> shift & 0xff);
+  return image + entry;
+}
+constexpr char kConfig[] = R"({"process": {"user": {"uid": 1000}, "noNewPrivileges": true,
+  "capabilities": {"bounding": ["CAP_CHOWN", "CAP_NET_RAW"]}}, "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}})";
+
+// S55: what a process is allowed comes from the request; CRIU would restore whatever its images say.
+TEST(Processes, S55_NoneHasMoreThanTheRequestGives) {
+  const ProcessRules rules = *RulesOf(kConfig);
+  auto uids = [](uint64_t id) {
+    std::string out;
+    for (int field = 1; field <= 8; ++field) out += Number(field, id);
+    return out;
+  };
+  const std::string filter = Number(11, 2);
+  const std::string fine = uids(1000) + Number(12, 1 << 13 | 1) + Number(12, 0);
+  EXPECT_TRUE(CheckProcess(Core(fine, filter), rules));
+  EXPECT_TRUE(CheckProcess(Core(uids(1000) + Bytes(12, Number(0, 1).substr(1) + std::string(1, '\0')), filter), rules)) << "packed";
+  auto why = [&](const std::string& image) {
+    Result<> done = CheckProcess(image, rules);
+    return done ? std::string("accepted") : done.error().message();
+  };
+  for (int set = 9; set <= 12; ++set) {
+    EXPECT_THAT(why(Core(uids(1000) + Number(set, 1 << 21), filter)), HasSubstr("capabilities")) << set;
+    EXPECT_THAT(why(Core(uids(1000) + Number(set, 0) + Number(set, 1 << 7), filter)), HasSubstr("capabilities")) << "high word";
+    EXPECT_THAT(why(Core(uids(1000) + Bytes(set, Number(0, 1 << 21).substr(1)), filter)), HasSubstr("capabilities"));
+  }
+  EXPECT_THAT(why(Core(fine, "")), HasSubstr("seccomp"));
+  EXPECT_THAT(why(Core(fine, Number(11, 0))), HasSubstr("seccomp"));
+  EXPECT_THAT(why(Core(uids(0), filter)), HasSubstr("user 0"));
+  EXPECT_THAT(why(Core(uids(1000) + Number(3, 0), filter)), HasSubstr("user 0")) << "the last one counts";
+  EXPECT_THAT(why(Core(fine + Bytes(15, "unconfined"), filter)), HasSubstr("profile"));
+  const std::string whole = Core(fine, filter);
+  for (size_t size = 0; size < whole.size(); ++size) EXPECT_FALSE(CheckProcess(whole.substr(0, size), rules)) << size;
+  EXPECT_FALSE(CheckProcess(whole + whole.substr(8, 3), rules));
+  EXPECT_FALSE(CheckProcess("utsns", rules));
+}
 
 class CheckpointTest : public testing::Test {
  protected:

@@ -11,6 +11,7 @@
 #include "checkpoint/diff.h"
 #include "checkpoint/files.h"
 #include "checkpoint/format.h"
+#include "checkpoint/processes.h"
 #include "pod/checkpoint.h"
 #include "pod/manager_impl.h"
 #include "sys/file.h"
@@ -92,6 +93,8 @@ Result<> ManagerImpl::DeleteAsCheckpointed(const Ctx& ctx, ContainerEntry& conta
 Result<std::string> ManagerImpl::PrepareRestore(ContainerEntry& container, const std::string& config_json) {
   std::string spec = TRY(checkpoint::ReadMember(paths_.Checkpoint(container.id), checkpoint::kSpecDump));
   TRY(CheckMounts(spec, config_json));
+  checkpoint::ProcessRules rules = TRY(checkpoint::RulesOf(config_json));
+  TRY(checkpoint::CheckProcesses(StrCat(paths_.Checkpoint(container.id), "/", checkpoint::kImagesDir), rules));
   // CRIU makes a UTS namespace with the host name of then (runc 1.1 tells it of network and PID namespaces only), and one
   // that it is told to join (--join-ns) CRIU 3.17 gives that name, too.
   PodRef pod = TRY(store_.FindPod(container.record.Lock()->pod.str()));

@@ -66,7 +66,9 @@ Result<PodId> ManagerImpl::RunSandboxToRestore(const Ctx& ctx, const SandboxConf
   PodClaim claim = TRY(store_.ClaimPod(config));
   if (claim.kind != PodClaim::Kind::kNew) return Error(Code::kAlreadyExists, "a pod sandbox has that name");
   claim.entry->record.Lock()->restoring = true;
-  return MakeClaimed(ctx, claim);
+  Result<PodId> made = MakeClaimed(ctx, claim);
+  if (!made) (void)DiscardRestored(ctx, *claim.entry);
+  return made;
 }
 
 Result<PodId> ManagerImpl::MakeClaimed(const Ctx& ctx, PodClaim& claim) {

@@ -35,7 +35,8 @@ class Peer:
         for sub in ("cni", "state"):
             os.makedirs(f"{self.dir}/{sub}")
         harness.run("mount", "-t", "tmpfs", "-o", "mode=755", "run", f"{self.dir}/state")
-        pause = harness.Image([harness.layer_tar(harness.busybox_files())], Cmd=["/bin/sleep", "1000000"], Env=["PATH=/bin"])
+        pause = harness.Image([harness.layer_tar(harness.busybox_files())], Cmd=["/bin/sleep", "1000000"], Env=["PATH=/bin"],
+                              StopSignal="SIGKILL")  # pid 1 that waits for nothing ignores SIGTERM, a real pause does not
         self.pause = node.registry.push(pause, f"pause-{runtime}", "3")
         self._write("cni/10-bench.conflist", json.dumps({"cniVersion": "1.0.0", "name": f"bench-{kind}-{runtime}", "plugins": [
             {"type": "bridge", "bridge": f"{kind}{runtime}0", "isGateway": True, "ipMasq": True, "hairpinMode": True,

@@ -1,8 +1,8 @@
 // podbench: how long a CRI runtime takes for pods, and how much memory it keeps for them. Works on any CRI endpoint.
 //
 //   podbench --endpoint unix:///run/x.sock --image REF [--handler H] [--cgroup-parent P] [--host-network]
-//            [--lives N] [--parallel 1,8] [--density N] [--scale N [--keep]] [--probes N] [--daemon-pid PID]
-//            [--helper NAME,NAME] > result.json
+//            [--pid pod|container] [--lives N] [--parallel 1,8] [--density N] [--scale N [--keep]] [--probes N]
+//            [--daemon-pid PID] [--helper NAME,NAME] > result.json
 //
 // Phases: pull; lives (one pod after the other: every call timed by itself); parallel lives; density (N pods at once:
 // lists, statuses, memory of the daemon and of the helper processes that the runtime keeps per pod); scale (N pods one
@@ -38,6 +38,7 @@ using Clock = std::chrono::steady_clock;
 
 struct Options {
   std::string endpoint, image, handler, cgroup_parent;
+  cri::NamespaceMode pid = cri::POD;  // CRI's default; kubelets ask for CONTAINER unless a pod shares its processes
   std::vector<std::string> helpers{"crisp-shim", "crisp-init", "containerd-shim", "conmon", "pause"};
   std::vector<int> parallel{1, 8};
   int lives = 50, density = 100, scale = 0, probes = 0, daemon_pid = 0;
@@ -124,9 +125,9 @@ class Client {
     metadata->set_namespace_("bench");
     metadata->set_uid("uid-" + name);
     pod.config.mutable_linux()->set_cgroup_parent(options_.cgroup_parent);
-    if (options_.host_network) {
-      pod.config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_network(cri::NODE);
-    }
+    auto* namespaces = pod.config.mutable_linux()->mutable_security_context()->mutable_namespace_options();
+    namespaces->set_pid(options_.pid);
+    if (options_.host_network) namespaces->set_network(cri::NODE);
     cri::RunPodSandboxRequest run;
     *run.mutable_config() = pod.config;
     run.set_runtime_handler(options_.handler);
@@ -135,7 +136,9 @@ class Client {
     create.set_pod_sandbox_id(pod.id);
     *create.mutable_sandbox_config() = pod.config;
     create.mutable_config()->mutable_metadata()->set_name("main");
+    *create.mutable_config()->mutable_linux()->mutable_security_context()->mutable_namespace_options() = *namespaces;
     create.mutable_config()->mutable_image()->set_image(image);
+    create.mutable_config()->mutable_image()->set_user_specified_image(options_.image);  // CRI-O wants it, kubelets send it
     create.mutable_config()->add_command("/bin/sleep");
     create.mutable_config()->add_command("100000");
     pod.container = CALL(samples, runtime_, CreateContainer, create).container_id();
@@ -294,6 +297,7 @@ Options Parse(int argc, char** argv) {
     else if (key == "--image") options.image = value;
     else if (key == "--handler") options.handler = value;
     else if (key == "--cgroup-parent") options.cgroup_parent = value;
+    else if (key == "--pid" && (value == "pod" || value == "container")) options.pid = value == "pod" ? cri::POD : cri::CONTAINER;
     else if (key == "--lives") options.lives = std::atoi(value.c_str());
     else if (key == "--density") options.density = std::atoi(value.c_str());
     else if (key == "--scale") options.scale = std::atoi(value.c_str());

@@ -19,6 +19,8 @@ namespace {
 
 using std::chrono::milliseconds;
 
+constexpr const char* kTunnelProtocol = "SPDY/3.1+portforward.k8s.io";  // SPDY inside the messages of a WebSocket
+
 struct Url {
   std::string host, path;
   int port = 80;
@@ -41,7 +43,16 @@ Result<Url> ParseUrl(const std::string& text) {
   return url;
 }
 
-class Connection {
+// What SPDY runs over: a connection, or the messages of a WebSocket.
+class Bytes {
+ public:
+  virtual ~Bytes() = default;
+  virtual bool Write(std::string_view bytes) = 0;
+  // "" at the end, or (and then `*late`) when nothing came in time.
+  virtual std::string Read(bool* late) = 0;
+};
+
+class Connection : public Bytes {
  public:
   static Result<Connection> Open(const std::string& host, int port, milliseconds patience) {
     addrinfo hints{}, *found = nullptr;
@@ -61,7 +72,7 @@ class Connection {
     return connection;
   }
 
-  bool Write(std::string_view bytes) {
+  bool Write(std::string_view bytes) override {
     while (!bytes.empty()) {
       ssize_t sent = send(fd_.get(), bytes.data(), bytes.size(), MSG_NOSIGNAL);
       if (sent <= 0) return false;
@@ -69,8 +80,7 @@ class Connection {
     }
     return true;
   }
-  // "" at the end of the connection, or (and then `*late`) when nothing came in time.
-  std::string Read(bool* late) {
+  std::string Read(bool* late) override {
     *late = false;
     if (!early_.empty()) return std::exchange(early_, {});
     pollfd wait{fd_.get(), POLLIN, 0};
@@ -122,10 +132,77 @@ std::string HeaderOf(const std::string& head, std::string_view name) {
   return "";
 }
 
+constexpr int kBinary = 2, kClose = 8, kPing = 9, kPong = 10;  // opcodes
+
+class WebSocket {
+ public:
+  static Result<std::string> Upgrade(Connection& connection, const Url& url, const std::string& protocol) {
+    return connection.Upgrade(
+        url, "GET",
+        StrCat("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+               "Sec-WebSocket-Protocol: ",
+               protocol, "\r\n"));
+  }
+  explicit WebSocket(Connection connection) : connection_(std::move(connection)) {}
+
+  bool Send(std::string_view message, int opcode = kBinary) {
+    std::string frame(1, static_cast<char>(0x80 | opcode));
+    if (message.size() < 126) {
+      frame.push_back(static_cast<char>(0x80 | message.size()));
+    } else {
+      frame.push_back(static_cast<char>(0x80 | 127));
+      for (int shift = 56; shift >= 0; shift -= 8) frame.push_back(static_cast<char>(message.size() >> shift & 0xff));
+    }
+    frame.append(4, '\0');  // the mask that changes nothing
+    return connection_.Write(frame.append(message));
+  }
+  // What the next data frame that is not empty carries; "" at the end, or (and then `*late`) when nothing came in time.
+  std::string Next(bool* late) {
+    *late = false;
+    while (true) {
+      if (!Fill(2, late)) return "";
+      int opcode = input_[0] & 0x0f;
+      size_t size = input_[1] & 0x7f, more = size == 126 ? 2 : size == 127 ? 8 : 0, head = 2 + more;
+      if (!Fill(head, late)) return "";
+      if (more > 0) size = 0;
+      for (size_t i = 0; i < more; ++i) size = size << 8 | static_cast<unsigned char>(input_[2 + i]);
+      if (!Fill(head + size, late)) return "";
+      std::string payload = input_.substr(head, size);
+      input_.erase(0, head + size);
+      if (opcode == kClose) return "";
+      if (opcode == kPing) Send(payload, kPong);
+      if (opcode <= kBinary && !payload.empty()) return payload;
+    }
+  }
+
+ private:
+  bool Fill(size_t bytes, bool* late) {
+    while (input_.size() < bytes) {
+      std::string more = connection_.Read(late);
+      if (more.empty()) return false;
+      input_ += more;
+    }
+    return true;
+  }
+
+  Connection connection_;
+  std::string input_;
+};
+
+class Tunnel : public Bytes {
+ public:
+  explicit Tunnel(WebSocket socket) : socket_(std::move(socket)) {}
+  bool Write(std::string_view bytes) override { return bytes.empty() || socket_.Send(bytes); }
+  std::string Read(bool* late) override { return socket_.Next(late); }
+
+ private:
+  WebSocket socket_;
+};
+
 // The SPDY half of both exec and port-forward.
 class Spdy : public codec::SpdySession::Events {
  public:
-  explicit Spdy(Connection connection)
+  explicit Spdy(std::unique_ptr<Bytes> connection)
       : connection_(std::move(connection)), session_(codec::SpdySession::Role::kClient, *this, {}) {}
 
   uint32_t Open(const codec::SpdyHeaders& headers) {
@@ -148,7 +225,7 @@ class Spdy : public codec::SpdySession::Events {
     Flush();
   }
   bool ReadSome(bool* late) {
-    std::string bytes = connection_.Read(late);
+    std::string bytes = connection_->Read(late);
     if (bytes.empty() || !session_.Receive(bytes)) return false;
     Flush();
     return true;
@@ -157,7 +234,7 @@ class Spdy : public codec::SpdySession::Events {
   std::map<uint32_t, std::string*> sinks;
 
  private:
-  void Flush() { connection_.Write(session_.TakeOutput()); }
+  void Flush() { connection_->Write(session_.TakeOutput()); }
   void OnStream(uint32_t, const codec::SpdyHeaders&) override {}
   void OnData(uint32_t stream, std::string_view bytes) override {
     if (auto sink = sinks.find(stream); sink != sinks.end()) *sink->second += bytes;
@@ -167,14 +244,15 @@ class Spdy : public codec::SpdySession::Events {
   void OnReset(uint32_t stream) override { open_.erase(stream); }
   void OnGoAway() override {}
 
-  Connection connection_;
+  std::unique_ptr<Bytes> connection_;
   codec::SpdySession session_;
   std::set<uint32_t> open_;
 };
 
 class SpdyClient : public StreamClient {
  public:
-  SpdyClient(Connection connection, const StreamRequest& request) : spdy_(std::move(connection)) {
+  SpdyClient(Connection connection, const StreamRequest& request)
+      : spdy_(std::make_unique<Connection>(std::move(connection))) {
     error_ = OpenStream("error", &status);
     if (request.in) in_ = OpenStream("stdin", nullptr);
     if (request.out) out_ = OpenStream("stdout", &out);
@@ -211,68 +289,30 @@ class SpdyClient : public StreamClient {
 
 class WebSocketClient : public StreamClient {
  public:
-  explicit WebSocketClient(Connection connection) : connection_(std::move(connection)) {}
-  void Send(const std::string& bytes) override { SendFrame(std::string(1, '\0') + bytes, 2); }
-  void EndInput() override { SendFrame(std::string("\xff\0", 2), 2); }  // v5: channel 0 is closed
+  explicit WebSocketClient(Connection connection) : socket_(std::move(connection)) {}
+  void Send(const std::string& bytes) override { socket_.Send(std::string(1, '\0') + bytes); }
+  void EndInput() override { socket_.Send(std::string("\xff\0", 2)); }  // v5: channel 0 is closed
   void Resize(int columns, int rows) override {
-    SendFrame(StrCat("\x04{\"Width\":", columns, ",\"Height\":", rows, "}"), 2);
+    socket_.Send(StrCat("\x04{\"Width\":", columns, ",\"Height\":", rows, "}"));
   }
   bool ReadUntil(const std::function<bool()>& done) override {
     while (!done()) {
-      bool late = false;
       if (ended) return true;
-      if (!ReadFrame(&late)) {
+      bool late;
+      std::string message = socket_.Next(&late);
+      if (message.empty()) {
         ended = !late;
         return !late;
       }
+      if (message[0] == 1) out += message.substr(1);
+      if (message[0] == 2) err += message.substr(1);
+      if (message[0] == 3) status += message.substr(1);
     }
     return true;
   }
 
  private:
-  void SendFrame(const std::string& message, int opcode) {
-    std::string frame(1, static_cast<char>(0x80 | opcode));
-    if (message.size() < 126) {
-      frame.push_back(static_cast<char>(0x80 | message.size()));
-    } else {
-      frame.push_back(static_cast<char>(0x80 | 127));
-      for (int shift = 56; shift >= 0; shift -= 8) frame.push_back(static_cast<char>(message.size() >> shift & 0xff));
-    }
-    frame.append(4, '\0');  // the mask that changes nothing
-    connection_.Write(frame + message);
-  }
-  bool Fill(size_t bytes, bool* late) {
-    while (input_.size() < bytes) {
-      std::string more = connection_.Read(late);
-      if (more.empty()) return false;
-      input_ += more;
-    }
-    return true;
-  }
-  bool ReadFrame(bool* late) {
-    if (!Fill(2, late)) return false;
-    int opcode = input_[0] & 0x0f;
-    size_t size = input_[1] & 0x7f, more = size == 126 ? 2 : size == 127 ? 8 : 0, head = 2 + more;
-    if (!Fill(head, late)) return false;
-    if (more > 0) size = 0;
-    for (size_t i = 0; i < more; ++i) size = size << 8 | static_cast<unsigned char>(input_[2 + i]);
-    if (!Fill(head + size, late)) return false;
-    std::string payload = input_.substr(head, size);
-    input_.erase(0, head + size);
-    if (opcode == 8) {
-      ended = true;
-      return true;
-    }
-    if (opcode == 9) SendFrame(payload, 10);
-    if (opcode > 2 || payload.empty()) return true;
-    if (payload[0] == 1) out += payload.substr(1);
-    if (payload[0] == 2) err += payload.substr(1);
-    if (payload[0] == 3) status += payload.substr(1);
-    return true;
-  }
-
-  Connection connection_;
-  std::string input_;
+  WebSocket socket_;
 };
 
 }  // namespace
@@ -283,11 +323,7 @@ Result<std::unique_ptr<StreamClient>> StreamClient::Open(const std::string& text
   Url url = TRY(ParseUrl(text));
   Connection connection = TRY(Connection::Open(url.host, url.port, patience));
   if (transport == "websocket") {
-    std::string head = TRY(connection.Upgrade(
-        url, "GET",
-        StrCat("Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-               "Sec-WebSocket-Protocol: ",
-               protocol.empty() ? "v5.channel.k8s.io" : protocol, "\r\n")));
+    std::string head = TRY(WebSocket::Upgrade(connection, url, protocol.empty() ? "v5.channel.k8s.io" : protocol));
     auto client = std::make_unique<WebSocketClient>(std::move(connection));
     client->chosen = HeaderOf(head, "Sec-WebSocket-Protocol");
     return std::unique_ptr<StreamClient>(std::move(client));
@@ -301,12 +337,20 @@ Result<std::unique_ptr<StreamClient>> StreamClient::Open(const std::string& text
   return std::unique_ptr<StreamClient>(std::move(client));
 }
 
-Result<std::string> ForwardOnce(const std::string& text, int port, const std::string& request, milliseconds patience) {
+Result<std::string> ForwardOnce(const std::string& text, const std::string& transport, int port,
+                                const std::string& request, milliseconds patience) {
   Url url = TRY(ParseUrl(text));
   Connection connection = TRY(Connection::Open(url.host, url.port, patience));
-  TRY(connection.Upgrade(
-      url, "POST", "Upgrade: SPDY/3.1\r\nContent-Length: 0\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n"));
-  Spdy spdy(std::move(connection));
+  std::unique_ptr<Bytes> bytes;
+  if (transport == "websocket") {
+    TRY(WebSocket::Upgrade(connection, url, kTunnelProtocol));
+    bytes = std::make_unique<Tunnel>(WebSocket(std::move(connection)));
+  } else {
+    TRY(connection.Upgrade(
+        url, "POST", "Upgrade: SPDY/3.1\r\nContent-Length: 0\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n"));
+    bytes = std::make_unique<Connection>(std::move(connection));
+  }
+  Spdy spdy(std::move(bytes));
   std::string answer, error;
   uint32_t errors = spdy.Open({{"streamtype", "error"}, {"port", StrCat(port)}, {"requestid", "0"}});
   spdy.sinks[errors] = &error;

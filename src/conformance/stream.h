@@ -36,8 +36,9 @@ class StreamClient {
 };
 
 // One port-forward: opens the pair of streams for `port`, sends `request`, and gives what came until the pod closed.
-Result<std::string> ForwardOnce(const std::string& url, int port, const std::string& request,
-                                std::chrono::milliseconds patience);
+// `transport` "websocket": the same SPDY inside the messages of a WebSocket, as kubectl tunnels it.
+Result<std::string> ForwardOnce(const std::string& url, const std::string& transport, int port,
+                                const std::string& request, std::chrono::milliseconds patience);
 
 // A plain TCP exchange: connect, send, read to the end.
 Result<std::string> TcpOnce(const std::string& host, int port, const std::string& request,

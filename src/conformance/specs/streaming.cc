@@ -7,6 +7,8 @@
 namespace crisp::conformance {
 namespace {
 
+constexpr const char* kGet = "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+
 class Streams : public Spec {
  protected:
   std::unique_ptr<StreamClient> Connect(const std::string& url, const StreamRequest& request,
@@ -86,7 +88,7 @@ STREAM_SPEC(PortForward, .like = {64},
   Run(pod, {{"image", {{"image", Image("web")}}}, {"command", Json::array()}});
   WaitLog(pod, "serving");
   Json reply = Call("PortForward", {{"pod_sandbox_id", pod.id}, {"port", {80}}});
-  auto answer = ForwardOnce(reply["url"], 80, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", patience());
+  auto answer = ForwardOnce(reply["url"], transport_, 80, kGet, patience());
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_NE(answer->find("crisptest web"), std::string::npos) << *answer;
 }
@@ -98,7 +100,7 @@ STREAM_SPEC(PortForwardInHostNetwork, .like = {112},
   Run(pod, Merged(options, {{"command", {"/guest", "http", StrCat(port)}}}));
   WaitLog(pod, "serving");
   Json reply = Call("PortForward", {{"pod_sandbox_id", pod.id}, {"port", {port}}});
-  auto answer = ForwardOnce(reply["url"], port, "GET / HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n", patience());
+  auto answer = ForwardOnce(reply["url"], transport_, port, kGet, patience());
   ASSERT_TRUE(answer) << answer.error().message();
   EXPECT_NE(answer->find("crisptest web"), std::string::npos) << *answer;
 }
@@ -149,6 +151,18 @@ STREAM_SPEC(ExecOverWebSocketV5EndsInput, .faults = {"Exec:url=http://127.0.0.1:
   ReadToEnd(client);
   EXPECT_EQ(client.out, "some input\nend\n");
 }
+STREAM_SPEC(ForwardOverWebSocket, .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none"}) {
+  Pod pod = RunPod();
+  Run(pod, {{"image", {{"image", Image("web")}}}, {"command", Json::array()}});
+  WaitLog(pod, "serving");
+  Json reply = Call("PortForward", {{"pod_sandbox_id", pod.id}, {"port", {80}}});
+  auto answer = ForwardOnce(reply["url"], "websocket", 80, kGet, patience());
+  if (!answer && answer.error().message().find("no upgrade") != std::string::npos) {
+    throw Unsupported("the streaming server does not tunnel SPDY through WebSocket");
+  }
+  ASSERT_TRUE(answer) << answer.error().message();
+  EXPECT_NE(answer->find("crisptest web"), std::string::npos) << *answer;
+}
 STREAM_SPEC(AttachOnATerminal, .faults = {"CreateContainer<config.tty=false; Attach<tty=false"}) {
   std::string id = Run(RunPod(), {{"command", {"/bin/sh"}}, {"stdin", true}, {"tty", true}});
   auto client = AttachStream(id, {.in = true, .tty = true});
@@ -177,7 +191,7 @@ STREAM_SPEC(ForwardToAClosedPortFails,
             .faults = {"PortForward:url=http://127.0.0.1:1/portforward/none; PortForward:fail"}) {
   Pod pod = RunPod();
   Json reply = Call("PortForward", {{"pod_sandbox_id", pod.id}, {"port", {81}}});
-  auto answer = ForwardOnce(reply["url"], 81, "GET /\r\n\r\n", patience());
+  auto answer = ForwardOnce(reply["url"], transport_, 81, "GET /\r\n\r\n", patience());
   EXPECT_TRUE(!answer || answer->empty()) << *answer;
 }
 STREAM_SPEC(ExecNeedsARunningContainer, .faults = {"Exec:swallow"}) {

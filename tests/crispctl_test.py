@@ -376,7 +376,7 @@ def test_templates_and_views(node):
     check_equal(ctl("info", *template, "{{range .status.conditions}}{{.type}} {{end}}").split()[:2],
                 ["RuntimeReady", "NetworkReady"], "info")
     check_equal(ctl("ps", *template, "{{range .containers}}{{.id}}{{end}}"), container + "\n", "ps")
-    check("/" in ctl("imagefsinfo", *template, "{{(index .imageFilesystems 0).fsId.mountpoint}}"), "imagefsinfo")
+    check("/" in ctl("imagefsinfo", *template, "{{(index .status.imageFilesystems 0).fsId.mountpoint}}"), "imagefsinfo")
     ctl("inspect", *template, "{{.status.nothing}}", "main", code=1)
     check("nothing" in ctl.errors, "a key that is not there")
     ctl("inspect", *template, "{{.status", "main", code=1)

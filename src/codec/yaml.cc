@@ -129,6 +129,8 @@ Result<Json> Value(Events& events, int depth) {
 // Whether a plain `text` would come back as this string.
 bool SafePlain(const std::string& text) {
   if (text.empty() || !PlainScalar(text).is_string()) return false;
+  // "2026-01-02…" is a date for readers of YAML 1.1.
+  if (text.size() > 4 && text[4] == '-' && text.find_first_not_of("0123456789") == 4) return false;
   static constexpr std::string_view kBadFirst = " -?:,[]{}#&*!|>'\"%@`";
   if (kBadFirst.find(text.front()) != std::string_view::npos || text.back() == ' ' || text.back() == ':') return false;
   if (text.find(": ") != std::string::npos || text.find(" #") != std::string::npos) return false;

@@ -65,6 +65,8 @@ TEST(RenderYaml, ComesBackAsItWas) {
 TEST(RenderYaml, BlockStyle) {
   EXPECT_EQ(RenderYaml(Json::parse(R"({"a":{"b":"x"},"l":[{"k":1,"m":2},"y"]})")),
             "a:\n  b: x\nl:\n- k: 1\n  m: 2\n- \"y\"\n");
+  EXPECT_EQ(RenderYaml(Json::parse(R"(["2026-01-02T03:04:05Z","v-2026-01-02"])")),
+            "- \"2026-01-02T03:04:05Z\"\n- v-2026-01-02\n");
 }
 
 }  // namespace

@@ -84,7 +84,8 @@ Info TimingInfo(const std::vector<pod::CallTiming>& timings) {
     for (size_t i = 0; i < timing.stages.size(); ++i) {
       int64_t begin = timing.stages[i].begin_nanos;
       int64_t end = i + 1 < timing.stages.size() ? timing.stages[i + 1].begin_nanos : timing.took_nanos;
-      stages.push_back({{"name", timing.stages[i].name}, {"begin_us", begin / 1000}, {"took_us", (end - begin) / 1000}});
+      stages.push_back(
+          {{"name", timing.stages[i].name}, {"begin_us", begin / 1000}, {"took_us", (end - begin) / 1000}});
     }
     list.push_back({{"call", timing.call},
                     {"container", timing.container},
@@ -92,7 +93,7 @@ Info TimingInfo(const std::vector<pod::CallTiming>& timings) {
                     {"took_us", timing.took_nanos / 1000},
                     {"stages", std::move(stages)}});
   }
-  return {{"timing", DumpJson(list)}};
+  return {{"timing", DumpJson({{"calls", std::move(list)}})}};
 }
 
 Info ContainerInfo(const pod::ContainerStatus& container) {

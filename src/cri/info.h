@@ -14,7 +14,7 @@ namespace crisp::cri {
 using Info = std::map<std::string, std::string>;
 
 Info SandboxInfo(const pod::SandboxStatus& sandbox);
-// "timing": [{"call", "container", "began_at", "took_us", "stages": [{"name", "begin_us", "took_us"}]}].
+// "timing": {"calls": [{"call", "container", "began_at", "took_us", "stages": [{"name", "begin_us", "took_us"}]}]}.
 Info TimingInfo(const std::vector<pod::CallTiming>& timings);
 Info ContainerInfo(const pod::ContainerStatus& container);
 Info ImageInfo(const image::Image& image);

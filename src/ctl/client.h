@@ -24,7 +24,8 @@ Error FromStatus(const grpc::Status& status, const std::string& endpoint);
 class Client {
  public:
   // "unix:///path", "/path" or "host:port". `timeout` is for each call that says no other; 0: none.
-  Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout);
+  // `retries`: how often a connection that fails is tried again, 0.5, 1, 2, 4, 5, 5 … seconds apart; negative: for ever.
+  Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout, int retries = 0);
 
   using Runtime = cri::RuntimeService::Stub;
   using Images = cri::ImageService::Stub;
@@ -44,23 +45,36 @@ class Client {
     return response;
   }
 
-  Runtime& runtime() { return *runtime_; }
-  Images& images() { return *images_; }
-  Own& own() { return *own_; }
+  Runtime& runtime() { return Get(static_cast<Runtime*>(nullptr)); }
+  Images& images() { return Get(static_cast<Images*>(nullptr)); }
+  Own& own() { return Get(static_cast<Own*>(nullptr)); }
   const std::string& runtime_endpoint() const { return runtime_endpoint_; }
   const std::string& image_endpoint() const { return image_endpoint_; }
 
  private:
   void SetDeadline(grpc::ClientContext& context, std::chrono::nanoseconds timeout) const;
-  Runtime& Get(Runtime*) { return *runtime_; }
-  Images& Get(Images*) { return *images_; }
-  Own& Get(Own*) { return *own_; }
+  Runtime& Get(Runtime*) {
+    Await(*channel_);
+    return *runtime_;
+  }
+  Images& Get(Images*) {
+    Await(*image_channel_);
+    return *images_;
+  }
+  Own& Get(Own*) {
+    Await(*image_channel_);
+    return *own_;
+  }
+  // Gives a connection that is not there yet the time of `retries_`.
+  void Await(grpc::Channel& channel) const;
   const std::string& EndpointOf(Runtime*) const { return runtime_endpoint_; }
   const std::string& EndpointOf(Images*) const { return image_endpoint_; }
   const std::string& EndpointOf(Own*) const { return image_endpoint_; }
 
   std::string runtime_endpoint_, image_endpoint_;
   std::chrono::nanoseconds timeout_;
+  int retries_;
+  std::shared_ptr<grpc::Channel> channel_, image_channel_;
   std::unique_ptr<Runtime> runtime_;
   std::unique_ptr<Images> images_;
   std::unique_ptr<Own> own_;

@@ -60,8 +60,10 @@ TEST(LogSelector, SinceStreamLimitAndTimestamps) {
   EXPECT_EQ(Select({.timestamps = true}, {kLog}).err, "2016-10-06T00:17:10.100000000Z two and more\n");
 }
 
-TEST(LogSelector, ForeignLinesAreShownAsTheyAre) { EXPECT_EQ(Select({}, {"hello\nworld"}).out, "hello\nworld");
-  EXPECT_EQ(Select({}, {"2016-10-06T99:17:09.1Z stdout F x\n"}).out, "2016-10-06T99:17:09.1Z stdout F x\n"); }
+TEST(LogSelector, ForeignLinesAreShownAsTheyAre) {
+  EXPECT_EQ(Select({}, {"hello\nworld"}).out, "hello\nworld");
+  EXPECT_EQ(Select({}, {"2016-10-06T99:17:09.1Z stdout F x\n"}).out, "2016-10-06T99:17:09.1Z stdout F x\n");
+}
 
 TEST(TailOffset, LastLines) {
   std::string_view text = "a\nb\nc\n";

@@ -35,6 +35,14 @@ linux:
   EXPECT_EQ(from_yaml.linux().security_context().namespace_options().network(), ::runtime::v1::NODE);
 }
 
+TEST(ParseMessage, BytesArePlainTextAsInCrictl) {
+  ::runtime::v1::ContainerConfig container;
+  ASSERT_TRUE(ParseMessage(R"({"envs":[{"key":"A","value":"B=C"},{"key":"D","value":""}]})", "c.json", container));
+  ASSERT_EQ(container.envs_size(), 2);
+  EXPECT_EQ(container.envs(0).value(), "B=C");
+  EXPECT_EQ(container.envs(1).value(), "");
+}
+
 TEST(ParseMessage, AnUnknownFieldIsNamed) {
   ::runtime::v1::PodSandboxConfig pod;
   auto parsed = ParseMessage(R"({"metadata":{"nam":"p"}})", "pod.json", pod);

@@ -162,6 +162,11 @@ std::string HumanSize(uint64_t bytes) {
   return text;
 }
 
+std::string Lower(std::string text) {
+  for (char& c : text) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
+  return text;
+}
+
 std::string ShortId(std::string_view id) {
   if (id.starts_with("sha256:")) id.remove_prefix(7);
   return std::string(id.substr(0, 13));

@@ -18,6 +18,8 @@ std::string HumanDuration(std::chrono::nanoseconds duration);
 std::string HumanAgo(int64_t unix_nanos, int64_t now_unix_nanos);
 // Three digits, powers of 1000: "0B", "4.26MB", "1.23GB".
 std::string HumanSize(uint64_t bytes);
+// ASCII only.
+std::string Lower(std::string text);
 // The first 13 digits, without "sha256:".
 std::string ShortId(std::string_view id);
 

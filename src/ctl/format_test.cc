@@ -143,7 +143,7 @@ TEST(SelectImages, DanglingAndReference) {
   EXPECT_EQ(SelectImages(images, {"dangling=true"})->at(0).id(), "a");
   EXPECT_EQ(SelectImages(images, {"reference=b:.$"})->at(0).id(), "b");
   EXPECT_TRUE(SelectImages(images, {"reference=b", "dangling=true"})->empty());
-  EXPECT_FALSE(SelectImages(images, {"before=x"}));
+  EXPECT_FALSE(SelectImages(images, {"colour=x"}));
   EXPECT_FALSE(SelectImages(images, {"reference=("}));
 }
 
@@ -162,6 +162,25 @@ TEST(ProgressLines, OnePerLayerAndASumWithinTheWidth) {
   for (size_t width : {10u, 40u, 61u, 200u}) {
     for (const auto& line : ProgressLines(update, seconds(2), width)) EXPECT_LE(line.size(), width);
   }
+}
+
+TEST(SelectImages, BeforeAndSinceArePlacesInTheSortedList) {
+  std::vector<::runtime::v1::Image> images(3);
+  const char* names[] = {"c:1", "a:1", "b:1"};
+  for (size_t i = 0; i < images.size(); ++i) {
+    images[i].add_repo_tags(names[i]);
+    images[i].set_id("sha256:" + std::string(names[i]).substr(0, 1));
+  }
+  SortImages(images);
+  auto names_of = [&](const std::string& filter) {
+    std::string out;
+    for (const auto& image : *SelectImages(images, {filter})) out += image.repo_tags(0) + " ";
+    return out;
+  };
+  EXPECT_EQ(names_of("since=c:1"), "a:1 b:1 ");
+  EXPECT_EQ(names_of("before=a:1"), "b:1 c:1 ");
+  EXPECT_EQ(names_of("before=b"), "c:1 ");
+  EXPECT_EQ(names_of("since=missing:1"), "a:1 b:1 c:1 ");
 }
 
 }  // namespace

@@ -15,7 +15,7 @@ using go_template::Pipeline;
 
 namespace {
 
-constexpr int kCallsMax = 100;                  // of templates inside templates
+constexpr int kCallsMax = 100;  // of templates inside templates
 constexpr size_t kOutputBytesMax = 64u << 20;
 
 Error Bad(std::string_view what) { return Error(Code::kFailedPrecondition, StrCat("template: ", what)); }

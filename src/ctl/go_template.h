@@ -1,8 +1,8 @@
-// Go's text/template for `-o go-template`, as far as crictl's users write it: text, {{.a.b}}, {{- trimming -}}, comments,
-// pipelines, variables, if/else if/else, with, range (break, continue, else), define/template, the built-in functions
-// (and or not eq ne lt le gt ge len index slice print printf println html js urlquery) and crictl's json, title, lower
-// and upper. Written after pkg.go.dev/text/template. A key that a map does not have is an error, as in crictl
-// (missingkey=error). Pure; any thread.
+// Go's text/template for `-o go-template`, as far as crictl's users write it: text, {{.a.b}}, {{- trimming -}},
+// comments, pipelines, variables, if/else if/else, with, range (break, continue, else), define/template, the built-in
+// functions (and or not eq ne lt le gt ge len index slice print printf println html js urlquery) and crictl's json,
+// title, lower and upper. Written after pkg.go.dev/text/template. A key that a map does not have is an error, as in
+// crictl (missingkey=error). Pure; any thread.
 #pragma once
 
 #include <memory>

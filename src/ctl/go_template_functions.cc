@@ -266,10 +266,9 @@ bool IsTrue(const Json& value) {
 }
 
 bool IsFunction(std::string_view name) {
-  static constexpr std::string_view kNames[] = {"and", "or",    "not",   "eq",     "ne",      "lt",   "le",
-                                                "gt",  "ge",    "len",   "index",  "slice",   "html", "js",
-                                                "print", "printf", "println", "urlquery", "json", "title", "lower",
-                                                "upper"};
+  static constexpr std::string_view kNames[] = {
+      "and",   "or",   "not", "eq",    "ne",     "lt",      "le",       "gt",   "ge",    "len",   "index",
+      "slice", "html", "js",  "print", "printf", "println", "urlquery", "json", "title", "lower", "upper"};
   return std::find(std::begin(kNames), std::end(kNames), name) != std::end(kNames);
 }
 
@@ -283,12 +282,17 @@ Result<Json> CallFunction(const std::string& name, const Arguments& arguments) {
   if (name == "print") return Json(PrintAll(arguments));
   if (name == "println") return Json(Concat(arguments, " ") + "\n");
   if (name == "html") {
-    return Json(Escape(PrintAll(arguments),
-                       {{'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&#34;"}, {'\'', "&#39;"}}));
+    return Json(
+        Escape(PrintAll(arguments), {{'&', "&amp;"}, {'<', "&lt;"}, {'>', "&gt;"}, {'"', "&#34;"}, {'\'', "&#39;"}}));
   }
   if (name == "js") {
-    return Json(Escape(PrintAll(arguments), {{'\\', "\\\\"}, {'\'', "\\'"}, {'"', "\\\""}, {'<', "\\u003C"},
-                                             {'>', "\\u003E"}, {'&', "\\u0026"}, {'=', "\\u003D"}}));
+    return Json(Escape(PrintAll(arguments), {{'\\', "\\\\"},
+                                             {'\'', "\\'"},
+                                             {'"', "\\\""},
+                                             {'<', "\\u003C"},
+                                             {'>', "\\u003E"},
+                                             {'&', "\\u0026"},
+                                             {'=', "\\u003D"}}));
   }
   if (name == "urlquery") return Json(UrlQuery(PrintAll(arguments)));
   if (arguments.size() != 1) return Bad(StrCat(name, " wants one value, not ", arguments.size()));

@@ -1,6 +1,7 @@
 #include "ctl/image_rows.h"
 
 #include <algorithm>
+#include <optional>
 #include <regex>
 #include <tuple>
 
@@ -50,7 +51,30 @@ Result<bool> Matches(const Image& image, const std::string& filter) {
     }
   }
   return Error(Code::kInvalidArgument, StrCat("unknown filter ", Quote(filter),
-                                              " (dangling=true|false, reference=REGEX; CRI tells no creation times)"));
+                                              " (dangling=true|false, reference=REGEX, before=IMAGE, since=IMAGE)"));
+}
+
+bool IsNamed(const Image& image, const std::string& name) {
+  bool tag = name.find(':') != std::string::npos, digest = name.find('@') != std::string::npos;
+  if (digest) return image.repo_digests_size() > 0 && image.repo_digests(0).starts_with(name);
+  if (tag) return image.repo_tags_size() > 0 && image.repo_tags(0) == name;
+  return image.id().starts_with(name) || image.id().starts_with("sha256:" + name);
+}
+
+// All of `images` when none has that name, as crictl does.
+std::vector<Image> UpTo(const std::vector<Image>& images, const std::string& name) {
+  auto end = std::find_if(images.begin(), images.end(), [&](const Image& image) { return IsNamed(image, name); });
+  return {images.begin(), end};
+}
+
+// "before=IMAGE" and "since=IMAGE"; nullopt: another filter.
+std::optional<std::vector<Image>> ByPlace(std::vector<Image>& images, const std::string& filter) {
+  if (filter.starts_with("since=")) return UpTo(images, filter.substr(6));
+  if (!filter.starts_with("before=")) return std::nullopt;
+  std::reverse(images.begin(), images.end());
+  std::vector<Image> behind = UpTo(images, filter.substr(7));
+  std::reverse(behind.begin(), behind.end());
+  return behind;
 }
 
 }  // namespace
@@ -73,14 +97,27 @@ std::vector<ImageRow> ImageRows(const std::vector<Image>& images) {
   return rows;
 }
 
+void SortImages(std::vector<Image>& images) {
+  std::stable_sort(images.begin(), images.end(), [](const Image& a, const Image& b) {
+    if (a.repo_tags_size() > 0 && b.repo_tags_size() > 0) return a.repo_tags(0) < b.repo_tags(0);
+    if (a.repo_digests_size() > 0 && b.repo_digests_size() > 0) return a.repo_digests(0) < b.repo_digests(0);
+    return a.id() < b.id();
+  });
+}
+
 Result<std::vector<Image>> SelectImages(std::vector<Image> images, const std::vector<std::string>& filters) {
-  std::vector<Image> selected;
-  for (Image& image : images) {
-    bool keep = true;
-    for (const std::string& filter : filters) keep = TRY(Matches(image, filter)) && keep;
-    if (keep) selected.push_back(std::move(image));
+  for (const std::string& filter : filters) {
+    if (auto placed = ByPlace(images, filter)) {
+      images = *std::move(placed);
+      continue;
+    }
+    std::vector<Image> selected;
+    for (Image& image : images) {
+      if (TRY(Matches(image, filter))) selected.push_back(std::move(image));
+    }
+    images = std::move(selected);
   }
-  return selected;
+  return images;
 }
 
 }  // namespace crisp::ctl

@@ -16,7 +16,11 @@ struct ImageRow {
 // One row per tag; an image without tags has one row. Sorted by repository and tag. Rows point into `images`.
 std::vector<ImageRow> ImageRows(const std::vector<::runtime::v1::Image>& images);
 
-// "dangling=true" (no tags), "dangling=false", "reference=REGEX" (any of its names matches).
+// In crictl's order: by the first name.
+void SortImages(std::vector<::runtime::v1::Image>& images);
+// "dangling=true" (no tags), "dangling=false", "reference=REGEX" (any of its names matches), "before=IMAGE" and
+// "since=IMAGE" (NAME:TAG, NAME@DIGEST or the beginning of an id): what stands behind and in front of that image in a
+// sorted list, as in crictl; CRI's lists tell no time of creation.
 Result<std::vector<::runtime::v1::Image>> SelectImages(std::vector<::runtime::v1::Image> images,
                                                        const std::vector<std::string>& filters);
 

@@ -15,15 +15,17 @@ namespace crisp::ctl {
 namespace {
 
 constexpr int kUsage = 2;
+// What crictl gives instead.
+constexpr int kCrictlUsage = 1, kCrictlNoCommand = 3;
 constexpr std::chrono::seconds kTimeout{10};
 
 struct Global {
-  std::string runtime_endpoint, image_endpoint, timeout, config;
+  std::string runtime_endpoint, image_endpoint, timeout, config, retries;
   bool debug = false;
 };
 // Of crictl, for scripts that have them; without effect here.
 struct Ignored {
-  std::string tracing_endpoint, sampling, retries, cpu_profile, memory_profile;
+  std::string tracing_endpoint, sampling, cpu_profile, memory_profile;
   bool tracing = false;
 };
 
@@ -41,11 +43,12 @@ std::string FirstOf(std::initializer_list<std::string> texts) {
 
 constexpr const char* kCrictlSettingsPath = "/etc/crictl.yaml";
 
+bool CalledCrictl(std::string_view program) { return program.substr(program.rfind('/') + 1) == "crictl"; }
+
 // crictl's own order: /etc, then beside the program.
 std::string DefaultSettingsPath(std::string_view program) {
   size_t slash = program.rfind('/');
-  std::string_view name = slash == std::string_view::npos ? program : program.substr(slash + 1);
-  if (name != "crictl") return kSettingsPath;
+  if (!CalledCrictl(program)) return kSettingsPath;
   if (slash == std::string_view::npos || access(kCrictlSettingsPath, F_OK) == 0) return kCrictlSettingsPath;
   std::string beside = StrCat(program.substr(0, slash), "/crictl.yaml");
   return access(beside.c_str(), F_OK) == 0 ? beside : kCrictlSettingsPath;
@@ -68,13 +71,15 @@ Result<> Connect(const Global& global, Session& session) {
   std::string timeout = FirstOf({global.timeout, settings["timeout"]});
   session.timeout = kTimeout;
   if (!timeout.empty()) session.timeout = TRY(ParseDuration(timeout));
-  session.client = std::make_unique<Client>(runtime, image, session.timeout);
+  std::string retries = FirstOf({global.retries, settings["max-retries"], "0"});
+  auto times = ParseInt<int>(retries);
+  if (!times) return Error(Code::kInvalidArgument, StrCat("--max-retries wants a number, not ", Quote(retries)));
+  session.client = std::make_unique<Client>(runtime, image, session.timeout, *times);
   return {};
 }
 
 void AddIgnored(CLI::App& app, Ignored& ignored) {
   const char* why = "accepted for crictl's sake, without effect";
-  app.add_option("--max-retries", ignored.retries, why);
   app.add_flag("--enable-tracing", ignored.tracing, why);
   app.add_option("--tracing-endpoint", ignored.tracing_endpoint, why);
   app.add_option("--tracing-sampling-rate-per-million", ignored.sampling, why);
@@ -89,6 +94,8 @@ void AddGlobal(CLI::App& app, Global& global) {
       StrCat("socket of the runtime, also CRISP_ENDPOINT or CONTAINER_RUNTIME_ENDPOINT (", kDefaultEndpoint, ")"));
   app.add_option("-i,--image-endpoint", global.image_endpoint, "socket of the image service, where it is another");
   app.add_option("-t,--timeout", global.timeout, "for calls that answer at once, like 5s (10s)");
+  app.add_option("--max-retries", global.retries,
+                 "try a connection again so often, with growing pauses; negative: for ever (0)");
   app.add_flag("-D,--debug", global.debug, "let gRPC tell what it does");
 }
 
@@ -142,7 +149,10 @@ int Main(int argc, char** argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& e) {
-    return app.exit(e) == 0 ? 0 : kUsage;
+    if (app.exit(e) == 0) return 0;
+    if (!CalledCrictl(argv[0])) return kUsage;
+    return app.get_subcommands().empty() && dynamic_cast<const CLI::ExtrasError*>(&e) != nullptr ? kCrictlNoCommand
+                                                                                                 : kCrictlUsage;
   }
   session.config_path = global.config;
   if (auto connected = Connect(global, session); !connected) {

@@ -20,8 +20,13 @@ Result<> ReadMessage(const std::string& path, google::protobuf::Message& message
 
 // Protobuf's JSON with default values written out, as crictl prints lists.
 Result<nlohmann::json> MessageToJson(const google::protobuf::Message& message);
-// crictl's form of one inspected object: {"status": …, "info" members beside it, parsed where they are JSON}. Times of
-// the status (createdAt, startedAt, finishedAt) become RFC 3339 texts.
+// As Go's encoding/json writes a message: names as in the API file, default values left out. crictl prints parts of
+// `info` so.
+Result<nlohmann::json> MessageToGoJson(const google::protobuf::Message& message);
+// crictl writes messages that are not set as null in the statuses of pods and containers.
+void UnsetToNull(const google::protobuf::Message& message, nlohmann::json& document);
+// crictl's form of one inspected object: {"status": …, "info" members beside it, parsed where they are JSON objects}.
+// Times of the status (createdAt, startedAt, finishedAt) become RFC 3339 texts.
 Result<nlohmann::json> StatusToJson(const google::protobuf::Message& status,
                                     const std::map<std::string, std::string>& info);
 

@@ -5,6 +5,7 @@
 #include <regex>
 
 #include "base/strings.h"
+#include "ctl/format.h"
 
 namespace crisp::ctl {
 
@@ -82,9 +83,10 @@ Result<cri::PodSandboxFilter> ToPodFilter(const ListFilter& filter) {
   out.set_id(filter.id);
   TRY(AddLabels(filter.labels, *out.mutable_label_selector()));
   if (filter.state.empty()) return out;
-  if (std::string_view("ready").starts_with(filter.state)) {
+  std::string state = Lower(filter.state);
+  if (std::string_view("ready").starts_with(state)) {
     out.mutable_state()->set_state(cri::SANDBOX_READY);
-  } else if (std::string_view("notready").starts_with(filter.state)) {
+  } else if (std::string_view("notready").starts_with(state)) {
     out.mutable_state()->set_state(cri::SANDBOX_NOTREADY);
   } else {
     return Error(Code::kInvalidArgument, StrCat("unknown pod state ", Quote(filter.state), " (ready, notready)"));
@@ -97,7 +99,7 @@ Result<cri::ContainerFilter> ToContainerFilter(const ListFilter& filter) {
   out.set_id(filter.id);
   out.set_pod_sandbox_id(filter.pod);
   TRY(AddLabels(filter.labels, *out.mutable_label_selector()));
-  std::string state = filter.state;
+  std::string state = Lower(filter.state);
   if (state.empty() && !filter.all && !filter.latest && filter.last == 0) state = "running";
   if (state.empty()) return out;
   static constexpr std::pair<std::string_view, cri::ContainerState> kStates[] = {{"created", cri::CONTAINER_CREATED},

@@ -11,8 +11,8 @@
 namespace crisp::ctl {
 
 inline constexpr const char* kSettingsPath = "/etc/crispctl.yaml";
-// runtime-endpoint, image-endpoint, timeout (seconds or a duration), debug, pull-image-on-create, disable-pull-on-run;
-// crictl's max-retries is kept but not used.
+// runtime-endpoint, image-endpoint, timeout (seconds or a duration), debug, pull-image-on-create, disable-pull-on-run,
+// max-retries.
 const std::vector<std::string>& SettingNames();
 
 using Settings = std::map<std::string, std::string>;

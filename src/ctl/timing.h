@@ -1,6 +1,6 @@
-// Where the time of a pod's start went, as crispd tells it in the verbose status of a pod (info key "timing"): read, and
-// drawn as a table's rows or as a waterfall of text or SVG. Pure; any thread. Names from the runtime are shown without
-// control characters, and escaped in SVG.
+// Where the time of a pod's start went, as crispd tells it in the verbose status of a pod (info key "timing"): read,
+// and drawn as a table's rows or as a waterfall of text or SVG. Pure; any thread. Names from the runtime are shown
+// without control characters, and escaped in SVG.
 #pragma once
 
 #include <cstdint>

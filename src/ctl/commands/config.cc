@@ -48,6 +48,8 @@ Result<int> ConfigCommand(Session& session, const ConfigOptions& options) {
     TRY(WriteSettings(session.config_path, settings));
     return 0;
   }
+  for (const char* name : {"debug", "pull-image-on-create", "disable-pull-on-run"}) settings.emplace(name, "false");
+  for (const char* name : {"timeout", "max-retries"}) settings.emplace(name, "0");
   Table table({"KEY", "VALUE"});
   for (const std::string& name : SettingNames()) table.Add({name, settings[name]});
   Print(table.Render(session.colours));

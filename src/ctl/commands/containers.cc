@@ -34,7 +34,12 @@ Result<std::string> Create(Session& session, const CreateOptions& options, const
 Result<> PullFor(Session& session, const CreateOptions& options, const cri::CreateContainerRequest& request) {
   nanoseconds timeout = TRY(DurationOr(options.pull_timeout, Client::kNoTimeout));
   cri::AuthConfig auth = TRY(ToAuth(options.auth));
-  return EnsureImage(session, request.config().image(), auth, timeout, &request.sandbox_config());
+  TRY(EnsureImage(session, request.config().image(), auth, timeout, &request.sandbox_config()));
+  for (const cri::Mount& mount : request.config().mounts()) {
+    if (mount.image().image().empty()) continue;
+    TRY(EnsureImage(session, mount.image(), auth, timeout, &request.sandbox_config()));
+  }
+  return {};
 }
 
 Result<> Start(Session& session, const std::string& id) {
@@ -48,6 +53,11 @@ Result<cri::CreateContainerRequest> ReadCreateFiles(const CreateOptions& options
   cri::CreateContainerRequest request;
   TRY(ReadMessage(options.container_file, *request.mutable_config()));
   TRY(ReadMessage(options.pod_file, *request.mutable_sandbox_config()));
+  cri::ImageSpec& image = *request.mutable_config()->mutable_image();
+  if (image.user_specified_image().empty()) image.set_user_specified_image(image.image());  // as the kubelet does
+  if (options.with_pull && options.no_pull) {
+    return Error(Code::kInvalidArgument, "--with-pull and --no-pull exclude each other: give one of them");
+  }
   return request;
 }
 

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "ctl/commands/commands.h"
+#include "ctl/describe.h"
 #include "ctl/format.h"
 #include "ctl/image_rows.h"
 
@@ -26,21 +27,27 @@ Result<std::vector<cri::Image>> List(Session& session, const std::string& name) 
   cri::ListImagesRequest request;
   if (!name.empty()) request.mutable_filter()->mutable_image()->set_image(name);
   auto list = TRY(session.client->Call(&Client::Images::ListImages, request));
-  return std::vector<cri::Image>(list.images().begin(), list.images().end());
+  std::vector<cri::Image> images(list.images().begin(), list.images().end());
+  SortImages(images);
+  return images;
 }
 
 Result<int> ImagesCommand(Session& session, const ImagesOptions& options) {
   Output format = TRY(options.output.Get());
   auto all = TRY(List(session, options.name));
   auto images = TRY(SelectImages(std::move(all), options.filters));
-  if (options.quiet) {
+  if (options.quiet && format.IsTable()) {
     for (const auto& image : images) Print(image.id() + "\n");
     return 0;
   }
-  if (!format.IsTable() || options.verbose) {
+  if (!format.IsTable()) {
     cri::ListImagesResponse list;
     for (const auto& image : images) *list.add_images() = image;
-    TRY(PrintMessage(list, format.OrYaml()));
+    TRY(PrintMessage(list, format));
+    return 0;
+  }
+  if (options.verbose) {
+    for (const auto& image : images) Print(DescribeImage(image) + "\n");
     return 0;
   }
   std::vector<std::string> header = {"IMAGE", "TAG"};
@@ -86,11 +93,14 @@ Result<int> InspectCommand(Session& session, const InspectOptions& options) {
     auto listed = TRY(List(session, options.name));
     for (const auto& image : TRY(SelectImages(std::move(listed), options.filters))) names.push_back(image.id());
   }
-  format = format.OrYaml();
   std::vector<Json> statuses;
   int code = ForEach(names, [&](const std::string& name) -> Result<> {
     auto answer = TRY(StatusOf(session, name, !options.quiet));
     std::map<std::string, std::string> info(answer.info().begin(), answer.info().end());
+    if (format.IsTable()) {
+      Print(DescribeImageStatus(answer.image()) + (options.quiet ? "" : DescribeInfo(info)));
+      return {};
+    }
     statuses.push_back(TRY(StatusToJson(answer.image(), info)));
     return {};
   });
@@ -143,19 +153,12 @@ Result<int> FsInfoCommand(Session& session, const OutputOption& output) {
   Output format = TRY(output.Get());
   auto answer = TRY(session.client->Call(&Client::Images::ImageFsInfo, {}));
   if (!format.IsTable()) {
-    TRY(PrintMessage(answer, format));
+    Json document = TRY(StatusToJson(answer, {}));
+    TRY(PrintDocument(document, format));
     return 0;
   }
-  Table table({"FOR", "PATH", "USED", "INODES"});
-  auto add = [&](const char* purpose, const auto& filesystems) {
-    for (const auto& fs : filesystems) {
-      table.Add(
-          {purpose, fs.fs_id().mountpoint(), HumanSize(fs.used_bytes().value()), StrCat(fs.inodes_used().value())});
-    }
-  };
-  add("images", answer.image_filesystems());
-  add("containers", answer.container_filesystems());
-  Print(table.Render(session.colours));
+  Print(DescribeFilesystems("Container", answer.container_filesystems()));
+  Print(DescribeFilesystems("Image", answer.image_filesystems()));
   return 0;
 }
 
@@ -229,7 +232,9 @@ void AddImageCommands(CLI::App& app, Session& session) {
       app.add_subcommand("images", "list images; also: images import, export, untag")->alias("image")->alias("img");
   auto options = std::make_shared<ImagesOptions>();
   images->add_option("NAME", options->name, "only this image");
-  images->add_option("-f,--filter", options->filters, "dangling=true|false or reference=REGEX, repeated")
+  images
+      ->add_option("-f,--filter", options->filters,
+                   "dangling=true|false, reference=REGEX, before=IMAGE or since=IMAGE, repeated")
       ->allow_extra_args(false);
   AddOutput(*images, options->output, "table");
   images->add_flag("--digests", options->digests, "show digests");
@@ -263,7 +268,7 @@ void AddImageCommands(CLI::App& app, Session& session) {
 
   auto* fs = app.add_subcommand("imagefsinfo", "how much room images and containers take");
   auto fs_output = std::make_shared<OutputOption>();
-  AddOutput(*fs, *fs_output, "table");
+  AddOutput(*fs, *fs_output, "json");
   fs->callback([=, &session] { session.action = [=, &session] { return FsInfoCommand(session, *fs_output); }; });
 }
 

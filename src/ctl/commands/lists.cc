@@ -3,6 +3,7 @@
 #include "base/strings.h"
 #include "base/time.h"
 #include "ctl/commands/commands.h"
+#include "ctl/describe.h"
 #include "ctl/format.h"
 
 namespace crisp::ctl {
@@ -26,14 +27,18 @@ void PrintIds(const Items& items) {
 Result<int> PodsCommand(Session& session, const ListOptions& options) {
   Output format = TRY(options.output.Get());
   auto pods = TRY(ListPods(*session.client, options.filter));
+  if (!format.IsTable()) {
+    cri::ListPodSandboxResponse list;
+    for (const auto& pod : pods) *list.add_items() = pod;
+    TRY(PrintMessage(list, format));
+    return 0;
+  }
   if (options.quiet) {
     PrintIds(pods);
     return 0;
   }
-  if (!format.IsTable() || options.verbose) {
-    cri::ListPodSandboxResponse list;
-    for (const auto& pod : pods) *list.add_items() = pod;
-    TRY(PrintMessage(list, format.OrYaml()));
+  if (options.verbose) {
+    for (const auto& pod : pods) Print(DescribePod(pod) + "\n");
     return 0;
   }
   Table table({"POD ID", "CREATED", "STATE", "NAME", "NAMESPACE", "ATTEMPT", "RUNTIME"});
@@ -67,17 +72,33 @@ std::string ImageCell(const cri::Container& container, const ListOptions& option
   return Id(name, options);
 }
 
+// Each image's first name in place of an id or another name.
+void ResolveImages(Session& session, std::vector<cri::Container>& containers) {
+  std::map<std::string, std::string> names;
+  for (cri::Container& container : containers) {
+    auto [known, missing] = names.emplace(container.image().image(), container.image().image());
+    if (missing) {
+      cri::ImageStatusRequest request;
+      request.mutable_image()->set_image(known->first);
+      auto answer = session.client->Call(&Client::Images::ImageStatus, request);
+      if (answer && answer->image().repo_tags_size() > 0) known->second = answer->image().repo_tags(0);
+    }
+    container.mutable_image()->clear_user_specified_image();
+    container.mutable_image()->set_image(known->second);
+  }
+}
+
 Result<int> PsCommand(Session& session, const ListOptions& options) {
   Output format = TRY(options.output.Get());
   auto containers = TRY(ListContainers(*session.client, options.filter));
-  if (options.quiet) {
-    PrintIds(containers);
-    return 0;
-  }
-  if (!format.IsTable() || options.verbose) {
+  if (!format.IsTable()) {
     cri::ListContainersResponse list;
     for (const auto& container : containers) *list.add_containers() = container;
-    TRY(PrintMessage(list, format.OrYaml()));
+    TRY(PrintMessage(list, format));
+    return 0;
+  }
+  if (options.quiet) {
+    PrintIds(containers);
     return 0;
   }
   std::map<std::string, cri::PodSandboxMetadata> pods;
@@ -85,8 +106,15 @@ Result<int> PsCommand(Session& session, const ListOptions& options) {
   for (const auto& pod : pod_list.items()) {
     pods[pod.id()] = pod.metadata();
   }
-  Table table({"CONTAINER", "IMAGE", "CREATED", "STATE", "NAME", "ATTEMPT", "POD ID", "POD", "NAMESPACE"});
   int64_t now = UnixNanosNow();
+  if (options.verbose) {
+    for (const auto& container : containers) {
+      Print(DescribeContainer(container, pods[container.pod_sandbox_id()], now) + "\n");
+    }
+    return 0;
+  }
+  if (options.resolve_image) ResolveImages(session, containers);
+  Table table({"CONTAINER", "IMAGE", "CREATED", "STATE", "NAME", "ATTEMPT", "POD ID", "POD", "NAMESPACE"});
   for (const auto& container : containers) {
     const cri::PodSandboxMetadata& pod = pods[container.pod_sandbox_id()];
     table.Add({Id(container.id(), options), ImageCell(container, options), HumanAgo(container.created_at(), now),
@@ -102,20 +130,34 @@ std::map<std::string, std::string> InfoMap(const Info& info) {
   return {info.begin(), info.end()};
 }
 
-Result<Json> InspectPod(Session& session, const std::string& text, bool quiet) {
+// With `table` it is printed in lines, and nothing is returned.
+Result<Json> InspectPod(Session& session, const std::string& text, bool quiet, bool table) {
   cri::PodSandboxStatusRequest request;
   request.set_pod_sandbox_id(TRY(FindPod(*session.client, text)));
   request.set_verbose(!quiet);
   auto answer = TRY(session.client->Call(&Client::Runtime::PodSandboxStatus, request));
-  return StatusToJson(answer.status(), InfoMap(answer.info()));
+  if (table) {
+    Print(DescribePodStatus(answer.status()) + (quiet ? "" : DescribeInfo(InfoMap(answer.info()))));
+    return Json();
+  }
+  Json document = TRY(StatusToJson(answer.status(), InfoMap(answer.info())));
+  UnsetToNull(answer.status(), document["status"]);
+  return document;
 }
 
-Result<Json> InspectContainer(Session& session, const std::string& text, bool quiet) {
+Result<Json> InspectContainer(Session& session, const std::string& text, bool quiet, bool table) {
   cri::ContainerStatusRequest request;
   request.set_container_id(TRY(FindContainer(*session.client, text)));
   request.set_verbose(!quiet);
   auto answer = TRY(session.client->Call(&Client::Runtime::ContainerStatus, request));
-  return StatusToJson(answer.status(), InfoMap(answer.info()));
+  if (table) {
+    Print(DescribeContainerStatus(answer.status(), UnixNanosNow()) +
+          (quiet ? "" : DescribeInfo(InfoMap(answer.info()))));
+    return Json();
+  }
+  Json document = TRY(StatusToJson(answer.status(), InfoMap(answer.info())));
+  UnsetToNull(answer.status(), document["status"]);
+  return document;
 }
 
 // Once, or again and again.
@@ -133,7 +175,6 @@ bool HasFilter(const ListFilter& f) {
 template <class List, class Inspect>
 Result<int> InspectCommand(Session& session, const ListOptions& options, List list, Inspect inspect) {
   Output format = TRY(options.output.Get());
-  format = format.OrYaml();  // for people; there is no table of one object
   std::vector<std::string> ids = options.ids;
   if (ids.empty() && HasFilter(options.filter)) {
     for (const auto& item : TRY(list(*session.client, options.filter))) ids.push_back(item.id());
@@ -143,10 +184,10 @@ Result<int> InspectCommand(Session& session, const ListOptions& options, List li
   if (options.timing) return ForEach(ids, [&](const std::string& id) { return PrintTimings(session, id); });
   std::vector<Json> statuses;
   int code = ForEach(ids, [&](const std::string& id) -> Result<> {
-    statuses.push_back(TRY(inspect(session, id, options.quiet)));
+    statuses.push_back(TRY(inspect(session, id, options.quiet, format.IsTable())));
     return {};
   });
-  TRY(PrintStatuses(std::move(statuses), format));
+  if (!format.IsTable()) TRY(PrintStatuses(std::move(statuses), format));
   return code;
 }
 

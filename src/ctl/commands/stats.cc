@@ -49,12 +49,21 @@ Result<> AddLabels(const std::vector<std::string>& labels, Filter& filter) {
   return {};
 }
 
+// The order of crictl, and of one look after the other.
+template <class List>
+Result<List> ById(Result<List> list) {
+  if (list) {
+    std::ranges::sort(*list->mutable_stats(), {}, [](const auto& stats) { return stats.attributes().id(); });
+  }
+  return list;
+}
+
 Result<cri::ListContainerStatsResponse> Containers(Session& session, const StatsOptions& options) {
   cri::ListContainerStatsRequest request;
   if (!options.id.empty()) request.mutable_filter()->set_id(options.id);
   if (!options.pod.empty()) request.mutable_filter()->set_pod_sandbox_id(TRY(FindPod(*session.client, options.pod)));
   TRY(AddLabels(options.labels, *request.mutable_filter()));
-  return session.client->Call(&Client::Runtime::ListContainerStats, request);
+  return ById(session.client->Call(&Client::Runtime::ListContainerStats, request));
 }
 
 std::string ContainerTable(Session& session, const cri::ListContainerStatsResponse& now,
@@ -76,7 +85,7 @@ Result<cri::ListPodSandboxStatsResponse> Pods(Session& session, const StatsOptio
   cri::ListPodSandboxStatsRequest request;
   TRY(AddLabels(options.labels, *request.mutable_filter()));
   if (!options.id.empty()) request.mutable_filter()->set_id(TRY(FindPod(*session.client, options.id)));
-  return session.client->Call(&Client::Runtime::ListPodSandboxStats, request);
+  return ById(session.client->Call(&Client::Runtime::ListPodSandboxStats, request));
 }
 
 std::string PodTable(Session& session, const cri::ListPodSandboxStatsResponse& now,

@@ -62,10 +62,8 @@ Result<int> ExecSync(Session& session, const ExecOptions& options, const std::st
 // Connects this process's stdin, stdout and stderr to what `url` serves.
 Result<int> Connect(const std::string& url, const stream::DialOptions& dial, bool interactive, bool tty) {
   std::fflush(stdout);
-  stream::CommandIo io{.in = interactive ? STDIN_FILENO : -1,
-                       .out = STDOUT_FILENO,
-                       .err = tty ? -1 : STDERR_FILENO,
-                       .tty = tty};
+  stream::CommandIo io{
+      .in = interactive ? STDIN_FILENO : -1, .out = STDOUT_FILENO, .err = tty ? -1 : STDERR_FILENO, .tty = tty};
   std::optional<RawTerminal> raw;
   if (tty) {
     if (!interactive) return Error(Code::kInvalidArgument, "-t wants -i too: a terminal without input is none");
@@ -190,7 +188,8 @@ Result<int> ForwardCommand(Session& session, const ForwardOptions& options) {
 
 void AddTransport(CLI::App& command, TransportOptions& options) {
   command.add_option("-r,--transport", options.transport, "spdy or websocket (spdy)");
-  command.add_option("--tls-ca", options.dial.ca, "CA of an https streaming server (none: any certificate is believed)");
+  command.add_option("--tls-ca", options.dial.ca,
+                     "CA of an https streaming server (none: any certificate is believed)");
   command.add_option("--tls-cert", options.dial.cert, "our certificate");
   command.add_option("--tls-key", options.dial.key, "its key");
   command.add_option("--tls-sni,--tls-server-name", options.dial.server_name, "the server's name (localhost)");

@@ -20,12 +20,11 @@ Result<int> ShowInfo(Session& session, const OutputOption& output, bool quiet) {
   request.set_verbose(!quiet);
   auto answer = TRY(session.client->Call(&Client::Runtime::Status, request));
   std::map<std::string, std::string> info(answer.info().begin(), answer.info().end());
-  answer.clear_info();
-  Json whole = TRY(MessageToJson(answer));
   Json document = TRY(StatusToJson(answer.status(), info));
-  for (const char* key : {"runtimeHandlers", "features"}) {
-    if (whole.contains(key)) document[key] = whole[key];
+  for (const auto& handler : answer.runtime_handlers()) {
+    document["runtimeHandlers"].push_back(TRY(MessageToGoJson(handler)));
   }
+  if (answer.has_features()) document["features"] = TRY(MessageToGoJson(answer.features()));
   TRY(PrintDocument(document, format));
   return 0;
 }

@@ -27,7 +27,8 @@ Result<Traced> GetTimings(Session& session, const std::string& pod) {
                                               " does not tell where time goes (crispd does)"));
   }
   Json document = TRY(ParseJson(text->second, "timing"));
-  Traced traced{.pod = answer.status(), .calls = TRY(ParseTimings(document))};
+  Traced traced{.pod = answer.status(),
+                .calls = TRY(ParseTimings(document.is_object() ? document.value("calls", Json()) : document))};
   if (traced.calls.empty()) {
     return Error(Code::kNotFound, StrCat("nothing is known of the start of pod ", pod,
                                          ": timings are gone when crispd starts again; start the pod anew"));

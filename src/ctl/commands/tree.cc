@@ -9,16 +9,16 @@ namespace crisp::ctl {
 namespace {
 
 Colour ColourOf(cri::ContainerState state) {
-  return state == cri::CONTAINER_RUNNING ? Colour::kGreen : state == cri::CONTAINER_EXITED ? Colour::kDim
-                                                                                           : Colour::kYellow;
+  return state == cri::CONTAINER_RUNNING  ? Colour::kGreen
+         : state == cri::CONTAINER_EXITED ? Colour::kDim
+                                          : Colour::kYellow;
 }
 
 // "CONTAINER_RUNNING" → "running".
 std::string StateName(cri::ContainerState state) {
   std::string name = cri::ContainerState_Name(state);
   if (name.starts_with("CONTAINER_")) name.erase(0, 10);
-  for (char& c : name) c = c >= 'A' && c <= 'Z' ? static_cast<char>(c | 0x20) : c;
-  return name;
+  return Lower(std::move(name));
 }
 
 Result<int> TreeCommand(Session& session, const ListFilter& filter) {
@@ -36,8 +36,8 @@ Result<int> TreeCommand(Session& session, const ListFilter& filter) {
     }
     for (const cri::Container* container : own) {
       const cri::ImageSpec& image = container->image();
-      Print(StrCat(container == own.back() ? "\u2514\u2500 " : "\u251c\u2500 ",
-                   Printable(container->metadata().name()), "  ", ShortId(container->id()), "  ",
+      Print(StrCat(container == own.back() ? "\u2514\u2500 " : "\u251c\u2500 ", Printable(container->metadata().name()),
+                   "  ", ShortId(container->id()), "  ",
                    Paint(StateName(container->state()), ColourOf(container->state()), session.colours), "  ",
                    HumanAgo(container->created_at(), now), "  ",
                    Printable(image.user_specified_image().empty() ? image.image() : image.user_specified_image()),

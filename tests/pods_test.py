@@ -35,7 +35,8 @@ def life(node, handler):
     container = w.container(pod, config, command=["/bin/sh", "-c", "echo out; echo err >&2; exec sleep 1000"])
     s = w.status(container)
     check_equal(s.state, w.pb.CONTAINER_RUNNING, "container state")
-    check_equal(s.image_ref, w.image, "image_ref")
+    check_equal(s.image_ref, w.client.ImageStatus(image=w.pb.ImageSpec(image=w.image)).image.repo_digests[0], "image_ref")
+    check_equal(s.image_id, w.image, "image_id")
     log = f"{config.log_directory}/main.log"
     eventually(lambda: os.path.getsize(log) > 0 and len(open(log).readlines()) == 2, "two log lines")
     for line in open(log):

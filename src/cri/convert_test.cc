@@ -267,12 +267,17 @@ TEST(FromCri, ContainerStatusEchoesTheConfig) {
   status.stop_signal = config->stop_signal;
   v1::ContainerStatus back = ContainerStatusToCri(status);
   EXPECT_EQ(back.image().image(), "busybox:1");
-  EXPECT_EQ(back.image_ref(), status.image_id);
+  EXPECT_EQ(back.image_ref(), status.image_id) << "an image without a repo digest, like an imported one";
   EXPECT_EQ(back.image_id(), status.image_id);
   ASSERT_EQ(back.mounts_size(), 1);
   EXPECT_EQ(back.mounts(0).SerializeAsString(), mount->SerializeAsString());
   EXPECT_EQ(back.resources().linux().memory_limit_in_bytes(), 1 << 20);
   EXPECT_EQ(back.stop_signal(), v1::SIGNAL_SIGUSR1);
+
+  status.image_digest_ref = "docker.io/library/busybox@sha256:" + std::string(64, 'c');
+  EXPECT_EQ(ContainerStatusToCri(status).image_ref(), status.image_digest_ref);
+  EXPECT_EQ(ContainerStatusToCri(status).image_id(), status.image_id);
+  EXPECT_EQ(ContainerToCri(status).image_ref(), status.image_id) << "lists name images by id";
 }
 
 TEST(ToCri, ImageUsers) {

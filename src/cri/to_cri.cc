@@ -141,7 +141,9 @@ v1::ContainerStatus ContainerStatusToCri(const pod::ContainerStatus& container) 
   out.set_finished_at(container.finished_at);
   out.set_exit_code(container.exit_code);
   Image(container.config, *out.mutable_image());
-  out.set_image_ref(container.image_id);
+  // The kubelet shows image_ref as the pod's status.containerStatuses[].imageID: a name with a digest that others can
+  // pull or scan, which the id is not.
+  out.set_image_ref(container.image_digest_ref.empty() ? container.image_id : container.image_digest_ref);
   out.set_image_id(container.image_id);
   out.set_reason(container.reason);
   out.set_message(container.message);

@@ -203,7 +203,7 @@ TEST_F(ArchiveTest, ExportedImageIsTheSameImage) {
   Node node(Path("a"));
   auto original = node->Import({}, Write("in.tar", DockerArchive(built, R"(["app:1","app:2"])")), "");
   ASSERT_TRUE(original) << original.error().message();
-  Result<> exported = node->Export({}, "app:1", Path("out.tar"));
+  Result<> exported = node->Export({}, built.Id(), Path("out.tar"));
   ASSERT_TRUE(exported) << exported.error().message();
   EXPECT_EQ(node->Export({}, "none:1", Path("x.tar")).error().code(), Code::kNotFound);
   EXPECT_FALSE(sys::Exists(Path("x.tar")));
@@ -230,6 +230,18 @@ TEST_F(ArchiveTest, ExportedImageIsTheSameImage) {
   for (size_t i = 0; i < layers.size(); ++i) {
     EXPECT_EQ(Digest256(*sys::ReadFile(StrCat(docker_only, "/", manifest[0]["Layers"][i].get<std::string>()))), Digest256(layers[i]));
   }
+}
+
+TEST_F(ArchiveTest, ExportByTagNamesThatTagOnly) {
+  BuiltImage built = BuildImage(Layers());
+  Node node(Path("a")), other(Path("b"));
+  ASSERT_TRUE(node->Import({}, Write("in.tar", DockerArchive(built, R"(["app:1","app:2"])")), ""));
+  ASSERT_TRUE(node->Export({}, "app:2", Path("out.tar")));
+  ASSERT_TRUE(other->Import({}, Path("out.tar"), ""));
+  ASSERT_THAT(other->List(), SizeIs(1));
+  EXPECT_THAT(other->List()[0]->repo_tags, ElementsAre("docker.io/library/app:2"));
+  ImageRef image = node->Find("app:1").value();
+  EXPECT_THAT(image->repo_tags, SizeIs(2)) << "the store keeps both";
 }
 
 TEST_F(ArchiveTest, LayerThatCannotBeMadeAgainIsRefusedWithAReason) {

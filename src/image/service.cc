@@ -1,5 +1,6 @@
 #include "image/service.h"
 
+#include <algorithm>
 #include <condition_variable>
 #include <mutex>
 
@@ -215,9 +216,13 @@ Result<> ImageService::Untag(const std::string& text) {
 
 Result<> ImageService::Export(const Ctx& ctx, const std::string& reference, const std::string& path) {
   ImageRef image = TRY(Find(reference));
-  if (image == nullptr) return Error(Code::kNotFound, "image " + Quote(reference));
-  std::optional<ImageRecord> record = store_->Record(image->id);
-  if (!record) return Error(Code::kNotFound, "image " + Quote(reference));
+  std::optional<ImageRecord> record;
+  if (image != nullptr) record = store_->Record(image->id);
+  if (!record) return Error(Code::kNotFound, StrCat("image ", Quote(reference), " not found"));
+  // Named by a tag, it leaves under that tag alone: skopeo and podman take no archive of more than one name.
+  Result<oci::Reference> name = oci::Reference::Parse(reference);
+  bool is_tag = name && !name->has_digest() && std::ranges::count(record->tags, name->RepoTag()) > 0;
+  if (is_tag) record->tags = {name->RepoTag()};
   Store::Pin pin(*store_, record->layers);
   return ExportImage(ctx, *store_, *record, path);
 }

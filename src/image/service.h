@@ -77,7 +77,8 @@ class Service {
   virtual Result<std::vector<ImageRef>> Import(const Ctx& ctx, const std::string& path,
                                                const std::string& reference) = 0;
   // Writes an OCI image layout tar (with docker-compatible manifest.json) of `reference` to `path`. Layers are
-  // re-created from their directories as uncompressed tars with identical diffIDs when possible, see the README.
+  // re-created from their directories as uncompressed tars with identical diffIDs when possible, see the README. The
+  // archive names the tag that `reference` is, or all of the image's tags where it is an id or a digest.
   virtual Result<> Export(const Ctx& ctx, const std::string& reference, const std::string& path) = 0;
 
   virtual Result<FsUsage> Usage() const = 0;  // of the image store; cached, cheap

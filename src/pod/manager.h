@@ -77,8 +77,8 @@ struct ContainerStatus {
   int64_t created_at = 0, started_at = 0, finished_at = 0;
   int exit_code = 0;
   std::string reason, message;  // Completed, Error, OOMKilled, ContainerCannotRun/StartError (128), Unknown
-  std::string image_id;         // "sha256:…": CRI's image_ref as well
-  std::string image_digest_ref; // a repo digest where there is one
+  std::string image_id;          // "sha256:…"
+  std::string image_digest_ref;  // a repo digest where there is one: image_ref of CRI's ContainerStatus
   std::string log_path;         // absolute; "" without a log
   Resources resources;          // as last updated
   std::optional<ContainerUser> user;

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""Attackers against the native handler: rows of the security matrix (docs/security.md) that need an opponent who moves while
+"""Attackers, and images of attackers, against the native handler: rows of the security matrix (docs/security.md) that need an opponent who moves while
 containers start, run commands, write logs. Each test is named after its row.
 """
 import harness
 import contextlib
 import hashlib
+import json
 import os
 import shutil
 import threading
@@ -129,6 +130,44 @@ def put(path, make):
 def alternate(path, target):
     """A turn of a Swapper: a symlink to `target`, or an empty file."""
     return lambda turn: put(path, (lambda p: os.symlink(target, p)) if turn % 2 else lambda p: open(p, "w").close())
+
+
+def test_s19_labels_of_an_image_steer_nothing(node):
+    """CVE-2026-53488: labels in names that runtimes keep for themselves are shown with the image, and nowhere else."""
+    w = Battle(node)
+    proof = f"{node.dir}/ran"
+    labels = {name: f"/bin/sh -c 'echo ran >{proof}'" for name in (
+        "io.kubernetes.cri.container-type", "io.kubernetes.cri-o.userns-mode", "io.containerd.runc.v2.exec", "run.oci.handler",
+        "org.criu.config", "cdi.k8s.io/gpu", "io.katacontainers.config.hypervisor.path", "crisp.handler", "module.wasm.image/variant")}
+    w.image = w.client.PullImage(image=w.pb.ImageSpec(image=node.registry.push(
+        harness.busybox_image(Labels=labels), "labels"))).image_ref
+    pod, config = w.pod()
+    container = w.container(pod, config, labels={"of": "request"}, annotations={"of": "request"})
+    status = w.status(container)
+    check_equal((dict(status.labels), dict(status.annotations)), ({"of": "request"}, {"of": "request"}), "labels and annotations")
+    with open(f"{w.daemon.dir}/state/containers/{container}/config.json") as f:
+        text = f.read()
+    check("of" in json.loads(text)["annotations"], "this is not the file that the container was made from")
+    check(not [name for name in labels if name in text], "a label of the image came into config.json")
+    check(not os.path.exists(proof), "a label was run")
+    w.finish()
+
+
+def test_s37_the_same_user_each_time(node):
+    """CVE-2019-11245: whose processes a container's are does not depend on whether the image was there, was pulled again, or has
+    run before."""
+    w = Battle(node)
+    reference = node.registry.push(harness.busybox_image(User="1234:567"), "user")
+    pod, config = w.pod()
+    for attempt in range(3):
+        w.image = w.client.PullImage(image=w.pb.ImageSpec(image=reference)).image_ref
+        for image in (w.image, reference):
+            w.image = image
+            container = w.container(pod, config, f"main{attempt}")
+            check_equal(w.sh(container, "id -u; id -g").stdout, b"1234\n567\n", f"user of attempt {attempt} of {image}")
+            w.client.StopContainer(container_id=container, timeout=0)
+            w.client.RemoveContainer(container_id=container)
+    w.finish()
 
 
 def test_s24_program_of_the_shim(node):

@@ -2,7 +2,7 @@
 """Exec, attach and port-forward with streams, against real containers: by a WebSocket client of our own, and by
 Kubernetes' own client library (tests/clientgo) where Go 1.24 is there to build it.
 
-CRISP_STREAM_MIB is how much goes through an exec's stdin (64), CRISP_STREAM_ABORTS how many connections are aborted (1000)."""
+CRISP_STREAM_MIB is how much goes through an exec's stdin (500), CRISP_STREAM_ABORTS how many connections are aborted (10000)."""
 import contextlib
 import harness
 import hashlib
@@ -23,8 +23,8 @@ from harness import Skip, check, check_equal, check_error, eventually
 from world import World
 
 CLIENTGO = f"{harness.ROOT}/tests/clientgo"
-STDIN_MIB = int(os.environ.get("CRISP_STREAM_MIB", "64"))
-ABORTS = int(os.environ.get("CRISP_STREAM_ABORTS", "1000"))
+STDIN_MIB = int(os.environ.get("CRISP_STREAM_MIB", "500"))
+ABORTS = int(os.environ.get("CRISP_STREAM_ABORTS", "10000"))
 STDIN, STDOUT, STDERR, ERROR, RESIZE, CLOSE = 0, 1, 2, 3, 4, 255
 
 

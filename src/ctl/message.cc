@@ -18,18 +18,16 @@ namespace pb = google::protobuf;
 
 constexpr size_t kFileBytesMax = 4u << 20;
 
-// Protobuf speaks of "INVALID_ARGUMENT:(linux.foo): invalid name foo: Cannot find field.": keep what tells something.
-std::string Readable(std::string message) {
-  if (auto colon = message.find(':'); message.starts_with("INVALID_ARGUMENT") && colon != std::string::npos) {
-    message.erase(0, colon + 1);
-  }
-  for (const char* noise : {"Cannot find field.", "invalid name "}) {
-    if (auto at = message.find(noise); at != std::string::npos) {
-      message.replace(at, std::string_view(noise).size(), *noise == 'i' ? "no such field: " : "");
-    }
-  }
-  while (!message.empty() && (message.back() == ' ' || message.back() == ':')) message.pop_back();
-  return message;
+// Protobuf says "INVALID_ARGUMENT:(linux) foo: Cannot find field.", without "(linux)" at the top: the field stands last
+// here, as in "(linux): no such field: foo".
+std::string Readable(std::string_view message) {
+  constexpr std::string_view kCode = "INVALID_ARGUMENT:", kUnknown = ": Cannot find field.";
+  if (message.starts_with(kCode)) message.remove_prefix(kCode.size());
+  if (!message.ends_with(kUnknown)) return std::string(message);
+  message.remove_suffix(kUnknown.size());
+  size_t space = message.rfind(' ');
+  if (space == std::string_view::npos) return StrCat("no such field: ", message);
+  return StrCat(message.substr(0, space), ": no such field: ", message.substr(space + 1));
 }
 
 // Calls `change` for each string in a document of this type whose field is bytes or an enum.

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <memory>
 #include <thread>
 
 #include "base/check.h"
@@ -43,8 +44,10 @@ void UseContext(const Context& context, Cri& cri, Cri& direct) {
 }
 
 bool internal::Register(SpecInfo info, testing::internal::TestFactoryBase* factory) {
+  // GoogleTest owns what makes the test, and that the factory: a leak would be reported in the process of each spec.
+  auto owned = std::shared_ptr<testing::internal::TestFactoryBase>(factory);
   testing::RegisterTest(info.group.c_str(), info.name.c_str(), nullptr, nullptr, info.file.c_str(), info.line,
-                        [factory]() -> Spec* { return static_cast<Spec*>(factory->CreateTest()); });
+                        [owned]() -> Spec* { return static_cast<Spec*>(owned->CreateTest()); });
   Specs().push_back(std::move(info));
   return true;
 }

@@ -173,8 +173,9 @@ TEST(SelectImages, BeforeAndSinceArePlacesInTheSortedList) {
   }
   SortImages(images);
   auto names_of = [&](const std::string& filter) {
+    auto selected = SelectImages(images, {filter});
     std::string out;
-    for (const auto& image : *SelectImages(images, {filter})) out += image.repo_tags(0) + " ";
+    for (const auto& image : *selected) out += image.repo_tags(0) + " ";
     return out;
   };
   EXPECT_EQ(names_of("since=c:1"), "a:1 b:1 ");

@@ -6,9 +6,10 @@ import json
 import os
 import threading
 
-from harness import check, check_equal, check_error
+from harness import check, check_equal, check_error, eventually
 
 HEX = "f" * 64
+RESETS = 2000
 
 
 class World:
@@ -33,6 +34,39 @@ class World:
         check_equal(self.client.ExecSync(container_id=container, cmd=["/bin/echo", "alive"]).stdout, b"alive\n", "exec")
         self.daemon.remove_all(self.client)
         self.daemon.check_clean()
+
+
+def test_s47_calls_that_are_cancelled_at_once(node):
+    """CVE-2023-44487 by gRPC: each cancelled call is a stream opened and reset. The daemon serves others meanwhile, and keeps
+    neither threads nor descriptors of them."""
+    w = World(node)
+    w.pull_busybox(node)
+    pid = w.daemon.process.pid
+
+    def kept():
+        with open(f"/proc/{pid}/status") as f:
+            threads = next(int(line.split()[1]) for line in f if line.startswith("Threads:"))
+        return threads, len(os.listdir(f"/proc/{pid}/fd"))
+    attacker = w.daemon.client()
+    calls = [("ListContainers", w.pb.ListContainersRequest(), w.pb.ListContainersResponse),
+             ("RunPodSandbox", w.pb.RunPodSandboxRequest(config=w.daemon.pod_config("reset")), w.pb.RunPodSandboxResponse)]
+    methods = [attacker.channel.unary_unary(f"/runtime.v1.RuntimeService/{name}", request_serializer=type(request).SerializeToString,
+                                            response_deserializer=reply.FromString) for name, request, reply in calls]
+    events = attacker.channel.unary_stream("/runtime.v1.RuntimeService/GetContainerEvents",
+                                           request_serializer=w.pb.GetEventsRequest.SerializeToString,
+                                           response_deserializer=w.pb.ContainerEventResponse.FromString)
+    before = kept()
+    for i in range(RESETS):
+        calls_of_round = [method.future(request) for method, (_, request, _) in zip(methods, calls)] + [events(w.pb.GetEventsRequest())]
+        for call in calls_of_round:
+            call.cancel()
+        if i % 100 == 0:
+            check_equal(w.client.Version().runtime_name, "crisp", "another client meanwhile")
+    attacker.close()
+    # gRPC and crispd keep some threads for the next calls: what grows with the number of resets is what matters.
+    eventually(lambda: all(after < was + 64 for after, was in zip(kept(), before)), f"threads and descriptors from {before} on")
+    w.daemon.remove_all(w.client)
+    w.still_works(node)
 
 
 def test_missing_and_hostile_fields(node):

@@ -49,7 +49,8 @@ def program(name, *cases):
 
 
 def test_kernel_tests(node):
-    in_vm(f"{harness.BUILD}/tests/cgroup_kernel_test && {harness.BUILD}/tests/runtime_kernel_test")
+    in_vm(f"{harness.BUILD}/tests/cgroup_kernel_test && {harness.BUILD}/tests/runtime_kernel_test && "
+          f"{harness.BUILD}/tests/native_kernel_test")
 
 
 def test_pods(node):

@@ -130,6 +130,15 @@ def test_off_by_default(node):
     w.finish()
 
 
+def test_native_refuses(node):
+    w = World(node, handler="native", **ON)
+    pod, config = w.pod("native")
+    container = w.running(pod, config)
+    check_error(lambda: w.client.CheckpointContainer(container_id=container, location=f"{node.dir}/c.tar", timeout=60), "UNIMPLEMENTED", "the native handler")
+    check_equal(w.client.ContainerStatus(container_id=container).status.state, w.pb.CONTAINER_RUNNING, "state")
+    w.finish()
+
+
 def test_says_what_is_missing(node):
     """Debian's crun has no CRIU in it, whatever the kernel can do."""
     w = World(node, handler="crun", **ON)

@@ -190,14 +190,32 @@ Result<Launch> Compile(const CompileInput& input) {
   return CompileConfig(Node(&json, ""), input);
 }
 
+namespace {
+// linux.seccomp, personality and memoryPolicy are the container's, not a process's.
+void CopyShared(const Process& from, Process& to) {
+  to.seccomp = from.seccomp;
+  to.personality = from.personality;
+  to.memory_policy = from.memory_policy;
+  to.memory_nodes = from.memory_nodes;
+}
+}  // namespace
+
+ExecLaunch ExecTemplate(const Launch& launch) {
+  ExecLaunch exec;
+  exec.namespaces = launch.new_namespaces;
+  for (const JoinNamespace& join : launch.join) exec.namespaces |= join.type;
+  CopyShared(launch.process, exec.process);
+  return exec;
+}
+
 Result<ExecLaunch> CompileExec(const ExecInput& input) {
   Json json = TRY(ParseJson(input.process_json, "process", kLimits));
   if (!json.is_object()) return Error(Code::kInvalidArgument, "process is not an object");
   ExecLaunch out;
   out.cgroup = input.cgroup;
-  out.namespaces = input.namespaces;
+  out.namespaces = input.container.namespaces;
   TRY(CompileProcess(Node(&json, "process"), ProcessRole::kFurther, out.process));
-  out.process.seccomp = input.seccomp;
+  CopyShared(input.container.process, out.process);
   if (!out.process.seccomp.listener_path.empty()) {
     return Error(Code::kUnimplemented, "linux.seccomp.listenerPath: not for a further process");
   }

@@ -36,12 +36,15 @@ Result<Launch> Compile(const CompileInput& input);
 // hooks.poststop of a configuration: run by whoever deletes the container.
 Result<std::vector<Hook>> PoststopHooks(std::string_view config_json);
 
+// What holds for every process of the container, to be kept for CompileExec: the namespaces that it does not share with
+// whoever made it, and what the specification has in `linux` and not in `process`.
+ExecLaunch ExecTemplate(const Launch& launch);
+
 // A further process: `process_json` is the spec's process object.
 struct ExecInput {
   std::string_view process_json;
-  uint64_t namespaces = 0;  // CLONE_NEW* that the container does not share with whoever makes the process
+  ExecLaunch container;  // of ExecTemplate
   CgroupPlace cgroup;
-  Seccomp seccomp;          // the container's: its rules hold for every process of it
 };
 Result<ExecLaunch> CompileExec(const ExecInput& input);
 

@@ -158,8 +158,12 @@ TEST(CompileProcess, PersonalityAndMemoryPolicy) {
 
 Result<ExecLaunch> Exec(const Json& process, Seccomp seccomp = {}) {
   std::string text = DumpJson(process);
-  return CompileExec(
-      {.process_json = text, .namespaces = CLONE_NEWNS, .cgroup = {.v2_dir = "/cg"}, .seccomp = std::move(seccomp)});
+  Launch launch;
+  launch.new_namespaces = CLONE_NEWNS;
+  launch.process.seccomp = std::move(seccomp);
+  launch.process.personality = 8;
+  launch.process.memory_policy = 2;
+  return CompileExec({.process_json = text, .container = ExecTemplate(launch), .cgroup = {.v2_dir = "/cg"}});
 }
 
 TEST(CompileExec, Process) {
@@ -168,6 +172,8 @@ TEST(CompileExec, Process) {
   EXPECT_EQ(exec.namespaces, uint64_t{CLONE_NEWNS});
   EXPECT_EQ(exec.cgroup.v2_dir, "/cg");
   EXPECT_EQ(exec.process.seccomp.program, "12345678");
+  EXPECT_EQ(exec.process.personality, 8u);
+  EXPECT_EQ(exec.process.memory_policy, 2);
   EXPECT_EQ(exec.process.initial_affinity, "\x02");
   EXPECT_EQ(exec.process.final_affinity, std::string("\x07\x02", 2));
   // config.md: not for the container's own process.

@@ -239,7 +239,7 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage& stage,
     TRY(FindProgram(launch.process));
   }
   TRY(AwaitStart(context.options.start_fifo, context.status));
-  TRY(TakeStdio(becoming));
+  TRY(TakeStdio(launch.process, becoming));
   close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
   return Become(launch.process, becoming, [&]() -> Result<> {
     TRY(RunStartHooks(launch));
@@ -444,7 +444,7 @@ Result<> BecomeExec(const ExecLaunch& launch, const InitContext& context) {
   becoming.out = context.options.out;
   becoming.err = context.options.err;
   becoming.preserve_fds = context.options.preserve_fds;
-  TRY(TakeStdio(becoming));
+  TRY(TakeStdio(launch.process, becoming));
   close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
   return Become(launch.process, becoming, [&] { return TellAboutToRun(context.status, false); });
 }

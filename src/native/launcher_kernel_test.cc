@@ -175,6 +175,25 @@ TEST_F(LauncherTest, TheNodesNullIsNotChanged) {
   EXPECT_THAT(ended.out, HasSubstr("written\n"));
 }
 
+TEST_F(LauncherTest, TmpfsKeepsTheModeOfWhatItCovers) {
+  ASSERT_EQ(chmod((dir_ + "/root/tmp").c_str(), 01770), 0);
+  Launch launch = Basic({"sh", "-c", "stat -c %a /tmp; stat -c %a /etc"});
+  launch.mounts.push_back(Filesystem("/tmp", "tmpfs", ""));
+  launch.mounts.push_back(Filesystem("/etc", "tmpfs", "mode=700"));
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "1770\n700\n");
+}
+
+TEST_F(LauncherTest, PipesAreTheUsersOwn) {
+  Launch launch = Basic({"sh", "-c", "echo opened > /proc/self/fd/1"});
+  launch.process.uid = launch.process.gid = 1000;
+  launch.process.effective = launch.process.permitted = 0;
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "opened\n");
+}
+
 // Their programs are the image's.
 TEST_F(LauncherTest, StartHooksHaveTheProcessPrivileges) {
   Launch launch = Basic({"cat", "/tmp/status"});

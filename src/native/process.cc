@@ -155,7 +155,17 @@ Result<sys::UniqueFd> ConnectListener(const Seccomp& seccomp) {
   return fd;
 }
 
-Result<> TakeStdio(Becoming& becoming) {
+namespace {
+// Opening /proc/self/fd/N asks for the rights that the pipe's own owner and mode give (proc_pid_fd(5)). Whoever is not
+// allowed to give it away, in a user namespace that does not know its owner, goes on with what it has.
+void GiveTo(uint32_t uid, int fd) {
+  struct stat st{};
+  if (fstat(fd, &st) != 0 || st.st_uid == uid) return;
+  if (S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode)) (void)!fchown(fd, uid, static_cast<gid_t>(-1));
+}
+}  // namespace
+
+Result<> TakeStdio(const Process& process, Becoming& becoming) {
   if (setsid() < 0 && errno != EPERM) return Errno(errno, "setsid");
   int sources[3] = {becoming.in, becoming.out, becoming.err};
   if (becoming.terminal.ok()) {
@@ -167,6 +177,7 @@ Result<> TakeStdio(Becoming& becoming) {
   for (int i = 0; i < 3; ++i) {
     moved[i] = fcntl(sources[i], F_DUPFD_CLOEXEC, 3);
     if (moved[i] < 0) return Errno(errno, "stdio");
+    GiveTo(process.uid, moved[i]);
   }
   for (int i = 0; i < 3; ++i) {
     if (dup2(moved[i], i) < 0) return Errno(errno, "stdio");

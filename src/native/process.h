@@ -26,8 +26,8 @@ struct Becoming {
   int preserve_fds = 0;
   std::string listener_state;  // what the listener gets with the descriptor
 };
-// Session, stdio, the terminal.
-Result<> TakeStdio(Becoming& becoming);
+// Session, stdio, the terminal. Pipes and sockets become the user's, so that it can open /dev/stdout.
+Result<> TakeStdio(const Process& process, Becoming& becoming);
 // Everything up to exec. From here on errors are those of the container's program as much as ours. `about_to_run` is
 // called last.
 template <class AboutToRun>

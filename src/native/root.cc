@@ -15,6 +15,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
 
 #include "base/strings.h"
 #include "native/copy_up.h"
@@ -144,10 +145,20 @@ std::vector<std::string> SplitOptions(const std::string& data) {
   return options;
 }
 
-Result<sys::UniqueFd> NewFilesystem(const Mount& mount) {
+// `covered`: the directory that it is to lie on; not ok(): it is yet to be made.
+Result<sys::UniqueFd> NewFilesystem(const Mount& mount, sys::BorrowedFd covered) {
   sys::FsContext context = TRY(sys::FsContext::Open(mount.fstype));
   if (!mount.source.empty()) TRY(context.SetString("source", mount.source));
-  for (const std::string& option : SplitOptions(mount.data)) {
+  std::vector<std::string> options = SplitOptions(mount.data);
+  bool has_mode = std::any_of(options.begin(), options.end(), [](const std::string& o) { return o.starts_with("mode="); });
+  struct stat st{};
+  if (mount.fstype == "tmpfs" && !has_mode && covered.get() >= 0 && fstat(covered.get(), &st) == 0) {
+    // As the image has it: its /tmp may be everybody's, its /run root's (as runc does).
+    char mode[16];
+    snprintf(mode, sizeof mode, "mode=%o", static_cast<unsigned>(st.st_mode & 07777));
+    options.emplace_back(mode);
+  }
+  for (const std::string& option : options) {
     size_t equals = option.find('=');
     if (equals == std::string::npos) {
       TRY(context.SetFlag(option));
@@ -242,9 +253,9 @@ Result<> Root::AttachAt(sys::BorrowedFd detached, const Mount& mount, bool direc
 }
 
 Result<> Root::MountFilesystem(const Mount& mount) {
-  sys::UniqueFd made = TRY(NewFilesystem(mount));
+  Result<sys::UniqueFd> image = OpenInside(root_, mount.target, (mount.copy_up ? O_RDONLY : O_PATH) | O_DIRECTORY);
+  sys::UniqueFd made = TRY(NewFilesystem(mount, image ? image->borrow() : sys::BorrowedFd(-1)));
   if (mount.copy_up) {
-    Result<sys::UniqueFd> image = OpenInside(root_, mount.target, O_RDONLY | O_DIRECTORY);
     if (image) {
       TRY(CopyUp(*image, made));
     } else if (image.error().os_errno() != ENOENT) {

@@ -152,11 +152,8 @@ class Creation {
     launch_ = TRY(native::Compile(input));
     launch_.no_pivot = options_.no_pivot;
     record_.rootfs = launch_.rootfs;
-    native::ExecLaunch exec;
-    exec.namespaces = launch_.new_namespaces;
-    for (const native::JoinNamespace& join : launch_.join) exec.namespaces |= join.type;
-    exec.process.seccomp = launch_.process.seccomp;
-    return sys::WriteFileAtomic(File("exec"), TRY(native::Encode(exec)), 0600, sys::Durability::kNone);
+    std::string exec = TRY(native::Encode(native::ExecTemplate(launch_)));
+    return sys::WriteFileAtomic(File("exec"), exec, 0600, sys::Durability::kNone);
   }
 
   Result<> MakeCgroup() {

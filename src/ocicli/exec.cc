@@ -83,11 +83,9 @@ Result<native::CgroupPlace> PlaceOfExec(const Record& record, const std::string&
 
 Result<native::ExecInput> InputOf(const Session& session, const Record& record, const std::string& process, const std::string& cgroup) {
   std::string bytes = TRY(sys::ReadFile(session.store.File(record.id, "exec"), native::kLaunchBytesMax));
-  native::ExecLaunch kept = TRY(native::DecodeExecLaunch(bytes));
   native::ExecInput input;
   input.process_json = process;
-  input.namespaces = kept.namespaces;
-  input.seccomp = std::move(kept.process.seccomp);
+  input.container = TRY(native::DecodeExecLaunch(bytes));
   input.cgroup = TRY(PlaceOfExec(record, cgroup));
   return input;
 }

@@ -41,7 +41,9 @@ std::string LastLine(const sys::RunResult& run) {
 
 Result<> RuntimeImpl::CanCheckpoint(const Ctx& ctx, const std::string& name) {
   Handler* handler = TRY(FindHandler(name));
-  if (handler->native) return Missing(StrCat("its handler ", name, " cannot checkpoint yet"));
+  if (handler->native) {
+    return Error(Code::kUnimplemented, StrCat("the native handler (", name, ") cannot checkpoint or restore containers: use a pod whose handler is runc"));
+  }
   if (!KernelCanCheckpoint()) return Missing("its kernel was built without CONFIG_CHECKPOINT_RESTORE");
   sys::RunOptions options;
   options.timeout = kProbeTime;

@@ -4,6 +4,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <chrono>
 
@@ -37,15 +38,6 @@ native::Host ToHost(const NativeCgroup& cgroup) {
   return host;
 }
 
-// All that the container does not share with the node, and so not with the shim.
-native::ExecLaunch ExecTemplate(const native::Launch& launch) {
-  native::ExecLaunch exec;
-  exec.namespaces = launch.new_namespaces;
-  for (const native::JoinNamespace& join : launch.join) exec.namespaces |= join.type;
-  exec.process.seccomp = launch.process.seccomp;
-  return exec;
-}
-
 Result<> KeepPoststop(const ContainerSpec& spec, const native::Launch& launch) {
   std::vector<native::Hook> hooks = TRY(native::PoststopHooks(spec.config_json));
   if (hooks.empty()) return {};
@@ -69,7 +61,7 @@ Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec) {
   input.host = ToHost(spec.cgroup);
   input.cgroup = {spec.cgroup.v1_dirs, spec.cgroup.v2_dir};
   native::Launch launch = TRY(native::Compile(input));
-  std::string exec = TRY(native::Encode(ExecTemplate(launch)));
+  std::string exec = TRY(native::Encode(native::ExecTemplate(launch)));
   TRY(sys::WriteFileAtomic(ExecFile(spec.bundle_dir), exec, 0600, sys::Durability::kNone));
   TRY(KeepPoststop(spec, launch));
   std::string bytes = TRY(native::Encode(launch));
@@ -78,19 +70,18 @@ Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec) {
 
 Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& name) {
   std::string bytes = TRY(sys::ReadFile(ExecFile(spec.bundle_dir), native::kLaunchBytesMax), "native container");
-  native::ExecLaunch kept = TRY(native::DecodeExecLaunch(bytes));
   NativeExec out;
   native::ExecInput input;
   input.process_json = spec.process_json;
-  input.namespaces = kept.namespaces;
-  input.seccomp = std::move(kept.process.seccomp);
+  input.container = TRY(native::DecodeExecLaunch(bytes));
   input.cgroup = {spec.cgroup.v1_dirs, spec.cgroup.v2_dir};
   if (spec.cgroup.unified) {
     out.cgroup_dir = StrCat(spec.cgroup.v2_dir, "/", name);
     input.cgroup.v2_dir = out.cgroup_dir;
   } else {
     for (const NativeCgroup::Hierarchy& each : spec.cgroup.hierarchies) {
-      if (each.controllers != "freezer") continue;
+      std::vector<std::string_view> controllers = Split(each.controllers, ',');
+      if (std::find(controllers.begin(), controllers.end(), "freezer") == controllers.end()) continue;
       for (std::string& dir : input.cgroup.v1_dirs) {
         if (!dir.starts_with(each.mount_point + "/")) continue;
         dir += StrCat("/", name);

@@ -133,8 +133,8 @@ def test_off_by_default(node):
 def test_native_refuses(node):
     w = World(node, handler="native", **ON)
     pod, config = w.pod("native")
-    container = w.container(pod, config)
-    check_error(lambda: w.client.CheckpointContainer(container_id=container, location=f"{node.dir}/c.tar"), "UNIMPLEMENTED", "the native handler")
+    container = w.running(pod, config)
+    check_error(lambda: w.client.CheckpointContainer(container_id=container, location=f"{node.dir}/c.tar", timeout=60), "UNIMPLEMENTED", "the native handler")
     check_equal(w.client.ContainerStatus(container_id=container).status.state, w.pb.CONTAINER_RUNNING, "state")
     w.finish()
 

@@ -184,6 +184,11 @@ class Churn(threading.Thread):
     def not_ready(self, pod):
         return self.client.PodSandboxStatus(pod_sandbox_id=pod).status.state != self.pb.SANDBOX_READY
 
+    def lost_pod(self, config):
+        """The pod whose answer a killed crispd never gave, and whose shim was killed since: a kubelet finds it in the list."""
+        return next((p.id for p in self.client.ListPodSandbox().items
+                     if p.metadata == config.metadata and p.state != self.pb.SANDBOX_READY), None)
+
     def run(self):
         try:
             while not self.stopping.is_set():
@@ -196,8 +201,11 @@ class Churn(threading.Thread):
         c, config = self.client, self.daemon_under_test.pod_config(f"churn-{self.index}", attempt=self.lives + self.lost)
         if self.random.random() < 0.3:
             config.linux.security_context.namespace_options.pid = self.pb.POD
-        pod = self.insist("RunPodSandbox", lambda: c.RunPodSandbox(config=config)).pod_sandbox_id
+        made = self.insist("RunPodSandbox", lambda: c.RunPodSandbox(config=config), lambda: self.lossy and self.lost_pod(config))
+        pod = made.pod_sandbox_id if made else self.lost_pod(config)
         try:
+            if not made:
+                raise PodLost(pod)
             self.use_pod(pod, config)
         except PodLost:
             self.lost += 1

@@ -287,5 +287,20 @@ def test_pod_resources(node):
     check(not os.path.exists(controller_dir("memory", f"/crisp/{ours}")[0]), "the pod's cgroup is left")
 
 
+def test_rlimits(node):
+    """pod.rlimits of the configuration, with each handler."""
+    w = World(node, settings={"pod.rlimits": "nofile=100:200,core=0"})
+    for handler in ("native", "runc", "crun"):
+        config = w.daemon.pod_config(handler)
+        pod = w.client.RunPodSandbox(config=config, runtime_handler=handler).pod_sandbox_id
+        container = w.container(pod, config)
+        # Debian's runc, a Go program, has raised its own soft limit of files when it makes an exec.
+        check_equal(w.sh(container, "ulimit -Hn; ulimit -c").stdout, b"200\n0\n", f"limits of an exec with {handler}")
+        with open(f"/proc/{json.loads(w.client.ContainerStatus(container_id=container, verbose=True).info['info'])['pid']}/limits") as f:
+            row = next(line for line in f if line.startswith("Max open files"))
+        check_equal(row.split()[3:5], ["100", "200"], f"limits of the container with {handler}")
+    w.finish()
+
+
 if __name__ == "__main__":
     harness.main()

@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "rootfs/stage.h"
+#include "spec/rlimit.h"
 #include "sys/file.h"
 #include "sys/userns.h"
 
@@ -167,6 +168,9 @@ pod::ManagerOptions PodOptions(const Config& config) {
                         .bytes_max = config.checkpoint_bytes_max,
                         .archives_max = config.checkpoint_archives_max};
   options.policy.pids_max = config.pod_pids_max;
+  for (const std::string& limit : config.pod_rlimits) {  // checked with the configuration
+    if (auto parsed = spec::ParseRlimit(limit)) options.policy.rlimits.push_back(*std::move(parsed));
+  }
   options.policy.shm_bytes = config.pod_shm_bytes;
   options.policy.unprivileged_ports = config.pod_unprivileged_ports;
   options.policy.unprivileged_icmp = config.pod_unprivileged_icmp;

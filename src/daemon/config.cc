@@ -8,6 +8,7 @@
 
 #include "base/strings.h"
 #include "base/toml.h"
+#include "spec/rlimit.h"
 
 namespace crisp::daemon {
 namespace {
@@ -73,6 +74,8 @@ const Key kKeys[] = {
     {"nri.request_timeout_seconds", &Config::nri_request_timeout_seconds,
      "How long a plugin may take for an event; then it is disconnected."},
     {"pod.pids_max", &Config::pod_pids_max, "Limit of processes of each container; 0: none (the kubelet limits pods)."},
+    {"pod.rlimits", &Config::pod_rlimits,
+     "Resource limits of each container, as \"nofile=1024:524288\" (soft:hard, -1: none); others are those of crispd."},
     {"pod.shm_bytes", &Config::pod_shm_bytes, "Size of a pod's /dev/shm."},
     {"pod.unprivileged_ports", &Config::pod_unprivileged_ports, "Any user in a pod may listen on ports below 1024."},
     {"pod.unprivileged_icmp", &Config::pod_unprivileged_icmp, "Any user in a pod may send pings."},
@@ -383,6 +386,9 @@ Result<> CheckConfig(const Config& config) {
   TRY(CheckRange("nri.registration_timeout_seconds", config.nri_registration_timeout_seconds, 1, 600));
   TRY(CheckRange("nri.request_timeout_seconds", config.nri_request_timeout_seconds, 1, 600));
   TRY(CheckRange("pod.pids_max", config.pod_pids_max, 0, int64_t{1} << 22));
+  for (const std::string& limit : config.pod_rlimits) {
+    if (auto parsed = spec::ParseRlimit(limit); !parsed) return Wrong("pod.rlimits", parsed.error().message());
+  }
   TRY(CheckRange("pod.shm_bytes", config.pod_shm_bytes, 1 << 12, int64_t{1} << 50));
   TRY(CheckRange("checkpoint.bytes_max", config.checkpoint_bytes_max, 1 << 20, int64_t{1} << 50));
   TRY(CheckRange("checkpoint.archives_max", config.checkpoint_archives_max, 1, 1'000'000));

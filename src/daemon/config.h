@@ -66,6 +66,7 @@ struct Config {
   int64_t nri_request_timeout_seconds = 2;
 
   int64_t pod_pids_max = 0;
+  std::vector<std::string> pod_rlimits;
   int64_t pod_shm_bytes = 64 << 20;
   bool pod_unprivileged_ports = true;
   bool pod_unprivileged_icmp = true;

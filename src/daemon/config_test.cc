@@ -66,6 +66,7 @@ const Sample kSamples[] = {
     {"nri.registration_timeout_seconds", "9"},
     {"nri.request_timeout_seconds", "3"},
     {"pod.pids_max", "99"},
+    {"pod.rlimits", "[\"nofile=1024:4096\"]"},
     {"pod.shm_bytes", "65536"},
     {"pod.unprivileged_ports", "false"},
     {"pod.unprivileged_icmp", "false"},
@@ -200,6 +201,7 @@ TEST(Config, ChecksNameTheKey) {
       {"network.fallback_subnet=10.0.0.0", "network.fallback_subnet: "},
       {"network.fallback_subnet=10.0.0.0/32", "network.fallback_subnet: "},
       {"network.fallback_bridge=much-too-long-name", "network.fallback_bridge: "},
+      {"pod.rlimits=files=3", "pod.rlimits: no such limit: \"files\""},
       {"images.parallel_layers=0", "images.parallel_layers: 0 is not within 1 … 64"},
   };
   for (const auto& row : rows) {

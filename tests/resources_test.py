@@ -289,13 +289,13 @@ def test_pod_resources(node):
 
 def test_rlimits(node):
     """pod.rlimits of the configuration, with each handler."""
-    w = World(node, settings={"pod.rlimits": "nofile=100:200,core=0"})
+    w = World(node, settings={"pod.rlimits": "nofile=100:200,core=0:-1"})
     for handler in ("native", "runc", "crun"):
         config = w.daemon.pod_config(handler)
         pod = w.client.RunPodSandbox(config=config, runtime_handler=handler).pod_sandbox_id
         container = w.container(pod, config)
         # Debian's runc, a Go program, has raised its own soft limit of files when it makes an exec.
-        check_equal(w.sh(container, "ulimit -Hn; ulimit -c").stdout, b"200\n0\n", f"limits of an exec with {handler}")
+        check_equal(w.sh(container, "ulimit -Hn; ulimit -c; ulimit -Hc").stdout, b"200\n0\nunlimited\n", f"limits of an exec with {handler}")
         with open(f"/proc/{json.loads(w.client.ContainerStatus(container_id=container, verbose=True).info['info'])['pid']}/limits") as f:
             row = next(line for line in f if line.startswith("Max open files"))
         check_equal(row.split()[3:5], ["100", "200"], f"limits of the container with {handler}")

@@ -69,6 +69,14 @@ def test_stats(node):
     in_vm(program("stats_test"))
 
 
+def test_crisp_oci(node):
+    in_vm(program("crisp_oci_test"), seconds=2400)
+
+
+def test_crash_of_shims(node):
+    in_vm("env CRISP_CRASHES=5 " + program("crash_test", "test_crash_of_shims_too"), seconds=2400)
+
+
 def test_checkpoint(node):
     in_vm(program("checkpoint_test"))
 

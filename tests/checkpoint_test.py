@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Checkpoints of containers and pods, and their restoration, with runc and CRIU: a counter goes on counting where it was,
+"""Checkpoints of containers and pods, and their restoration, by runc or the native handler and CRIU: a counter goes on counting where it was,
 in another pod, with another log. Where the kernel, the OCI runtime or CRIU cannot do it, crispd says what is missing, and
 that is the reason of the skip.
 
@@ -130,15 +130,6 @@ def test_off_by_default(node):
     w.finish()
 
 
-def test_native_refuses(node):
-    w = World(node, handler="native", **ON)
-    pod, config = w.pod("native")
-    container = w.running(pod, config)
-    check_error(lambda: w.client.CheckpointContainer(container_id=container, location=f"{node.dir}/c.tar", timeout=60), "UNIMPLEMENTED", "the native handler")
-    check_equal(w.client.ContainerStatus(container_id=container).status.state, w.pb.CONTAINER_RUNNING, "state")
-    w.finish()
-
-
 def test_says_what_is_missing(node):
     """Debian's crun has no CRIU in it, whatever the kernel can do."""
     w = World(node, handler="crun", **ON)
@@ -158,7 +149,15 @@ def test_says_what_is_missing(node):
 
 
 def test_container_goes_on_and_is_restored_in_another_pod(node):
-    w = World(node, **ON)
+    check_restore_in_another_pod(node, "runc")
+
+
+def test_native_container_goes_on_and_is_restored_in_another_pod(node):
+    check_restore_in_another_pod(node, "native")
+
+
+def check_restore_in_another_pod(node, handler):
+    w = World(node, handler=handler, **ON)
     pod, config = w.pod("one")
     container = w.running(pod, config)
     archive = f"{node.dir}/c.tar"
@@ -198,7 +197,15 @@ def test_container_goes_on_and_is_restored_in_another_pod(node):
 
 
 def test_pod_with_two_containers(node):
-    w = World(node, **ON)
+    check_pod_with_two_containers(node, "runc")
+
+
+def test_native_pod_with_two_containers(node):
+    check_pod_with_two_containers(node, "native")
+
+
+def check_pod_with_two_containers(node, handler):
+    w = World(node, handler=handler, **ON)
     pod, config = w.pod("pair")
     a, b = w.running(pod, config, "a"), w.running(pod, config, "b")
     w.checkpoint(a, f"{node.dir}/probe.tar")  # or skips
@@ -221,7 +228,15 @@ def test_pod_with_two_containers(node):
 
 
 def test_crash_within_a_checkpoint_thaws_the_container(node):
-    w = World(node, **ON)
+    check_crash_within_a_checkpoint(node, "runc")
+
+
+def test_crash_within_a_native_checkpoint_thaws_the_container(node):
+    check_crash_within_a_checkpoint(node, "native")
+
+
+def check_crash_within_a_checkpoint(node, handler):
+    w = World(node, handler=handler, **ON)
     pod, config = w.pod("crash")
     container = w.running(pod, config)
     w.checkpoint(container, f"{node.dir}/probe.tar")  # or skips

@@ -415,6 +415,52 @@ def test_who_creates_may_be_killed(node):
 
 # ---------------------------------------------------------------- podman
 
+def test_checkpoint_and_restore(node):
+    """A counter goes on where it was: in the container that stays, and in one made of its images."""
+    if not shutil.which("criu"):
+        raise Skip("criu is not installed")
+    checked = subprocess.run(["criu", "check"], capture_output=True, text=True)
+    if checked.returncode != 0:
+        raise Skip(f"criu check: {checked.stderr.strip().splitlines()[-1] if checked.stderr.strip() else checked.returncode}")
+    bundle = Bundle(node)
+    bundle.save("/bin/sh", "-c", "i=0; while :; do i=$((i+1)); echo $i > /count; sleep 0.1; done")
+
+    def count():
+        with open(f"{bundle.rootfs}/count") as f:
+            return int(f.read().strip() or 0)
+    # CRIU keeps no file of the node that is open: its stdio is /dev/null, which is the container's own.
+    nothing = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+    check_equal(bundle.call("create", "--bundle", bundle.dir, bundle.name, **nothing).returncode, 0, "create")
+    bundle.run("start", bundle.name)
+    eventually(lambda: os.path.exists(f"{bundle.rootfs}/count") and count() >= 3, "the counter counts", 60)
+    images = f"{node.dir}/images"
+
+    def call(*words):
+        done = bundle.call(*words, timeout=300)
+        if done.returncode != 0:
+            for log in glob.glob(f"{images}/*.log"):
+                with open(log) as f:
+                    print("# " + "# ".join([line for line in f if "rror" in line or "arn" in line][-20:]), flush=True)
+            raise AssertionError(f"{words}: {done.stderr}")
+    call("checkpoint", "--image-path", images, "--leave-running", bundle.name)
+    before = count()
+    eventually(lambda: count() > before, "the container goes on", 60)
+    call("checkpoint", "--image-path", images, bundle.name)
+    bundle.check_gone()
+    kept = count()
+    done = bundle.call("restore", "--detach", "--image-path", images, "--bundle", bundle.dir, bundle.name, timeout=300, **nothing)
+    if done.returncode != 0:
+        with open(f"{images}/restore.log") as f:
+            print("# " + "# ".join([line for line in f if "rror" in line or "arn" in line][-20:]), flush=True)
+    check_equal(done.returncode, 0, "restore")
+    eventually(lambda: count() > kept, "the restored counter counts", 60)
+    check(count() <= kept + 50, f"{kept} became {count()}")
+    check_equal(bundle.status(), "running", "status")
+    check_equal(bundle.run("exec", bundle.name, "/bin/sh", "-c", "echo here").strip(), "here", "exec in what was restored")
+    bundle.run("delete", "--force", bundle.name)
+    bundle.check_gone()
+
+
 class Podman:
     """podman with stores and configuration of its own; CRISP_PODMAN may name one that is not installed."""
 

@@ -14,6 +14,7 @@
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/sysmacros.h>
 #include <sys/syscall.h>
 #include <sys/un.h>
 #include <unistd.h>
@@ -165,6 +166,22 @@ void GiveTo(uint32_t uid, int fd) {
 }
 }  // namespace
 
+namespace {
+bool IsNull(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3); }
+
+// The node's /dev/null becomes the container's, which is a file of its own mounts: CRIU dumps no other, and no descriptor
+// leads out of the root. Where the container has none, it stays.
+void UseOwnNull(int fd) {
+  struct stat given{}, own{};
+  if (fstat(fd, &given) != 0 || !IsNull(given)) return;
+  int mode = fcntl(fd, F_GETFL) & O_ACCMODE;
+  sys::UniqueFd null(open("/dev/null", mode | O_CLOEXEC | O_NONBLOCK | O_NOFOLLOW | O_NOCTTY));
+  if (!null.ok() || fstat(null.get(), &own) != 0 || !IsNull(own)) return;
+  fcntl(null.get(), F_SETFL, 0);
+  (void)dup2(null.get(), fd);
+}
+}  // namespace
+
 Result<> TakeStdio(const Process& process, Becoming& becoming) {
   if (setsid() < 0 && errno != EPERM) return Errno(errno, "setsid");
   int sources[3] = {becoming.in, becoming.out, becoming.err};
@@ -182,6 +199,7 @@ Result<> TakeStdio(const Process& process, Becoming& becoming) {
   for (int i = 0; i < 3; ++i) {
     if (dup2(moved[i], i) < 0) return Errno(errno, "stdio");
     close(moved[i]);
+    UseOwnNull(i);
   }
   becoming.terminal.Reset();
   return {};

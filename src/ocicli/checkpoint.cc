@@ -1,4 +1,4 @@
-// checkpoint, restore: by criu. Beside criu's images stands descriptors.json, as runc writes it: what stdio was.
+// checkpoint, restore: by criu.
 #include <linux/sched.h>
 #include <limits.h>
 #include <signal.h>
@@ -9,12 +9,13 @@
 
 #include <cerrno>
 
-#include "base/json.h"
+#include "base/rollback.h"
 #include "base/strings.h"
+#include "native/criu.h"
 #include "ocicli/commands.h"
 #include "ocicli/console.h"
 #include "ocicli/create.h"
-#include "ocicli/criu.h"
+#include "ocicli/criu_flags.h"
 #include "sys/file.h"
 #include "sys/spawn.h"
 
@@ -23,13 +24,6 @@ namespace crisp::ocicli {
 namespace {
 
 constexpr std::chrono::minutes kCriuTime{10};
-constexpr char kDescriptors[] = "/descriptors.json";
-
-std::string ReadLink(const std::string& path) {
-  char target[PATH_MAX];
-  ssize_t n = readlink(path.c_str(), target, sizeof target);
-  return n < 0 ? "" : std::string(target, static_cast<size_t>(n));
-}
 
 Result<> RunCriu(const Session& session, std::vector<std::string> args, const std::string& log, const std::map<int, sys::BorrowedFd>& fds) {
   sys::Process criu = TRY(sys::Spawn({.program = session.criu, .args = std::move(args), .fds = fds}));
@@ -48,11 +42,8 @@ Result<> RunCriu(const Session& session, std::vector<std::string> args, const st
   return Error(Code::kUnknown, StrCat("criu failed: exit code ", status->code, why.empty() ? "" : ": ", Trim(why), "; see ", log));
 }
 
-struct Directories {
-  std::string images, work;
-};
-Result<Directories> MakeDirectories(const Flags& flags) {
-  Directories dirs;
+Result<native::CriuDirs> MakeDirectories(const Flags& flags) {
+  native::CriuDirs dirs;
   dirs.images = flags.Text("image-path", "checkpoint");
   dirs.work = flags.Text("work-path", dirs.images);
   TRY(sys::MakeDirs(dirs.images, 0700));
@@ -73,44 +64,13 @@ Result<native::Launch> LaunchOf(const Session& session, const Record& record) {
   return native::Compile(input);
 }
 
-std::vector<std::string> MaskedFiles(const native::Launch& launch, const std::string& root) {
-  std::vector<std::string> files;
-  for (const std::string& path : launch.masked_paths) {
-    struct stat st{};
-    if (stat((root + path).c_str(), &st) == 0 && !S_ISDIR(st.st_mode)) files.push_back(path);
-  }
-  return files;
-}
-
-std::string JoinedNetwork(const native::Launch& launch) {
-  for (const native::JoinNamespace& join : launch.join) {
-    if (join.type == CLONE_NEWNET) return join.path;
-  }
-  return "";
-}
-
-Result<> KeepDescriptors(pid_t pid, const std::string& images) {
-  Json names = Json::array();
-  for (int fd = 0; fd < 3; ++fd) names.push_back(ReadLink(StrCat("/proc/", pid, "/fd/", fd)));
-  return sys::WriteFileAtomic(images + kDescriptors, DumpJson(names), 0600, sys::Durability::kNone);
-}
-
-Result<DumpPlan> PlanDump(const Session& session, const Record& record) {
+Result<native::DumpPlan> PlanDump(const Session& session, const Record& record) {
   native::Launch launch = TRY(LaunchOf(session, record));
-  DumpPlan plan;
-  plan.pid = record.pid;
-  plan.rootfs = record.rootfs;
-  plan.masked_files = MaskedFiles(launch, StrCat("/proc/", record.pid, "/root"));
-  plan.mounts = std::move(launch.mounts);
-  if (!JoinedNetwork(launch).empty()) {
-    struct stat st{};
-    if (stat(StrCat("/proc/", record.pid, "/ns/net").c_str(), &st) == 0) plan.net_namespace_inode = StrCat(st.st_ino);
-  }
   std::unique_ptr<cgroup::Cgroups> cgroups = TRY(OpenCgroups(record.systemd));
   const cgroup::Hierarchy* freezer = cgroups->layout().Find("freezer");
-  if (freezer != nullptr) plan.freezer_dir = freezer->mountpoint + record.cgroup_path;
-  if (cgroups->unified()) plan.freezer_dir = PlaceOf(*cgroups, record.cgroup_path).v2_dir;
-  return plan;
+  std::string freezer_dir = freezer != nullptr ? freezer->mountpoint + record.cgroup_path : "";
+  if (cgroups->unified()) freezer_dir = PlaceOf(*cgroups, record.cgroup_path).v2_dir;
+  return native::PlanDump(launch, record.pid, freezer_dir);
 }
 
 Result<int> Checkpoint(Session& session, const Flags& flags) {
@@ -118,67 +78,33 @@ Result<int> Checkpoint(Session& session, const Flags& flags) {
   Record record = TRY(session.store.Load(flags.words()[0]));
   std::string status = StatusOf(session, record);
   if (status != "running") return Error(Code::kFailedPrecondition, StrCat("cannot checkpoint a container that is ", status));
-  Directories dirs = TRY(MakeDirectories(flags));
-  DumpPlan plan = TRY(PlanDump(session, record));
-  TRY(KeepDescriptors(record.pid, dirs.images));
-  TRY(RunCriu(session, DumpArgs(flags, plan, dirs.images, dirs.work), dirs.work + "/dump.log", {}));
+  native::CriuDirs dirs = TRY(MakeDirectories(flags));
+  native::DumpPlan plan = TRY(PlanDump(session, record));
+  TRY(native::KeepDescriptors(record.pid, dirs.images));
+  TRY(RunCriu(session, CriuDumpArgs(flags, plan, dirs), dirs.work + "/dump.log", {}));
   if (!flags.On("leave-running") && !flags.On("pre-dump")) TRY(RemoveContainer(session, record));
   return 0;
 }
 
-// criu wants its root to be a mount point: the root file system, bound beside the record.
-class RestoreRoot {
- public:
-  explicit RestoreRoot(std::string path) : path_(std::move(path)) {}
-  RestoreRoot(const RestoreRoot&) = delete;
-  RestoreRoot& operator=(const RestoreRoot&) = delete;
-  ~RestoreRoot() {
-    if (mounted_) umount2(path_.c_str(), MNT_DETACH);
-    rmdir(path_.c_str());
-  }
-  Result<> Mount(const std::string& rootfs) {
-    TRY(sys::MakeDir(path_, 0700));
-    if (mount(rootfs.c_str(), path_.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) return Errno(errno, "bind " + rootfs);
-    mounted_ = true;
-    if (mount(nullptr, path_.c_str(), nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) return Errno(errno, "make private " + path_);
-    return {};
-  }
-
- private:
-  std::string path_;
-  bool mounted_ = false;
-};
-
-Result<std::vector<std::string>> KeptPipes(const std::string& images) {
-  std::string text = TRY(sys::ReadFile(images + kDescriptors));
-  Json json = TRY(ParseJson(text, "descriptors.json"));
-  std::vector<std::string> pipes;
-  for (size_t fd = 0; fd < 3 && json.is_array() && fd < json.size(); ++fd) {
-    std::string name = json[fd].is_string() ? json[fd].get<std::string>() : "";
-    pipes.push_back(name.starts_with("pipe:") ? name : "");
-  }
-  return pipes;
-}
-
-Result<pid_t> RestoreProcess(const Session& session, const Flags& flags, const Directories& dirs, const native::Launch& launch,
+Result<pid_t> RestoreProcess(const Session& session, const Flags& flags, const native::CriuDirs& dirs, const native::Launch& launch,
                              const cgroup::Cgroups& cgroups, const Record& record) {
-  RestoreRoot root(session.store.File(record.id, "criu-root"));
-  TRY(root.Mount(launch.rootfs));
-  RestorePlan plan;
+  native::RestorePlan plan = TRY(native::PlanRestore(launch, dirs));
   plan.root = session.store.File(record.id, "criu-root");
   plan.pid_file = session.store.File(record.id, "criu-pid");
-  plan.mounts = launch.mounts;
-  plan.masked_files = MaskedFiles(launch, "");
-  plan.cgroup_roots = CgroupRoots(cgroups.layout(), record.cgroup_path);
-  plan.pipes = TRY(KeptPipes(dirs.images));
+  plan.cgroup_roots = native::CgroupRoots(HostOf(cgroups.layout()), record.cgroup_path);
+  Rollback root;
+  root.Add("unmount criu's root", [&]() -> Result<> { return native::ClearRestoreRoot(plan.root), Result<>(); });
+  TRY(native::MountRestoreRoot(launch.rootfs, plan.root));
   std::map<int, sys::BorrowedFd> fds = {{0, sys::BorrowedFd(0)}, {1, sys::BorrowedFd(1)}, {2, sys::BorrowedFd(2)}};
-  sys::UniqueFd network;
-  if (std::string path = JoinedNetwork(launch); !path.empty()) {
-    network = TRY(sys::Open(path, O_RDONLY));
-    plan.net_namespace_fd = 3;
-    fds.emplace(3, network.borrow());
+  std::vector<sys::UniqueFd> namespaces;
+  for (auto [type, number] : {std::pair(CLONE_NEWNET, &plan.net_namespace_fd), std::pair(CLONE_NEWPID, &plan.pid_namespace_fd)}) {
+    std::string path = native::JoinedNamespace(launch, static_cast<uint64_t>(type));
+    if (path.empty()) continue;
+    *number = 3 + static_cast<int>(namespaces.size());
+    namespaces.push_back(TRY(sys::Open(path, O_RDONLY)));
+    fds.emplace(*number, namespaces.back().borrow());
   }
-  TRY(RunCriu(session, RestoreArgs(flags, plan, dirs.images, dirs.work), dirs.work + "/restore.log", fds));
+  TRY(RunCriu(session, CriuRestoreArgs(flags, plan, dirs), dirs.work + "/restore.log", fds));
   std::string text = TRY(sys::ReadFile(plan.pid_file, 64));
   auto pid = ParseInt<pid_t>(Trim(text));
   if (!pid || *pid <= 1) return Error(Code::kInternal, StrCat("criu's pid file says ", Quote(text)));
@@ -194,9 +120,8 @@ Result<int> Restore(Session& session, const Flags& flags) {
   options.pid_file = flags.Text("pid-file");
   options.console_socket = flags.Text("console-socket");
   options.detach = flags.On("detach");
-  Directories dirs = TRY(MakeDirectories(flags));
+  native::CriuDirs dirs = TRY(MakeDirectories(flags));
   options.make_process = [&](const native::Launch& launch, const cgroup::Cgroups& cgroups, const Record& record) -> Result<pid_t> {
-    if (launch.process.terminal) return Error(Code::kUnimplemented, "restore of a container with a terminal");
     return RestoreProcess(session, flags, dirs, launch, cgroups, record);
   };
   if (!options.detach && !flags.On("no-subreaper")) prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0);

@@ -8,7 +8,7 @@
 #include "base/json.h"
 #include "base/strings.h"
 #include "ocicli/commands.h"
-#include "ocicli/criu.h"
+#include "ocicli/criu_flags.h"
 #include "ocicli/store.h"
 #include "sys/file.h"
 #include "sys/process_info.h"
@@ -169,20 +169,20 @@ TEST(CriuTest, CommandLines) {
   proc.kind = native::Mount::kFilesystem;
   proc.target = "/proc";
   Flags flags = *Flags::Parse(specs, {"--leave-running", "--tcp-established", "--manage-cgroups-mode", "strict", "--empty-ns", "network", "c1"});
-  DumpPlan dump{.pid = 7, .rootfs = "/r", .freezer_dir = "/f", .mounts = {bound, proc}, .masked_files = {"/proc/kcore"}, .net_namespace_inode = "99"};
-  EXPECT_THAT(DumpArgs(flags, dump, "/i", "/w"),
-              ElementsAre("dump", "--tree", "7", "--log-file", "dump.log", "--root", "/r", "--images-dir", "/i", "--work-dir", "/w", "-v4",
-                          "--tcp-established", "--manage-cgroups=strict", "--empty-ns", "network", "--leave-running", "--freeze-cgroup",
-                          "/f", "--external", "net[99]:extRootNetNS", "--external", "mnt[/data]:/data", "--external",
-                          "mnt[/proc/kcore]:/proc/kcore"));
+  native::DumpPlan dump{.pid = 7, .rootfs = "/r", .freezer_dir = "/f", .mounts = {bound, proc}, .masked_files = {"/proc/kcore"}, .net_namespace_inode = "99"};
+  EXPECT_THAT(CriuDumpArgs(flags, dump, {"/i", "/w"}),
+              ElementsAre("dump", "--images-dir", "/i", "--work-dir", "/w", "-v4", "--tree", "7", "--log-file", "dump.log", "--root", "/r",
+                          "--freeze-cgroup", "/f", "--external", "net[99]:extRootNetNS", "--external", "mnt[/data]:/data", "--external",
+                          "mnt[/proc/kcore]:/proc/kcore", "--tcp-established", "--manage-cgroups=strict", "--empty-ns", "network",
+                          "--leave-running"));
   flags = *Flags::Parse(specs, {"c1"});
-  RestorePlan restore{.root = "/m", .pid_file = "/p", .mounts = {bound, proc}, .masked_files = {"/proc/kcore"},
-                      .cgroup_roots = {"cpu,cpuacct:/x"}, .pipes = {"", "pipe:[5]"}, .net_namespace_fd = 3};
-  EXPECT_THAT(RestoreArgs(flags, restore, "/i", "/w"),
-              ElementsAre("restore", "--restore-detached", "--restore-sibling", "--log-file", "restore.log", "--root", "/m", "--pidfile", "/p",
-                          "--images-dir", "/i", "--work-dir", "/w", "-v4", "--manage-cgroups=soft", "--cgroup-root", "cpu,cpuacct:/x",
-                          "--inherit-fd", "fd[1]:pipe:[5]", "--inherit-fd", "fd[3]:extRootNetNS", "--external", "mnt[/data]:/srv/data",
-                          "--external", "mnt[/proc/kcore]:/dev/null"));
+  native::RestorePlan restore{.root = "/m", .pid_file = "/p", .mounts = {bound, proc}, .masked_files = {"/proc/kcore"},
+                              .cgroup_roots = {"cpu,cpuacct:/x"}, .pipes = {"", "pipe:[5]"}, .net_namespace_fd = 3};
+  EXPECT_THAT(CriuRestoreArgs(flags, restore, {"/i", "/w"}),
+              ElementsAre("restore", "--images-dir", "/i", "--work-dir", "/w", "-v4", "--restore-detached", "--restore-sibling", "--log-file",
+                          "restore.log", "--root", "/m", "--pidfile", "/p", "--cgroup-root", "cpu,cpuacct:/x", "--inherit-fd",
+                          "fd[1]:pipe:[5]", "--inherit-fd", "fd[3]:extRootNetNS", "--external", "mnt[/data]:/srv/data", "--external",
+                          "mnt[/proc/kcore]:/dev/null", "--manage-cgroups=soft"));
 }
 
 TEST(FeaturesTest, AreJsonOfTheSpec) {

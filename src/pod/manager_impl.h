@@ -205,6 +205,8 @@ class ManagerImpl final : public Manager {
   Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,
                                                           runtime::ContainerSpec& spec);
   runtime::NativeCgroup NativeCgroupOf(const ContainerRecord& record) const;
+  // All processes by the freezer, whatever the handler. kNotFound: it has ended. So already: success.
+  Result<> SetPaused(const Ctx& ctx, const ContainerRecord& record, bool paused);
   runtime::ExecSpec MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd, bool terminal,
                                  std::string process_json) const;
   std::vector<CallTiming> Timings(const std::string& pod_id) const override;

@@ -1,11 +1,13 @@
 // Checkpoint, pause and resume: command lines of the OCI runtime, run by crispd itself, since nothing of them is a
-// child that somebody must keep. CRIU (https://criu.org) does the work; runc finds it in PATH.
+// child that somebody must keep. CRIU (https://criu.org) does the work; it is found in PATH, and run by us where the
+// handler is native.
 #include <linux/prctl.h>
 #include <sys/prctl.h>
 
 #include <cerrno>
 
 #include "base/strings.h"
+#include "runtime/native_handler.h"
 #include "runtime/runtime_impl.h"
 #include "sys/file.h"
 
@@ -41,18 +43,17 @@ std::string LastLine(const sys::RunResult& run) {
 
 Result<> RuntimeImpl::CanCheckpoint(const Ctx& ctx, const std::string& name) {
   Handler* handler = TRY(FindHandler(name));
-  if (handler->native) {
-    return Error(Code::kUnimplemented, StrCat("the native handler (", name, ") cannot checkpoint or restore containers: use a pod whose handler is runc"));
-  }
   if (!KernelCanCheckpoint()) return Missing("its kernel was built without CONFIG_CHECKPOINT_RESTORE");
   sys::RunOptions options;
   options.timeout = kProbeTime;
-  // A crun without CRIU (Debian 12's) does not know the command.
-  Result<sys::RunResult> help =
-      sys::Run(ctx, ToCommand({handler->oci.config().binary, "checkpoint", "--help"}), options);
-  if (!help) return std::move(help).error().Context("ask the OCI runtime whether it can checkpoint");
-  if (help->status.code != 0 || (help->out + help->err).find("--image-path") == std::string::npos) {
-    return Missing(StrCat("its OCI runtime ", name, " has no checkpoint command"));
+  if (!handler->native) {
+    // A crun without CRIU (Debian 12's) does not know the command.
+    Result<sys::RunResult> help =
+        sys::Run(ctx, ToCommand({handler->oci.config().binary, "checkpoint", "--help"}), options);
+    if (!help) return std::move(help).error().Context("ask the OCI runtime whether it can checkpoint");
+    if (help->status.code != 0 || (help->out + help->err).find("--image-path") == std::string::npos) {
+      return Missing(StrCat("its OCI runtime ", name, " has no checkpoint command"));
+    }
   }
   Result<sys::RunResult> criu = sys::Run(ctx, ToCommand({"criu", "check"}), options);
   if (!criu && criu.error().code() == Code::kNotFound) return Missing("CRIU is not installed");
@@ -63,6 +64,7 @@ Result<> RuntimeImpl::CanCheckpoint(const Ctx& ctx, const std::string& name) {
 
 Result<> RuntimeImpl::SetPaused(const Ctx& ctx, const ContainerId& id, const std::string& name, bool paused) {
   Handler* handler = TRY(FindHandler(name));
+  if (handler->native) return Error(Code::kInternal, "the cgroup of a native container is the caller's");
   const char* verb = paused ? "pause" : "resume";
   ctx.Stage(paused ? "pause the container" : "resume the container");
   sys::RunOptions options;
@@ -85,16 +87,18 @@ Result<> RuntimeImpl::ResumeContainer(const Ctx& ctx, const ContainerId& id, con
   return SetPaused(ctx, id, name, false);
 }
 
-Result<> RuntimeImpl::CheckpointContainer(const Ctx& ctx, const ContainerId& id, const std::string& name,
-                                          const CheckpointDirs& dirs) {
-  Handler* handler = TRY(FindHandler(name));
+Result<> RuntimeImpl::CheckpointContainer(const Ctx& ctx, const CheckpointSpec& spec) {
+  Handler* handler = TRY(FindHandler(spec.handler));
+  const std::string criu = spec.handler + (handler->native ? ": criu dump" : " checkpoint");
+  std::vector<std::string> argv =
+      handler->native ? TRY(NativeDumpArgv(spec)) : handler->oci.CheckpointArgv(spec.id, spec.dirs);
   ctx.Stage("dump the container's processes");
   sys::RunOptions options;
   options.timeout = std::chrono::hours(1);  // ctx is the bound
-  sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.CheckpointArgv(id, dirs)), options));
+  sys::RunResult run = TRY(sys::Run(ctx, ToCommand(std::move(argv)), options));
   if (run.status.code == 0) return {};
   return Error(SaysNotThere(run.err + run.out) ? Code::kNotFound : Code::kInternal,
-               StrCat(name, " checkpoint ", id.Short(), ": ", Quote(Trim(run.err), kSaidBytesMax)));
+               StrCat(criu, " ", spec.id.Short(), ": ", Quote(Trim(run.err), kSaidBytesMax)));
 }
 
 }  // namespace crisp::runtime

@@ -11,6 +11,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "native/compile.h"
+#include "native/criu.h"
 #include "native/hooks.h"
 #include "sys/file.h"
 
@@ -21,6 +22,11 @@ namespace {
 // All of them: whoever waits for the container's end waits for them.
 constexpr std::chrono::seconds kPoststopTime{10};
 
+constexpr char kCriu[] = "criu";
+// CRIU makes these anew, also where the container had the pod's.
+constexpr uint64_t kRemadeNamespaces = CLONE_NEWIPC | CLONE_NEWUTS;
+
+std::string CriuRoot(const std::string& bundle) { return bundle + "/criu-root"; }
 std::string ExecFile(const std::string& bundle) { return bundle + "/exec"; }
 std::string PoststopFile(const std::string& bundle) { return bundle + "/poststop"; }
 
@@ -51,19 +57,42 @@ Result<> KeepPoststop(const ContainerSpec& spec, const native::Launch& launch) {
   return sys::WriteFileAtomic(PoststopFile(spec.bundle_dir), bytes, 0600, sys::Durability::kNone);
 }
 
+Result<native::Launch> CompileLaunch(const std::string& config_json, const ContainerId& id, const std::string& bundle,
+                                     const NativeCgroup& cgroup) {
+  native::CompileInput input;
+  input.config_json = config_json;
+  input.id = id.str();
+  input.bundle = bundle;
+  input.host = ToHost(cgroup);
+  input.cgroup = {cgroup.v1_dirs, cgroup.v2_dir};
+  return native::Compile(input);
+}
+
+// What later verbs need.
+Result<> KeepForLater(const ContainerSpec& spec, const native::Launch& launch, const native::ExecLaunch& exec) {
+  std::string bytes = TRY(native::Encode(exec));
+  TRY(sys::WriteFileAtomic(ExecFile(spec.bundle_dir), bytes, 0600, sys::Durability::kNone));
+  return KeepPoststop(spec, launch);
+}
+
+// The one among the container's v1 directories that its processes are frozen and killed by, null: none.
+template <class Strings>
+auto FindFreezer(const NativeCgroup& cgroup, Strings& v1_dirs) -> decltype(v1_dirs.data()) {
+  for (const NativeCgroup::Hierarchy& each : cgroup.hierarchies) {
+    std::vector<std::string_view> controllers = Split(each.controllers, ',');
+    if (std::find(controllers.begin(), controllers.end(), "freezer") == controllers.end()) continue;
+    for (auto& dir : v1_dirs) {
+      if (dir.starts_with(each.mount_point + "/")) return &dir;
+    }
+  }
+  return nullptr;
+}
+
 }  // namespace
 
 Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec) {
-  native::CompileInput input;
-  input.config_json = spec.config_json;
-  input.id = spec.id.str();
-  input.bundle = spec.bundle_dir;
-  input.host = ToHost(spec.cgroup);
-  input.cgroup = {spec.cgroup.v1_dirs, spec.cgroup.v2_dir};
-  native::Launch launch = TRY(native::Compile(input));
-  std::string exec = TRY(native::Encode(native::ExecTemplate(launch)));
-  TRY(sys::WriteFileAtomic(ExecFile(spec.bundle_dir), exec, 0600, sys::Durability::kNone));
-  TRY(KeepPoststop(spec, launch));
+  native::Launch launch = TRY(CompileLaunch(spec.config_json, spec.id, spec.bundle_dir, spec.cgroup));
+  TRY(KeepForLater(spec, launch, native::ExecTemplate(launch)));
   std::string bytes = TRY(native::Encode(launch));
   return ToFile(bytes);
 }
@@ -79,14 +108,9 @@ Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& na
     out.cgroup_dir = StrCat(spec.cgroup.v2_dir, "/", name);
     input.cgroup.v2_dir = out.cgroup_dir;
   } else {
-    for (const NativeCgroup::Hierarchy& each : spec.cgroup.hierarchies) {
-      std::vector<std::string_view> controllers = Split(each.controllers, ',');
-      if (std::find(controllers.begin(), controllers.end(), "freezer") == controllers.end()) continue;
-      for (std::string& dir : input.cgroup.v1_dirs) {
-        if (!dir.starts_with(each.mount_point + "/")) continue;
-        dir += StrCat("/", name);
-        out.cgroup_dir = dir;
-      }
+    if (std::string* dir = FindFreezer(spec.cgroup, input.cgroup.v1_dirs)) {
+      *dir += StrCat("/", name);
+      out.cgroup_dir = *dir;
     }
   }
   native::ExecLaunch launch = TRY(native::CompileExec(input));
@@ -108,6 +132,53 @@ Result<> RunPoststopHooks(const Ctx& ctx, const ContainerId& id, const std::stri
     if (!ran) LogWarning("hook failed", {{"container", id.str()}, {"error", ran.error()}});
   }
   return sys::RemoveFile(file);
+}
+
+Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, const std::string& shim_binary,
+                                                      const std::string& pid_file) {
+  native::Launch launch = TRY(CompileLaunch(spec.config_json, spec.id, spec.bundle_dir, spec.cgroup));
+  const native::CriuDirs dirs{spec.restore_images_dir, spec.bundle_dir};
+  native::RestorePlan plan = TRY(native::PlanRestore(launch, dirs));
+  native::ExecLaunch exec = native::ExecTemplate(launch);
+  exec.namespaces |= kRemadeNamespaces;
+  TRY(KeepForLater(spec, launch, exec));
+  plan.root = CriuRoot(spec.bundle_dir);
+  plan.pid_file = pid_file;
+  std::vector<std::string> argv{shim_binary, "--run-in"};
+  std::vector<std::string> places = spec.cgroup.v1_dirs;
+  if (!spec.cgroup.v2_dir.empty()) places.push_back(spec.cgroup.v2_dir);
+  for (const std::string& dir : places) argv.insert(argv.end(), {"--cgroup", dir});
+  if (std::string path = native::JoinedNamespace(launch, CLONE_NEWNET); !path.empty()) {
+    plan.net_namespace_fd = 3;
+    argv.insert(argv.end(), {"--open", "3=" + path});
+  }
+  if (std::string path = native::JoinedNamespace(launch, CLONE_NEWPID); !path.empty()) {
+    plan.pid_namespace_fd = 4;
+    argv.insert(argv.end(), {"--open", "4=" + path});
+  }
+  argv.insert(argv.end(), {"--", kCriu, "restore", "--file-locks"});
+  // crispd's own words to CRIU, and the node's.
+  if (std::string config = spec.bundle_dir + "/criu.conf"; sys::Exists(config)) argv.insert(argv.end(), {"--config", config});
+  for (const std::vector<std::string>& words : {native::DirArgs(dirs), native::RestoreArgs(plan)}) {
+    argv.insert(argv.end(), words.begin(), words.end());
+  }
+  native::ClearRestoreRoot(plan.root);
+  TRY(native::MountRestoreRoot(launch.rootfs, plan.root));
+  return argv;
+}
+
+void DoneRestoring(const std::string& bundle_dir) { native::ClearRestoreRoot(CriuRoot(bundle_dir)); }
+
+Result<std::vector<std::string>> NativeDumpArgv(const CheckpointSpec& spec) {
+  native::Launch launch = TRY(CompileLaunch(spec.config_json, spec.id, spec.bundle_dir, spec.cgroup));
+  const std::string* freezer = spec.cgroup.unified ? &spec.cgroup.v2_dir : FindFreezer(spec.cgroup, spec.cgroup.v1_dirs);
+  native::DumpPlan plan = TRY(native::PlanDump(launch, spec.pid, freezer == nullptr ? "" : *freezer));
+  TRY(native::KeepDescriptors(spec.pid, spec.dirs.images));
+  std::vector<std::string> argv{kCriu, "dump", "--leave-running", "--file-locks", "--manage-cgroups=soft"};
+  for (const std::vector<std::string>& words : {native::DirArgs({spec.dirs.images, spec.dirs.work}), native::DumpArgs(plan)}) {
+    argv.insert(argv.end(), words.begin(), words.end());
+  }
+  return argv;
 }
 
 }  // namespace crisp::runtime

@@ -11,6 +11,13 @@ namespace crisp::runtime {
 
 // A file (memfd) with the launch, for the shim. kInvalidArgument and kUnimplemented name the configuration's member.
 Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec);
+// The same where criu makes the process from images, as a command line for the shim to run: its root is bound in the bundle until
+// DoneRestoring, which is for the case that the caller died, too.
+Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, const std::string& shim_binary,
+                                                      const std::string& pid_file);
+void DoneRestoring(const std::string& bundle_dir);
+// criu's command line for a dump that leaves the container running.
+Result<std::vector<std::string>> NativeDumpArgv(const CheckpointSpec& spec);
 // The same for a further process. `cgroup_dir`: in which its processes are killed as one, "" = none; the shim makes it.
 struct NativeExec {
   sys::UniqueFd launch;

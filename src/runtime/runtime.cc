@@ -356,7 +356,7 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 
 // On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
-  if (!spec.restore_images_dir.empty()) return Error(Code::kUnimplemented, "restoring a checkpoint by the native handler");
+  if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);
   ctx.Stage("compile the container's configuration");
   sys::UniqueFd launch = TRY(PrepareNativeStart(spec), "container " + spec.id.str());
   shimapi::StartContainer request = StartRequest(spec);
@@ -367,6 +367,19 @@ Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const C
   if (started) return Started{started->pid};
   if (!failure.from_runtime) return std::move(started).error().Context("start container " + spec.id.str());
   return std::move(started).error();
+}
+
+Result<Started> RuntimeImpl::RestoreNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
+  shimapi::StartContainer request = StartRequest(spec);
+  request.pid_file = Temporary(link.run_dir(), spec.id.str() + ".pid");
+  TRY(sys::RemoveFile(request.pid_file));
+  ctx.Stage("restore the container's processes");
+  request.argv = TRY(PrepareNativeRestore(spec, options_.shim_binary, request.pid_file), "container " + spec.id.str());
+  shimapi::ErrorReply failure;
+  Result<shimapi::Started> started = link.Start(ctx, request, kStartTime, {}, &failure, request.id);
+  DoneRestoring(spec.bundle_dir);
+  if (started) return Started{started->pid};
+  return StartError(spec, std::move(started).error(), failure, "");
 }
 
 Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) {
@@ -442,6 +455,7 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
   if (handler->native) {
     // A container that could not be ended is not stopped; the caller comes again.
     TRY(std::move(forgotten));
+    DoneRestoring(bundle_dir);
     return RunPoststopHooks(ctx, id, bundle_dir);
   }
   sys::RunOptions options;

@@ -88,6 +88,15 @@ struct ContainerSpec {
 struct CheckpointDirs {
   std::string images, work;  // CRIU's images; its log and statistics
 };
+struct CheckpointSpec {
+  ContainerId id;
+  std::string handler;
+  CheckpointDirs dirs;
+  // Native handlers only:
+  pid_t pid = 0;
+  std::string bundle_dir, config_json;
+  NativeCgroup cgroup;
+};
 
 struct ContainerExit {
   int code = 0;          // exit code, or 128 + signal
@@ -170,13 +179,13 @@ class Runtime {
   // kUnimplemented says what is missing to checkpoint and restore containers of this handler: the kernel, the OCI
   // runtime or CRIU. Asks each of them, every time.
   virtual Result<> CanCheckpoint(const Ctx& ctx, const std::string& handler) = 0;
-  // `<runtime> pause` and `resume`: all processes by the cgroup freezer. Paused resp. running already: success.
+  // `<runtime> pause` and `resume`: all processes by the cgroup freezer. Paused resp. running already: success. Not of native
+  // handlers.
   virtual Result<> PauseContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) = 0;
   virtual Result<> ResumeContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) = 0;
-  // `<runtime> checkpoint --leave-running` of a running or paused container, which is as before in any case. CRIU is
-  // killed at the deadline of `ctx` only: a process that it holds just then is lost.
-  virtual Result<> CheckpointContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
-                                       const CheckpointDirs& dirs) = 0;
+  // `<runtime> checkpoint --leave-running`, or CRIU itself, of a running or paused container, which is as before in any case.
+  // CRIU is killed at the deadline of `ctx` only: a process that it holds just then is lost.
+  virtual Result<> CheckpointContainer(const Ctx& ctx, const CheckpointSpec& spec) = 0;
 
   // Runs a command to its end inside the container. At `timeout` (0: none) the whole tree of the exec is killed and
   // the error is kDeadlineExceeded. The process of a caller that goes away (ctx) is killed too.

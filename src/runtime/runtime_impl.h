@@ -53,8 +53,7 @@ class RuntimeImpl final : public Runtime {
   Result<> CanCheckpoint(const Ctx& ctx, const std::string& handler) override;
   Result<> PauseContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) override;
   Result<> ResumeContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) override;
-  Result<> CheckpointContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler,
-                               const CheckpointDirs& dirs) override;
+  Result<> CheckpointContainer(const Ctx& ctx, const CheckpointSpec& spec) override;
   Result<ExecSyncResult> ExecSync(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
                                   const ExecSpec& spec, std::chrono::seconds timeout, size_t output_bytes_max) override;
   Result<std::unique_ptr<StreamSession>> OpenExec(const Ctx& ctx, const PodId& pod, const ContainerId& id,
@@ -86,6 +85,7 @@ class RuntimeImpl final : public Runtime {
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
   Result<> SetPaused(const Ctx& ctx, const ContainerId& id, const std::string& handler, bool paused);
   Result<Started> StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec);
+  Result<Started> RestoreNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
   Result<> Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id);
   void EndByForce(const ShimLink& link);

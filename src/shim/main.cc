@@ -1,7 +1,7 @@
 // crisp-shim POD_ID RUN_DIR
 //
 // Started by crispd with descriptor 3: the socket bound at RUN_DIR/shim.sock, and stderr: RUN_DIR/shim.log.
-// With --hold-namespaces it is the helper of sys/userns.h instead.
+// With --hold-namespaces it is the helper of sys/userns.h instead, with --run-in what run_in.h says.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -12,6 +12,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "shim/run_in.h"
 #include "shim/shim.h"
 #include "sys/file.h"
 #include "sys/userns.h"
@@ -56,6 +57,7 @@ int main(int argc, char** argv) {
     return write(1, kVersion, sizeof kVersion - 1) > 0 ? 0 : 1;
   }
   if (argc == 3 && strcmp(argv[1], "--hold-namespaces") == 0) return crisp::sys::HoldNamespaces(argv[2]);
+  if (argc > 2 && strcmp(argv[1], "--run-in") == 0) return crisp::shim::RunIn(argc - 2, argv + 2);
   if (argc != 3) {
     constexpr char kUsage[] = "usage: crisp-shim POD_ID RUN_DIR (started by crispd, with its socket as descriptor 3)\n";
     return write(2, kUsage, sizeof kUsage - 1) > 0 ? 2 : 1;

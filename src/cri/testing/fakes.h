@@ -340,8 +340,7 @@ class FakeRuntime : public runtime::Runtime {
   Result<> CanCheckpoint(const Ctx&, const std::string&) override { return Never(); }
   Result<> PauseContainer(const Ctx&, const ContainerId&, const std::string&) override { return Never(); }
   Result<> ResumeContainer(const Ctx&, const ContainerId&, const std::string&) override { return Never(); }
-  Result<> CheckpointContainer(const Ctx&, const ContainerId&, const std::string&,
-                               const runtime::CheckpointDirs&) override {
+  Result<> CheckpointContainer(const Ctx&, const runtime::CheckpointSpec&) override {
     return Never();
   }
   Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId&, const std::string&,

@@ -236,8 +236,8 @@ class FakeRuntime final : public runtime::Runtime {
     world_.Remove("paused", id.str());
     return {};
   }
-  Result<> CheckpointContainer(const Ctx&, const ContainerId& id, const std::string&,
-                               const runtime::CheckpointDirs& dirs) override {
+  Result<> CheckpointContainer(const Ctx&, const runtime::CheckpointSpec& spec) override {
+    const auto& [id, dirs] = std::tie(spec.id, spec.dirs);
     CHECK(world_.Has("paused", id.str()));
     if (Take(world_.faults.Lock()->checkpoints_failing)) {
       TRY(sys::WriteFileAtomic(dirs.work + "/dump.log", "(00.1) Error (criu/x.c:1): no such luck\n", 0600,

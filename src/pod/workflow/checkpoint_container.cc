@@ -78,7 +78,7 @@ Result<> ManagerImpl::FreezeContainer(const Ctx& ctx, ContainerEntry& container,
   TRY(sys::MakeDir(paths_.Dump(record.id), 0700));
   TRY(sys::MakeDir(StrCat(paths_.Dump(record.id), "/", checkpoint::kImagesDir), 0700));
   FAILPOINT("checkpoint.after_dirs");
-  TRY(deps_.runtime.PauseContainer(ctx, record.id, record.handler), StrCat("container ", record.id.str()));
+  TRY(SetPaused(ctx, record, true), StrCat("container ", record.id.str()));
   FAILPOINT("checkpoint.after_pause");
   return {};
 }
@@ -88,8 +88,17 @@ Result<> ManagerImpl::CaptureContainer(const Ctx& ctx, ContainerEntry& container
   ContainerRecord record = *container.record.Lock();
   const std::string dump = paths_.Dump(record.id);
   Ctx patient = ctx.Detached(TimeLeft(ctx) + kDumpGrace);
-  Result<> dumped = deps_.runtime.CheckpointContainer(patient, record.id, record.handler,
-                                                      {StrCat(dump, "/", checkpoint::kImagesDir), dump});
+  runtime::CheckpointSpec spec;
+  spec.id = record.id;
+  spec.handler = record.handler;
+  spec.dirs = {StrCat(dump, "/", checkpoint::kImagesDir), dump};
+  if (deps_.runtime.IsNative(record.handler)) {
+    spec.pid = record.pid;
+    spec.bundle_dir = paths_.Bundle(record.id);
+    spec.config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
+    spec.cgroup = NativeCgroupOf(record);
+  }
+  Result<> dumped = deps_.runtime.CheckpointContainer(patient, spec);
   if (!dumped) {
     Result<std::string> log = sys::ReadFile(StrCat(dump, "/", checkpoint::kDumpLog), 64u << 20);
     std::string why = log ? checkpoint::LastErrorOfCriuLog(*log) : "";
@@ -118,9 +127,9 @@ Result<> ManagerImpl::CaptureContainer(const Ctx& ctx, ContainerEntry& container
 Result<> ManagerImpl::ThawContainer(const Ctx& ctx, ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   Ctx own = ctx.Detached(kUndoTimeout);
-  Result<> resumed = deps_.runtime.ResumeContainer(own, record.id, record.handler);
+  Result<> resumed = SetPaused(own, record, false);
   for (int i = 0; i < kThawRetries && !resumed && resumed.error().code() != Code::kNotFound; ++i) {
-    resumed = deps_.runtime.ResumeContainer(own, record.id, record.handler);
+    resumed = SetPaused(own, record, false);
   }
   // Not found: it has ended meanwhile.
   if (!resumed && resumed.error().code() != Code::kNotFound) return std::move(resumed).error();

@@ -41,6 +41,15 @@ Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& 
   return placeholder;
 }
 
+Result<> ManagerImpl::SetPaused(const Ctx& ctx, const ContainerRecord& record, bool paused) {
+  if (!deps_.runtime.IsNative(record.handler)) {
+    return paused ? deps_.runtime.PauseContainer(ctx, record.id, record.handler)
+                  : deps_.runtime.ResumeContainer(ctx, record.id, record.handler);
+  }
+  ctx.Stage(paused ? "pause the container" : "resume the container");
+  return deps_.cgroups.Freeze(ctx, record.cgroup_path, paused);
+}
+
 runtime::ExecSpec ManagerImpl::MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd,
                                             bool terminal, std::string process_json) const {
   runtime::ExecSpec spec;

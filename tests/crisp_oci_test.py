@@ -461,6 +461,35 @@ def test_checkpoint_and_restore(node):
     bundle.check_gone()
 
 
+def test_scope_of_systemd(node):
+    if os.environ.get("CRISP_TEST_CGROUP_DRIVER") != "systemd":
+        raise Skip("CRISP_TEST_CGROUP_DRIVER is not systemd")
+    bundle = Bundle(node)
+    flags = ("--systemd-cgroup",)
+    scope = f"crisptest-{node.id}.scope"
+    bundle.config["linux"]["cgroupsPath"] = f"system.slice:crisptest:{node.id}"
+    bundle.config["linux"]["resources"] = {"memory": {"limit": 64 << 20}, "pids": {"limit": 50}}
+    bundle.save("/bin/sh", "-c", "sleep 1000")
+    with open(f"{bundle.dir}/out", "wb") as out:
+        done = bundle.call("create", "--bundle", bundle.dir, bundle.name, flags=flags, stdout=out, stderr=out)
+    check_equal(done.returncode, 0, f"create: {bundle.output()}")
+    bundle.run("start", bundle.name, flags=flags)
+    with open(f"/proc/{bundle.state()['pid']}/cgroup") as f:
+        check(scope in f.read(), "not in its scope")
+    directory = f"/sys/fs/cgroup/system.slice/{scope}"
+
+    def limit(name):
+        with open(f"{directory}/{name}") as f:
+            return int(f.read())
+    check_equal((limit("memory.max"), limit("pids.max")), (64 << 20, 50), "limits")
+    check_equal(bundle.run("exec", bundle.name, "/bin/echo", "in", flags=flags).strip(), "in", "exec")
+    bundle.run("update", "--memory", str(80 << 20), bundle.name, flags=flags)
+    check_equal(limit("memory.max"), 80 << 20, "limit after the update")
+    bundle.run("delete", "--force", bundle.name, flags=flags)
+    bundle.check_gone()
+    eventually(lambda: not os.path.exists(directory), "the scope is gone", 30)
+
+
 class Podman:
     """podman with stores and configuration of its own; CRISP_PODMAN may name one that is not installed."""
 

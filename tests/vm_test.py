@@ -73,6 +73,10 @@ def test_crisp_oci(node):
     in_vm(program("crisp_oci_test"), seconds=2400)
 
 
+def test_crisp_oci_under_systemd(node):
+    in_vm("env CRISP_TEST_CGROUP_DRIVER=systemd " + program("crisp_oci_test", "test_scope_of_systemd"), systemd=True)
+
+
 def test_crash_of_shims(node):
     in_vm("env CRISP_CRASHES=5 " + program("crash_test", "test_crash_of_shims_too"), seconds=2400)
 

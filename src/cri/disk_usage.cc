@@ -7,6 +7,7 @@
 #include <filesystem>
 #include <set>
 
+#include "base/strings.h"
 #include "base/time.h"
 #include "sys/fd.h"
 #include "sys/mountinfo.h"
@@ -98,23 +99,22 @@ std::string DiskUsage::Device() {
   return device;
 }
 
-Result<DiskUsage::Measured> DiskUsage::MeasurePart(const Ctx& ctx, const std::string& name) const {
-  Measured part{.usage = TRY(MeasureTree(ctx, dir_ + "/" + name)), .at_unix_nanos = UnixNanosNow()};
-  part.usage.mountpoint = dir_;
-  return part;
+Result<DiskUsage::Part> DiskUsage::MeasurePart(const Ctx& ctx, const std::string& name) const {
+  image::FsUsage usage = TRY(MeasureTree(ctx, dir_ + "/" + name));
+  return Part{.used_bytes = usage.used_bytes, .inodes_used = usage.inodes_used, .at_unix_nanos = UnixNanosNow()};
 }
 
 Result<> DiskUsage::MeasureAll(const Ctx& ctx) {
   Clock::time_point began = Clock::now();
-  std::map<std::string, Measured> parts;
+  std::unordered_map<std::string, Part> parts;
   Measured total{.usage = {.mountpoint = dir_}, .at_unix_nanos = UnixNanosNow()};
   std::error_code error;
   for (const auto& entry : std::filesystem::directory_iterator(dir_, error)) {
     std::string name = entry.path().filename().string();
-    Measured part = TRY(MeasurePart(ctx, name));
-    total.usage.used_bytes += part.usage.used_bytes;
-    total.usage.inodes_used += part.usage.inodes_used + 1;
-    parts.emplace(std::move(name), std::move(part));
+    Part part = TRY(MeasurePart(ctx, name));
+    total.usage.used_bytes += part.used_bytes;
+    total.usage.inodes_used += part.inodes_used + 1;
+    parts.emplace(std::move(name), part);
   }
   constexpr std::chrono::seconds kYoung(5), kOld(30);
   Clock::time_point now = Clock::now();
@@ -122,17 +122,18 @@ Result<> DiskUsage::MeasureAll(const Ctx& ctx) {
   state->again_at = now + std::max<Clock::duration>(kYoung, 20 * (now - began));
   state->old_at = std::max(state->again_at, now + kOld);
   state->total = std::move(total);
-  state->parts = std::move(parts);
+  state->parts.swap(parts);
+  ++state->generation;
   return {};
 }
 
-Result<DiskUsage::Measured> DiskUsage::Total(const Ctx& ctx) {
+Result<> DiskUsage::Refresh(const Ctx& ctx) {
   bool in_background = false;
   {
     auto state = state_.Lock();
     Clock::time_point now = Clock::now();
     bool have = state->total.at_unix_nanos != 0;
-    if (have && (state->measuring || now < state->again_at)) return state->total;
+    if (have && (state->measuring || now < state->again_at)) return {};
     state->measuring = true;
     in_background = have && now < state->old_at;
   }
@@ -144,18 +145,50 @@ Result<DiskUsage::Measured> DiskUsage::Total(const Ctx& ctx) {
   Ctx background(Clock::time_point::max(), stopping_.get_token(), "disk usage");
   // An error of a measurement in the background is the next caller's to find.
   if (!in_background || !background_.Submit([=] { (void)measure(background); })) TRY(measure(ctx));
+  return {};
+}
+
+Result<DiskUsage::Measured> DiskUsage::Total(const Ctx& ctx) {
+  TRY(Refresh(ctx));
   return state_.Lock()->total;
 }
 
 Result<DiskUsage::Measured> DiskUsage::Of(const Ctx& ctx, const std::string& name) {
-  TRY(Total(ctx));
+  const std::string* names[] = {&name};
+  std::optional<Part> part = OfMany(ctx, names)[0];
+  if (!part) return Error(Code::kUnavailable, StrCat(dir_, "/", name, " cannot be measured"));
+  return Measured{.usage = {.mountpoint = dir_, .used_bytes = part->used_bytes, .inodes_used = part->inodes_used},
+                  .at_unix_nanos = part->at_unix_nanos};
+}
+
+Result<uint64_t> DiskUsage::Generation(const Ctx& ctx) {
+  TRY(Refresh(ctx));
+  return state_.Lock()->generation;
+}
+
+std::vector<std::optional<DiskUsage::Part>> DiskUsage::OfMany(const Ctx& ctx,
+                                                              std::span<const std::string* const> names) {
+  std::vector<std::optional<Part>> out(names.size());
+  if (!Refresh(ctx)) return out;
+  std::vector<size_t> unknown;
   {
     auto state = state_.Lock();
-    if (auto found = state->parts.find(name); found != state->parts.end()) return found->second;
+    for (size_t i = 0; i < names.size(); ++i) {
+      if (auto found = state->parts.find(*names[i]); found != state->parts.end()) {
+        out[i] = found->second;
+      } else {
+        unknown.push_back(i);
+      }
+    }
   }
-  Measured part = TRY(MeasurePart(ctx, name));
-  state_.Lock()->parts.emplace(name, part);
-  return part;
+  for (size_t i : unknown) {
+    if (Result<Part> part = MeasurePart(ctx, *names[i])) out[i] = *part;
+  }
+  auto state = state_.Lock();
+  for (size_t i : unknown) {
+    if (out[i]) state->parts.emplace(*names[i], *out[i]);
+  }
+  return out;
 }
 
 }  // namespace crisp::cri

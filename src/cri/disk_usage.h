@@ -2,9 +2,11 @@
 // walk, so it is measured in the background, on one thread. Threading: any thread.
 #pragma once
 
-#include <map>
 #include <optional>
+#include <span>
 #include <string>
+#include <unordered_map>
+#include <vector>
 
 #include "base/context.h"
 #include "base/pool.h"
@@ -39,17 +41,28 @@ class DiskUsage {
   Result<Measured> Total(const Ctx& ctx);
   // The same of the directory `name` in it. One that came after the last measurement is measured by itself.
   Result<Measured> Of(const Ctx& ctx, const std::string& name);
+  // Of many at once. Without what cannot be measured; all without, when there is no measurement.
+  struct Part {
+    uint64_t used_bytes = 0, inodes_used = 0;
+    int64_t at_unix_nanos = 0;
+  };
+  // Grows by each measurement of all, which is begun here where it is owed.
+  Result<uint64_t> Generation(const Ctx& ctx);
+  std::vector<std::optional<Part>> OfMany(const Ctx& ctx, std::span<const std::string* const> names);
 
  private:
   struct State {
     Measured total;
-    std::map<std::string, Measured> parts;
+    std::unordered_map<std::string, Part> parts;
+    uint64_t generation = 0;
     Clock::time_point again_at = Clock::time_point::min();
     Clock::time_point old_at = Clock::time_point::min();
     bool measuring = false;
     std::optional<std::string> device;
   };
-  Result<Measured> MeasurePart(const Ctx& ctx, const std::string& name) const;
+  // Makes a measurement where one is owed.
+  Result<> Refresh(const Ctx& ctx);
+  Result<Part> MeasurePart(const Ctx& ctx, const std::string& name) const;
   Result<> MeasureAll(const Ctx& ctx);
 
   const std::string dir_;

@@ -55,7 +55,7 @@ class ListStream final : public grpc::ServerWriteReactor<Response>, public Call 
     // May be empty. Before `add` is called for some of these.
     std::function<void(const Ctx&, std::span<const Item>)> prepare;
     // Instead of the two: makes a message of the first of these, about `bytes_max` large; returns how many it took.
-    std::function<size_t(std::span<const Item>, size_t bytes_max, Response&)> take = {};
+    std::function<Result<size_t>(const Ctx&, std::span<const Item>, size_t bytes_max, Response&)> take = {};
   };
 
   ListStream(Front& front, const Method& method, grpc::CallbackServerContext* context, Source source,
@@ -91,7 +91,7 @@ class ListStream final : public grpc::ServerWriteReactor<Response>, public Call 
     return true;
   }
   Result<size_t> Take(const Ctx& ctx, std::span<const Item> items) {
-    if (source_.take) return source_.take(items, kBatchBytesMax, batch_);
+    if (source_.take) return source_.take(ctx, items, kBatchBytesMax, batch_);
     if (source_.prepare) source_.prepare(ctx, items);
     size_t taken = 0;
     for (size_t bytes = 0; taken < items.size() && bytes < kBatchBytesMax; ++taken) {

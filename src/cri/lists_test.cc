@@ -281,7 +281,7 @@ TEST_F(Lists, AnErrorOfTheListIsTheStreamsEnd) {
   EXPECT_EQ(reader->Finish().error_code(), StatusCode::UNAVAILABLE) << "we are stopping";
 }
 
-TEST(EncodedList, KeepsPiecesAsLongAsTheirSnapshots) {
+TEST(EncodedList, KeepsWhatTheLastCompleteListHad) {
   int encoded = 0;
   EncodedList<int> list([&](const int& value) {
     ++encoded;
@@ -293,17 +293,44 @@ TEST(EncodedList, KeepsPiecesAsLongAsTheirSnapshots) {
     return std::string(reinterpret_cast<const char*>(slice.begin()), slice.size());
   };
   std::vector<std::shared_ptr<const int>> refs = {std::make_shared<const int>(1), std::make_shared<const int>(300)};
-  std::string once = text(list.Encode(refs));
+  std::string once = text(list.Of(refs, true)->pieces.All());
   EXPECT_EQ(once, "\x0a\x01x" + ("\x0a\xac\x02" + std::string(300, 'x')));
-  EXPECT_EQ(text(list.Encode(refs)), once);
+  EXPECT_EQ(text(list.Of(refs, true)->pieces.All()), once);
   EXPECT_EQ(encoded, 2) << "each once";
-  EXPECT_EQ(text(list.Encode({})), "");
+  EXPECT_EQ(text(list.Of({}, false)->pieces.All()), "");
+  std::weak_ptr<const int> old = refs[0];
   for (int round = 0; round < 1000; ++round) {
     refs[0] = std::make_shared<const int>(round % 7);
-    list.Encode(refs);
-    EXPECT_LE(list.size(), 200u) << "what is gone is forgotten";
+    EXPECT_EQ(text(list.Of(refs, true)->pieces.All()).size(), 2u + static_cast<size_t>(round % 7) + 303u);
+    EXPECT_EQ(list.size(), 2u) << "what is gone is forgotten";
   }
   EXPECT_EQ(encoded, 1002);
+  EXPECT_TRUE(old.expired());
+  std::vector<std::shared_ptr<const int>> part = {refs[1]}, reversed = {refs[1], refs[0]};
+  EXPECT_EQ(text(list.Of(part, false)->pieces.All()), once.substr(3));
+  EXPECT_EQ(text(list.Of(reversed, false)->pieces.All()).size(), 2u + 999 % 7 + 303u);
+  EXPECT_EQ(encoded, 1002) << "from what is kept";
+  for (int round = 0; round < 1000; ++round) {
+    part[0] = std::make_shared<const int>(1);
+    list.Of(part, false);
+  }
+  EXPECT_LE(list.size(), 2u) << "lists of some do not add up";
+}
+
+TEST(EncodedPieces, Batches) {
+  std::vector<std::string> texts;
+  for (int i = 0; i < 25; ++i) texts.push_back(std::string(10, static_cast<char>('a' + i)));
+  EncodedPieces pieces(std::vector<std::string_view>(texts.begin(), texts.end()));
+  ASSERT_EQ(pieces.size(), 25u);
+  EXPECT_EQ(pieces[24], std::string(10, 'y'));
+  auto lengths = [](const std::vector<grpc::ByteBuffer>& batches) {
+    std::vector<size_t> out;
+    for (const grpc::ByteBuffer& batch : batches) out.push_back(batch.Length());
+    return out;
+  };
+  EXPECT_THAT(lengths(pieces.Batches(10, 1000)), testing::ElementsAre(100, 100, 50));
+  EXPECT_THAT(lengths(pieces.Batches(1000, 95)), testing::ElementsAre(100, 100, 50));
+  EXPECT_THAT(lengths(EncodedPieces({}).Batches(10, 1000)), testing::IsEmpty());
 }
 
 // ---- what a slow client costs ----

@@ -1,6 +1,8 @@
 #include "cri/pod_stats.h"
 
 #include <algorithm>
+#include <string_view>
+#include <unordered_map>
 
 #include "base/time.h"
 
@@ -66,17 +68,17 @@ bool HasOwnNetwork(const pod::SandboxStatus& pod) {
 std::vector<PodAndContainers> ReadyPods(const pod::Manager& pods, pod::SandboxFilter filter) {
   filter.state = pod::SandboxState::kReady;
   std::vector<PodAndContainers> out;
-  std::map<std::string, size_t> index;
-  for (pod::SandboxRef& pod : pods.ListSandboxes(filter)) {
+  std::unordered_map<std::string_view, size_t> index;
+  for (const pod::SandboxRef& pod : pods.ListSandboxes(filter)) {
     index.emplace(pod->id.str(), out.size());
-    out.push_back({.pod = std::move(pod), .containers = {}});
+    out.push_back({.pod = pod, .containers = {}});
   }
   if (out.empty()) return out;
-  pod::ContainerFilter of_pod;
-  if (out.size() == 1) of_pod.pod = out[0].pod->id.str();
-  for (pod::ContainerRef& container : pods.ListContainers(of_pod)) {
+  pod::ContainerFilter running{.id = {}, .pod = {}, .state = pod::ContainerState::kRunning, .labels = {}};
+  if (out.size() == 1) running.pod = out[0].pod->id.str();
+  for (const pod::ContainerRef& container : pods.ListContainers(running)) {
     auto found = index.find(container->pod.str());
-    if (found != index.end()) out[found->second].containers.push_back(std::move(container));
+    if (found != index.end()) out[found->second].containers.push_back(container);
   }
   return out;
 }
@@ -99,7 +101,9 @@ void PodLinks::Read(const std::vector<std::string>& netns_paths) {
   }
 }
 
-void PodLinks::Prepare(std::span<const PodAndContainers> pods) {
+void PodLinks::Prepare(std::span<const PodAndContainers> pods) { BeginPrepare(pods); }
+
+std::optional<std::jthread> PodLinks::BeginPrepare(std::span<const PodAndContainers> pods) {
   std::vector<std::string> wanted;
   {
     Clock::time_point now = Clock::now();
@@ -110,7 +114,8 @@ void PodLinks::Prepare(std::span<const PodAndContainers> pods) {
       if (found == all->end() || now - found->second.read_at >= kYoung) wanted.push_back(pod.pod->netns_path);
     }
   }
-  if (!wanted.empty()) Read(wanted);
+  if (wanted.empty()) return std::nullopt;
+  return std::jthread([this, wanted = std::move(wanted)] { Read(wanted); });
 }
 
 std::optional<PodLinks::Reading> PodLinks::Of(const pod::SandboxStatus& pod) {
@@ -162,22 +167,93 @@ std::optional<UsageCache::Reading> PodStatsMaker::ReadPod(const PodAndContainers
   return sum;
 }
 
+PodStatsMaker::PodStatsMaker(const cgroup::Cgroups& cgroups, UsageCache& usage, StatsMaker& containers, PodLinks& links)
+    : cgroups_(cgroups),
+      usage_(usage),
+      containers_(containers),
+      links_(links),
+      names_([](const pod::SandboxStatus& pod) {
+        v1::PodSandboxAttributes attributes;
+        FillAttributes(pod, attributes);
+        return attributes.SerializeAsString();
+      }) {}
+
+void PodStatsMaker::FillUse(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out) {
+  if (std::optional<UsageCache::Reading> reading = ReadPod(pod)) {
+    FillCpu(*reading, *out.mutable_cpu());
+    FillMemory(reading->usage, *out.mutable_memory());
+    FillIo(reading->usage, [&] { return out.mutable_io(); });
+    if (reading->usage.processes) {
+      out.mutable_process()->set_timestamp(reading->usage.at_unix_nanos);
+      out.mutable_process()->mutable_process_count()->set_value(*reading->usage.processes);
+    }
+  }
+}
+
+void PodStatsMaker::FillNetworkOf(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out) {
+  if (std::optional<PodLinks::Reading> links = links_.Of(*pod.pod)) FillNetwork(*links, *out.mutable_network());
+}
+
 void PodStatsMaker::Fill(const Ctx& ctx, const PodAndContainers& pod, v1::PodSandboxStats& out) {
   FillAttributes(*pod.pod, *out.mutable_attributes());
   v1::LinuxPodSandboxStats& stats = *out.mutable_linux();
-  if (std::optional<UsageCache::Reading> reading = ReadPod(pod)) {
-    FillCpu(*reading, *stats.mutable_cpu());
-    FillMemory(reading->usage, *stats.mutable_memory());
-    FillIo(reading->usage, [&] { return stats.mutable_io(); });
-    if (reading->usage.processes) {
-      stats.mutable_process()->set_timestamp(reading->usage.at_unix_nanos);
-      stats.mutable_process()->mutable_process_count()->set_value(*reading->usage.processes);
-    }
-  }
-  if (std::optional<PodLinks::Reading> links = links_.Of(*pod.pod)) FillNetwork(*links, *stats.mutable_network());
+  FillUse(pod, stats);
+  FillNetworkOf(pod, stats);
   for (const pod::ContainerRef& container : pod.containers) {
     if (container->state == pod::ContainerState::kRunning) containers_.Fill(ctx, *container, *stats.add_containers());
   }
+}
+
+// ---- many ----
+
+PodStatsMaker::List PodStatsMaker::ListOf(std::vector<PodAndContainers> pods) {
+  std::vector<pod::SandboxRef> refs;
+  std::vector<pod::ContainerRef> containers;
+  List list;
+  for (const PodAndContainers& pod : pods) {
+    refs.push_back(pod.pod);
+    list.first_container.push_back(containers.size());
+    containers.insert(containers.end(), pod.containers.begin(), pod.containers.end());
+  }
+  list.first_container.push_back(containers.size());
+  list.pods = std::move(pods);
+  list.names = names_.Of(refs, false);
+  list.containers = containers_.NamesOf(containers, false);
+  return list;
+}
+
+Result<size_t> PodStatsMaker::Encode(const Ctx& ctx, const List& list, size_t first, size_t count, size_t bytes_max,
+                                     grpc::ByteBuffer& out) {
+  static_assert(v1::PodSandboxStats::kAttributesFieldNumber == 1);
+  constexpr size_t kOfNetwork = 64;  // about what it takes
+  std::optional<std::jthread> networks = links_.BeginPrepare(std::span(list.pods).subspan(first, count));
+  StatsMaker::FactsRef facts = containers_.FactsOf(ctx, list.containers);
+  std::vector<std::string> use;  // of each, in protobuf's form, which takes the parts of a message in any order
+  size_t estimate = 0;
+  for (size_t at = first; at < first + count && estimate < bytes_max; ++at) {
+    TRY(ctx.Check());
+    v1::LinuxPodSandboxStats numbers;
+    FillUse(list.pods[at], numbers);
+    use.push_back(numbers.SerializeAsString());
+    size_t containers = list.first_container[at];
+    containers_.Append(*facts, containers, list.first_container[at + 1] - containers,
+                       v1::LinuxPodSandboxStats::kContainersFieldNumber, use.back());
+    estimate += list.names->pieces[at].size() + use.back().size() + kOfNetwork;
+  }
+  networks.reset();
+  std::string bytes;
+  for (size_t i = 0; i < use.size(); ++i) {
+    v1::LinuxPodSandboxStats network;
+    FillNetworkOf(list.pods[first + i], network);
+    network.AppendToString(&use[i]);
+    std::string_view names = list.names->pieces[first + i];
+    std::string head;
+    AppendFieldHead(head, v1::PodSandboxStats::kLinuxFieldNumber, use[i].size());
+    AppendFieldHead(bytes, 1, names.size() + head.size() + use[i].size());
+    bytes.append(names).append(head).append(use[i]);
+  }
+  out = ToByteBuffer(std::move(bytes));
+  return use.size();
 }
 
 }  // namespace crisp::cri

@@ -1,12 +1,14 @@
 // What pods use, in CRI's form: their cgroup where they have one of their own, else the sum of their containers; their
 // network interfaces, read inside their network namespaces.
-// Threading: any thread. Reads files and starts a short thread: never on gRPC's own thread.
+// Threading: any thread. Reads files and starts short threads: never on gRPC's own thread.
 #pragma once
 
 #include "cri/v1/api.pb.h"
 
 #include <map>
+#include <optional>
 #include <span>
+#include <thread>
 #include <vector>
 
 #include "base/synchronized.h"
@@ -17,7 +19,7 @@
 
 namespace crisp::cri {
 
-// A pod that is ready and its containers, whatever their state.
+// A pod that is ready and its running containers.
 struct PodAndContainers {
   pod::SandboxRef pod;
   std::vector<pod::ContainerRef> containers;
@@ -34,6 +36,8 @@ class PodLinks {
   };
   // One thread reads all that are not young; what follows finds them here.
   void Prepare(std::span<const PodAndContainers> pods);
+  // The same while the caller does something else; done when what is returned has been destroyed. Empty: nothing to do.
+  std::optional<std::jthread> BeginPrepare(std::span<const PodAndContainers> pods);
   // Absent: on the host's network, or its namespace is gone.
   std::optional<Reading> Of(const pod::SandboxStatus& pod);
 
@@ -50,19 +54,33 @@ class PodLinks {
 class PodStatsMaker {
  public:
   // All outlive it.
-  PodStatsMaker(const cgroup::Cgroups& cgroups, UsageCache& usage, StatsMaker& containers, PodLinks& links)
-      : cgroups_(cgroups), usage_(usage), containers_(containers), links_(links) {}
+  PodStatsMaker(const cgroup::Cgroups& cgroups, UsageCache& usage, StatsMaker& containers, PodLinks& links);
 
   // Never fails. `linux` is always set: the kubelet takes it without looking. `out` is empty.
   void Fill(const Ctx& ctx, const PodAndContainers& pod, v1::PodSandboxStats& out);
 
+  // The same of many, as bytes (see StatsMaker): first the list, then `out` becomes a message with those from `first`
+  // on in its field 1.
+  struct List {
+    std::vector<PodAndContainers> pods;
+    EncodedList<pod::SandboxStatus>::EncodedRef names;
+    StatsMaker::Names containers;         // of all pods, one after the other
+    std::vector<size_t> first_container;  // of each pod, and the end
+  };
+  List ListOf(std::vector<PodAndContainers> pods);
+  Result<size_t> Encode(const Ctx& ctx, const List& list, size_t first, size_t count, size_t bytes_max,
+                        grpc::ByteBuffer& out);
+
  private:
+  void FillUse(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out);
+  void FillNetworkOf(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out);
   std::optional<UsageCache::Reading> ReadPod(const PodAndContainers& pod);
 
   const cgroup::Cgroups& cgroups_;
   UsageCache& usage_;
   StatsMaker& containers_;
   PodLinks& links_;
+  EncodedList<pod::SandboxStatus> names_;
 };
 
 // The path of the cgroup that holds this pod and nothing else: one of ours, or the kubelet's, which carries the pod's

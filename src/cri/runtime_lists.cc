@@ -1,4 +1,7 @@
 // RuntimeService's lists, stats and metrics: each as one reply and as a stream, both from the same list and converter.
+#include <limits>
+#include <numeric>
+
 #include "base/strings.h"
 #include "cri/from_cri.h"
 #include "cri/list_streams.h"
@@ -44,11 +47,32 @@ Result<Request> Parse(const grpc::ByteBuffer& bytes) {
   return request;
 }
 
+// A handler of `Request` that fills the reply's bytes.
+template <class Request, class Handler>
 grpc::ServerUnaryReactor* UnaryInBytes(Front& front, const Method& method, grpc::CallbackServerContext* context,
-                                       std::function<Result<>(const Ctx&)> handler) {
+                                       const grpc::ByteBuffer* request, Handler handler) {
   auto* call = new UnaryCall(front, method, {}, context->deadline());
-  call->Start(std::move(handler));
+  call->Start([request, handler = std::move(handler)](const Ctx& ctx) -> Result<> {
+    return handler(ctx, TRY(Parse<Request>(*request)));
+  });
   return call;
+}
+
+constexpr size_t kNoBound = std::numeric_limits<size_t>::max();
+
+// A stream of messages that are ready: what is the same for all batches is made once.
+using BytesStream = ListStream<grpc::ByteBuffer, grpc::ByteBuffer>;
+Result<size_t> TakeOne(const Ctx&, std::span<const grpc::ByteBuffer> batches, size_t, grpc::ByteBuffer& out) {
+  out = batches[0];
+  return 1;
+}
+
+// A stream of numbers: each batch reads those of some places in the list, which are its items.
+using PlacesStream = ListStream<size_t, grpc::ByteBuffer>;
+std::vector<size_t> Places(size_t count) {
+  std::vector<size_t> places(count);
+  std::iota(places.begin(), places.end(), size_t{0});
+  return places;
 }
 
 }  // namespace
@@ -59,9 +83,15 @@ grpc::ServerUnaryReactor* UnaryInBytes(Front& front, const Method& method, grpc:
 #define HANDLE(method, Request, Response)                       \
   return Unary(deps_.front, method, context, request, response, \
                [this]([[maybe_unused]] const Ctx& ctx, [[maybe_unused]] const v1::Request& req) -> Result<v1::Response>
-#define STREAM(name)                                                                                       \
-  grpc::ServerWriteReactor<v1::name##Response>* RuntimeService::name(grpc::CallbackServerContext* context, \
-                                                                     const v1::name##Request* request)
+#define CALL_IN_BYTES(name)                                                            \
+  grpc::ServerUnaryReactor* RuntimeService::name(grpc::CallbackServerContext* context, \
+                                                 const grpc::ByteBuffer* request, grpc::ByteBuffer* response)
+#define HANDLE_IN_BYTES(method, Request)                                  \
+  return UnaryInBytes<v1::Request>(deps_.front, method, context, request, \
+                                   [this, response]([[maybe_unused]] const Ctx& ctx, const v1::Request& req) -> Result<>
+#define STREAM_IN_BYTES(name)                                                                            \
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::name(grpc::CallbackServerContext* context, \
+                                                                   const grpc::ByteBuffer* request)
 
 RuntimeService::RuntimeService(Deps deps, Facts facts)
     : deps_(deps),
@@ -70,52 +100,41 @@ RuntimeService::RuntimeService(Deps deps, Facts facts)
       encoded_containers_(
           [](const pod::ContainerStatus& container) { return ContainerToCri(container).SerializeAsString(); }) {}
 
-grpc::ServerUnaryReactor* RuntimeService::ListPodSandbox(grpc::CallbackServerContext* context,
-                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
-  return UnaryInBytes(deps_.front, kListPodSandbox, context, [this, request, response](const Ctx&) -> Result<> {
-    auto req = TRY(Parse<v1::ListPodSandboxRequest>(*request));
-    *response = encoded_pods_.Encode(deps_.pods.ListSandboxes(TRY(ToFilter(req.filter()))));
+CALL_IN_BYTES(ListPodSandbox) {
+  HANDLE_IN_BYTES(kListPodSandbox, ListPodSandboxRequest) {
+    pod::SandboxList pods = deps_.pods.ListSandboxes(TRY(ToFilter(req.filter())));
+    *response = encoded_pods_.Of(pods.span(), pods.complete())->pieces.All();
     return {};
   });
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamPodSandboxes(grpc::CallbackServerContext* context,
-                                                                      const grpc::ByteBuffer* request) {
-  using Stream = ListStream<pod::SandboxRef, grpc::ByteBuffer>;
-  return new Stream(deps_.front, kStreamPodSandboxes, context,
-                    {.list = [this, bytes = *request](const Ctx&) -> Result<std::vector<pod::SandboxRef>> {
-                       auto req = TRY(Parse<v1::StreamPodSandboxesRequest>(bytes));
-                       return deps_.pods.ListSandboxes(TRY(ToFilter(req.filter())));
-                     },
-                     .add = {},
-                     .prepare = {},
-                     .take = [this](std::span<const pod::SandboxRef> pods, size_t bytes_max, grpc::ByteBuffer& out) {
-                       return encoded_pods_.EncodeSome(pods, bytes_max, out);
-                     }});
+STREAM_IN_BYTES(StreamPodSandboxes) {
+  auto list = [this, bytes = *request](const Ctx&) -> Result<std::vector<grpc::ByteBuffer>> {
+    auto req = TRY(Parse<v1::StreamPodSandboxesRequest>(bytes));
+    pod::SandboxList pods = deps_.pods.ListSandboxes(TRY(ToFilter(req.filter())));
+    return encoded_pods_.Of(pods.span(), pods.complete())->pieces.Batches(kBatchItemsMax, kBatchBytesMax);
+  };
+  return new BytesStream(deps_.front, kStreamPodSandboxes, context,
+                         {.list = list, .add = {}, .prepare = {}, .take = TakeOne});
 }
 
-grpc::ServerUnaryReactor* RuntimeService::ListContainers(grpc::CallbackServerContext* context,
-                                                         const grpc::ByteBuffer* request, grpc::ByteBuffer* response) {
-  return UnaryInBytes(deps_.front, kListContainers, context, [this, request, response](const Ctx&) -> Result<> {
-    auto req = TRY(Parse<v1::ListContainersRequest>(*request));
-    *response = encoded_containers_.Encode(deps_.pods.ListContainers(TRY(ToFilter(req.filter()))));
+CALL_IN_BYTES(ListContainers) {
+  HANDLE_IN_BYTES(kListContainers, ListContainersRequest) {
+    pod::ContainerList containers = deps_.pods.ListContainers(TRY(ToFilter(req.filter())));
+    *response = encoded_containers_.Of(containers.span(), containers.complete())->pieces.All();
     return {};
   });
 }
 
-grpc::ServerWriteReactor<grpc::ByteBuffer>* RuntimeService::StreamContainers(grpc::CallbackServerContext* context,
-                                                                      const grpc::ByteBuffer* request) {
-  using Stream = ListStream<pod::ContainerRef, grpc::ByteBuffer>;
-  return new Stream(deps_.front, kStreamContainers, context,
-                    {.list = [this, bytes = *request](const Ctx&) -> Result<std::vector<pod::ContainerRef>> {
-                       auto req = TRY(Parse<v1::StreamContainersRequest>(bytes));
-                       return deps_.pods.ListContainers(TRY(ToFilter(req.filter())));
-                     },
-                     .add = {},
-                     .prepare = {},
-                     .take = [this](std::span<const pod::ContainerRef> containers, size_t bytes_max, grpc::ByteBuffer& out) {
-                       return encoded_containers_.EncodeSome(containers, bytes_max, out);
-                     }});
+STREAM_IN_BYTES(StreamContainers) {
+  auto list = [this, bytes = *request](const Ctx&) -> Result<std::vector<grpc::ByteBuffer>> {
+    auto req = TRY(Parse<v1::StreamContainersRequest>(bytes));
+    pod::ContainerList containers = deps_.pods.ListContainers(TRY(ToFilter(req.filter())));
+    return encoded_containers_.Of(containers.span(), containers.complete())
+        ->pieces.Batches(kBatchItemsMax, kBatchBytesMax);
+  };
+  return new BytesStream(deps_.front, kStreamContainers, context,
+                         {.list = list, .add = {}, .prepare = {}, .take = TakeOne});
 }
 
 CALL(ContainerStats, ContainerStatsRequest, ContainerStatsResponse) {
@@ -128,31 +147,28 @@ CALL(ContainerStats, ContainerStatsRequest, ContainerStatsResponse) {
   });
 }
 
-CALL(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) {
-  HANDLE(kListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse) {
-    v1::ListContainerStatsResponse out;
-    for (const pod::ContainerRef& container : deps_.pods.ListContainers(ToStatsFilter(req.filter()))) {
-      TRY(ctx.Check());
-      stats_.Fill(ctx, *container, *out.add_stats());
-    }
-    return out;
+CALL_IN_BYTES(ListContainerStats) {
+  HANDLE_IN_BYTES(kListContainerStats, ListContainerStatsRequest) {
+    pod::ContainerList containers = deps_.pods.ListContainers(ToStatsFilter(req.filter()));
+    StatsMaker::Names names = stats_.NamesOf(containers.span(), containers.complete());
+    TRY(stats_.Encode(ctx, names, 0, containers.size(), kNoBound, *response));
+    return {};
   });
 }
 
-STREAM(StreamContainerStats) {
-  using Stream = ListStream<pod::ContainerRef, v1::StreamContainerStatsResponse>;
-  return new Stream(
-      deps_.front, kStreamContainerStats, context,
-      {.list = [this, filter = ToStatsFilter(request->filter())](const Ctx&) -> Result<std::vector<pod::ContainerRef>> {
-         return deps_.pods.ListContainers(filter);
-       },
-       .add =
-           [this](const Ctx& ctx, const pod::ContainerRef& container, v1::StreamContainerStatsResponse& out) {
-             v1::ContainerStats& added = *out.add_container_stats();
-             stats_.Fill(ctx, *container, added);
-             return added.ByteSizeLong();
-           },
-       .prepare = {}});
+STREAM_IN_BYTES(StreamContainerStats) {
+  auto names = std::make_shared<StatsMaker::Names>();
+  auto list = [this, bytes = *request, names](const Ctx&) -> Result<std::vector<size_t>> {
+    auto req = TRY(Parse<v1::StreamContainerStatsRequest>(bytes));
+    pod::ContainerList containers = deps_.pods.ListContainers(ToStatsFilter(req.filter()));
+    *names = stats_.NamesOf(containers.span(), containers.complete());
+    return Places(containers.size());
+  };
+  auto take = [this, names](const Ctx& ctx, std::span<const size_t> places, size_t bytes_max, grpc::ByteBuffer& out) {
+    return stats_.Encode(ctx, *names, places[0], places.size(), bytes_max, out);
+  };
+  return new PlacesStream(deps_.front, kStreamContainerStats, context,
+                          {.list = list, .add = {}, .prepare = {}, .take = take});
 }
 
 CALL(PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatsResponse) {
@@ -162,42 +178,35 @@ CALL(PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatsResponse) {
     if (sandbox->state != pod::SandboxState::kReady) {
       return Error(Code::kUnavailable, StrCat("pod sandbox ", sandbox->id.str(), " is not ready, so it uses nothing"));
     }
-    PodAndContainers pod{
-        .pod = sandbox,
-        .containers = deps_.pods.ListContainers({.id = {}, .pod = sandbox->id.str(), .state = {}, .labels = {}})};
+    pod::ContainerList running = deps_.pods.ListContainers(
+        {.id = {}, .pod = sandbox->id.str(), .state = pod::ContainerState::kRunning, .labels = {}});
+    PodAndContainers pod{.pod = sandbox, .containers = {running.begin(), running.end()}};
     v1::PodSandboxStatsResponse out;
     pod_stats_.Fill(ctx, pod, *out.mutable_stats());
     return out;
   });
 }
 
-CALL(ListPodSandboxStats, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse) {
-  HANDLE(kListPodSandboxStats, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse) {
-    std::vector<PodAndContainers> pods = ReadyPods(deps_.pods, ToStatsFilter(req.filter()));
-    links_.Prepare(pods);
-    v1::ListPodSandboxStatsResponse out;
-    for (const PodAndContainers& pod : pods) {
-      TRY(ctx.Check());
-      pod_stats_.Fill(ctx, pod, *out.add_stats());
-    }
-    return out;
+CALL_IN_BYTES(ListPodSandboxStats) {
+  HANDLE_IN_BYTES(kListPodSandboxStats, ListPodSandboxStatsRequest) {
+    PodStatsMaker::List list = pod_stats_.ListOf(ReadyPods(deps_.pods, ToStatsFilter(req.filter())));
+    TRY(pod_stats_.Encode(ctx, list, 0, list.pods.size(), kNoBound, *response));
+    return {};
   });
 }
 
-STREAM(StreamPodSandboxStats) {
-  using Stream = ListStream<PodAndContainers, v1::StreamPodSandboxStatsResponse>;
-  return new Stream(
-      deps_.front, kStreamPodSandboxStats, context,
-      {.list = [this, filter = ToStatsFilter(request->filter())](const Ctx&) -> Result<std::vector<PodAndContainers>> {
-         return ReadyPods(deps_.pods, filter);
-       },
-       .add =
-           [this](const Ctx& ctx, const PodAndContainers& pod, v1::StreamPodSandboxStatsResponse& out) {
-             v1::PodSandboxStats& added = *out.add_pod_sandbox_stats();
-             pod_stats_.Fill(ctx, pod, added);
-             return added.ByteSizeLong();
-           },
-       .prepare = [this](const Ctx&, std::span<const PodAndContainers> pods) { links_.Prepare(pods); }});
+STREAM_IN_BYTES(StreamPodSandboxStats) {
+  auto pods = std::make_shared<PodStatsMaker::List>();
+  auto list = [this, bytes = *request, pods](const Ctx&) -> Result<std::vector<size_t>> {
+    auto req = TRY(Parse<v1::StreamPodSandboxStatsRequest>(bytes));
+    *pods = pod_stats_.ListOf(ReadyPods(deps_.pods, ToStatsFilter(req.filter())));
+    return Places(pods->pods.size());
+  };
+  auto take = [this, pods](const Ctx& ctx, std::span<const size_t> places, size_t bytes_max, grpc::ByteBuffer& out) {
+    return pod_stats_.Encode(ctx, *pods, places[0], places.size(), bytes_max, out);
+  };
+  return new PlacesStream(deps_.front, kStreamPodSandboxStats, context,
+                          {.list = list, .add = {}, .prepare = {}, .take = take});
 }
 
 CALL(ListMetricDescriptors, ListMetricDescriptorsRequest, ListMetricDescriptorsResponse) {
@@ -219,7 +228,8 @@ CALL(ListPodSandboxMetrics, ListPodSandboxMetricsRequest, ListPodSandboxMetricsR
   });
 }
 
-STREAM(StreamPodSandboxMetrics) {
+grpc::ServerWriteReactor<v1::StreamPodSandboxMetricsResponse>* RuntimeService::StreamPodSandboxMetrics(
+    grpc::CallbackServerContext* context, const v1::StreamPodSandboxMetricsRequest* request) {
   using Stream = ListStream<PodAndContainers, v1::StreamPodSandboxMetricsResponse>;
   (void)request;  // it has no filter
   return new Stream(
@@ -236,6 +246,8 @@ STREAM(StreamPodSandboxMetrics) {
 
 #undef CALL
 #undef HANDLE
-#undef STREAM
+#undef CALL_IN_BYTES
+#undef HANDLE_IN_BYTES
+#undef STREAM_IN_BYTES
 
 }  // namespace crisp::cri

@@ -22,10 +22,16 @@ namespace crisp::cri {
 
 namespace v1 = ::runtime::v1;
 
-// The two lists that a kubelet asks every second are answered in bytes (encoded_lists.h), in one piece or streamed.
-using RuntimeServiceBase = v1::RuntimeService::WithRawCallbackMethod_ListPodSandbox<
-    v1::RuntimeService::WithRawCallbackMethod_ListContainers<v1::RuntimeService::WithRawCallbackMethod_StreamPodSandboxes<
-        v1::RuntimeService::WithRawCallbackMethod_StreamContainers<v1::RuntimeService::CallbackService>>>>;
+// The lists and stats that a kubelet asks for all the time are answered in bytes (encoded_lists.h), in one piece or
+// streamed.
+using ListsInBytes =
+    v1::RuntimeService::WithRawCallbackMethod_ListPodSandbox<v1::RuntimeService::WithRawCallbackMethod_ListContainers<
+        v1::RuntimeService::WithRawCallbackMethod_StreamPodSandboxes<
+            v1::RuntimeService::WithRawCallbackMethod_StreamContainers<v1::RuntimeService::CallbackService>>>>;
+using RuntimeServiceBase = v1::RuntimeService::WithRawCallbackMethod_ListContainerStats<
+    v1::RuntimeService::WithRawCallbackMethod_StreamContainerStats<
+        v1::RuntimeService::WithRawCallbackMethod_ListPodSandboxStats<
+            v1::RuntimeService::WithRawCallbackMethod_StreamPodSandboxStats<ListsInBytes>>>>;
 
 class RuntimeService final : public RuntimeServiceBase {
  public:
@@ -62,15 +68,17 @@ class RuntimeService final : public RuntimeServiceBase {
   CRISP_CRI_CALL(StopPodSandbox, StopPodSandboxRequest, StopPodSandboxResponse);
   CRISP_CRI_CALL(RemovePodSandbox, RemovePodSandboxRequest, RemovePodSandboxResponse);
   CRISP_CRI_CALL(PodSandboxStatus, PodSandboxStatusRequest, PodSandboxStatusResponse);
-  grpc::ServerUnaryReactor* ListPodSandbox(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
-                                           grpc::ByteBuffer* response) override;
+// And of those that are answered in bytes (runtime_lists.cc).
+#define CRISP_CRI_BYTES(name)                                                                           \
+  grpc::ServerUnaryReactor* name(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request, \
+                                 grpc::ByteBuffer* response) override
+  CRISP_CRI_BYTES(ListPodSandbox);
 
   CRISP_CRI_CALL(CreateContainer, CreateContainerRequest, CreateContainerResponse);
   CRISP_CRI_CALL(StartContainer, StartContainerRequest, StartContainerResponse);
   CRISP_CRI_CALL(StopContainer, StopContainerRequest, StopContainerResponse);
   CRISP_CRI_CALL(RemoveContainer, RemoveContainerRequest, RemoveContainerResponse);
-  grpc::ServerUnaryReactor* ListContainers(grpc::CallbackServerContext* context, const grpc::ByteBuffer* request,
-                                           grpc::ByteBuffer* response) override;
+  CRISP_CRI_BYTES(ListContainers);
   CRISP_CRI_CALL(ContainerStatus, ContainerStatusRequest, ContainerStatusResponse);
   CRISP_CRI_CALL(UpdateContainerResources, UpdateContainerResourcesRequest, UpdateContainerResourcesResponse);
   CRISP_CRI_CALL(ReopenContainerLog, ReopenContainerLogRequest, ReopenContainerLogResponse);
@@ -80,9 +88,9 @@ class RuntimeService final : public RuntimeServiceBase {
   CRISP_CRI_CALL(Attach, AttachRequest, AttachResponse);
   CRISP_CRI_CALL(PortForward, PortForwardRequest, PortForwardResponse);
   CRISP_CRI_CALL(ContainerStats, ContainerStatsRequest, ContainerStatsResponse);
-  CRISP_CRI_CALL(ListContainerStats, ListContainerStatsRequest, ListContainerStatsResponse);
+  CRISP_CRI_BYTES(ListContainerStats);
   CRISP_CRI_CALL(PodSandboxStats, PodSandboxStatsRequest, PodSandboxStatsResponse);
-  CRISP_CRI_CALL(ListPodSandboxStats, ListPodSandboxStatsRequest, ListPodSandboxStatsResponse);
+  CRISP_CRI_BYTES(ListPodSandboxStats);
   CRISP_CRI_CALL(CheckpointContainer, CheckpointContainerRequest, CheckpointContainerResponse);
   CRISP_CRI_CALL(CheckpointPod, CheckpointPodRequest, CheckpointPodResponse);
   CRISP_CRI_CALL(RestorePod, RestorePodRequest, RestorePodResponse);
@@ -95,16 +103,15 @@ class RuntimeService final : public RuntimeServiceBase {
   }
 
 // The same for calls that answer with a stream of lists (runtime_lists.cc).
-#define CRISP_CRI_STREAM(name)                                                             \
-  grpc::ServerWriteReactor<v1::name##Response>* name(grpc::CallbackServerContext* context, \
-                                                     const v1::name##Request* request) override
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamPodSandboxes(grpc::CallbackServerContext* context,
-                                                                 const grpc::ByteBuffer* request) override;
-  grpc::ServerWriteReactor<grpc::ByteBuffer>* StreamContainers(grpc::CallbackServerContext* context,
-                                                               const grpc::ByteBuffer* request) override;
+#define CRISP_CRI_STREAM(name)                                                           \
+  grpc::ServerWriteReactor<grpc::ByteBuffer>* name(grpc::CallbackServerContext* context, \
+                                                   const grpc::ByteBuffer* request) override
+  CRISP_CRI_STREAM(StreamPodSandboxes);
+  CRISP_CRI_STREAM(StreamContainers);
   CRISP_CRI_STREAM(StreamContainerStats);
   CRISP_CRI_STREAM(StreamPodSandboxStats);
-  CRISP_CRI_STREAM(StreamPodSandboxMetrics);
+  grpc::ServerWriteReactor<v1::StreamPodSandboxMetricsResponse>* StreamPodSandboxMetrics(
+      grpc::CallbackServerContext* context, const v1::StreamPodSandboxMetricsRequest* request) override;
 
  private:
   Result<v1::StatusResponse> MakeStatus(bool verbose) const;

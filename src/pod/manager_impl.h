@@ -89,8 +89,8 @@ class ManagerImpl final : public Manager {
   Result<SandboxRef> GetSandbox(const std::string& id) const override { return store_.PodStatus(id); }
   Result<ContainerRef> GetContainer(const std::string& id) const override { return store_.ContainerStatusOf(id); }
   Result<PodSnapshot> GetPod(const std::string& id) const override { return store_.Snapshot(id); }
-  std::vector<SandboxRef> ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }
-  std::vector<ContainerRef> ListContainers(const ContainerFilter& filter) const override { return store_.List(filter); }
+  SandboxList ListSandboxes(const SandboxFilter& filter) const override { return store_.List(filter); }
+  ContainerList ListContainers(const ContainerFilter& filter) const override { return store_.List(filter); }
   std::shared_ptr<Watcher> Watch(size_t events_max, std::function<void()> wake) override {
     return store_.Watch(events_max, std::move(wake));
   }

@@ -167,9 +167,8 @@ void Store::Land(const PodClaim& claim, Result<PodId> result) {
       claim.entry->gone = true;
       index->pods.erase(slot);
     }
-    auto name = std::find_if(index->pod_names.begin(), index->pod_names.end(),
-                             [&](const auto& each) { return each.second.flight == claim.flight; });
-    if (name != index->pod_names.end()) {
+    auto name = index->pod_names.find(KeyOf(record->config.metadata));
+    if (name != index->pod_names.end() && name->second.flight == claim.flight) {
       if (there) {
         name->second.flight = nullptr;
       } else {
@@ -191,9 +190,8 @@ void Store::Land(const ContainerClaim& claim, Result<ContainerId> result) {
       index->containers.erase(slot);
       if (auto of_pod = index->of_pod.find(record->pod); of_pod != index->of_pod.end()) of_pod->second.erase(record->id);
     }
-    auto name = std::find_if(index->container_names.begin(), index->container_names.end(),
-                             [&](const auto& each) { return each.second.flight == claim.flight; });
-    if (name != index->container_names.end()) {
+    auto name = index->container_names.find(KeyOf(record->pod, record->config.metadata));
+    if (name != index->container_names.end() && name->second.flight == claim.flight) {
       if (there) {
         name->second.flight = nullptr;
       } else {
@@ -220,6 +218,7 @@ void Store::Show(PodEntry& pod, const PodRecord& record) {
   auto slot = index->pods.find(pod.id.str());
   if (slot == index->pods.end()) return;
   SandboxRef before = std::exchange(slot->second.shown, shown);
+  index->listed_pods.reset();
   Tell(*index, before, shown);
 }
 
@@ -230,6 +229,7 @@ void Store::Show(ContainerEntry& container, const ContainerRecord& record) {
     auto slot = index->containers.find(container.id.str());
     if (slot != index->containers.end()) {
       ContainerRef before = std::exchange(slot->second.shown, shown);
+      index->listed_containers.reset();
       Tell(*index, before, shown);
     }
   }
@@ -298,6 +298,7 @@ Result<> Store::Erase(PodEntry& pod) {
   if (auto slot = index->pods.find(pod.id.str()); slot != index->pods.end()) {
     SandboxRef before = std::move(slot->second.shown);
     index->pods.erase(slot);
+    index->listed_pods.reset();
     Tell(*index, before, nullptr);
   }
   index->of_pod.erase(pod.id);
@@ -316,6 +317,7 @@ Result<> Store::Erase(ContainerEntry& container) {
   if (auto slot = index->containers.find(container.id.str()); slot != index->containers.end()) {
     ContainerRef before = std::move(slot->second.shown);
     index->containers.erase(slot);
+    index->listed_containers.reset();
     Tell(*index, before, nullptr);
   }
   auto name = index->container_names.find(KeyOf(container.pod, record->config.metadata));
@@ -455,20 +457,26 @@ Result<PodSnapshot> Store::Snapshot(const std::string& id) const {
   return out;
 }
 
-std::vector<SandboxRef> Store::List(const SandboxFilter& filter) const {
+SandboxList Store::List(const SandboxFilter& filter) const {
   std::vector<SandboxRef> out;
+  bool complete = filter.id.empty() && !filter.state && filter.labels.empty();
   auto index = index_.Lock();
+  if (complete && index->listed_pods) return *index->listed_pods;
   for (auto it = index->pods.lower_bound(filter.id); it != index->pods.end() && it->first.starts_with(filter.id); ++it) {
     const SandboxRef& shown = it->second.shown;
     if (shown == nullptr || (filter.state && shown->state != *filter.state)) continue;
     if (HasLabels(shown->config.labels, filter.labels)) out.push_back(shown);
   }
-  return out;
+  SandboxList list(std::move(out), complete);
+  if (complete) index->listed_pods = list;
+  return list;
 }
 
-std::vector<ContainerRef> Store::List(const ContainerFilter& filter) const {
+ContainerList Store::List(const ContainerFilter& filter) const {
   std::vector<ContainerRef> out;
+  bool complete = filter.id.empty() && filter.pod.empty() && !filter.state && filter.labels.empty();
   auto index = index_.Lock();
+  if (complete && index->listed_containers) return *index->listed_containers;
   auto it = index->containers.lower_bound(filter.id);
   for (; it != index->containers.end() && it->first.starts_with(filter.id); ++it) {
     const ContainerRef& shown = it->second.shown;
@@ -476,7 +484,9 @@ std::vector<ContainerRef> Store::List(const ContainerFilter& filter) const {
     if (!shown->pod.str().starts_with(filter.pod)) continue;
     if (HasLabels(shown->config.labels, filter.labels)) out.push_back(shown);
   }
-  return out;
+  ContainerList list(std::move(out), complete);
+  if (complete) index->listed_containers = list;
+  return list;
 }
 
 }  // namespace crisp::pod

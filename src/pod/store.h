@@ -9,6 +9,7 @@
 #include <condition_variable>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <vector>
@@ -112,8 +113,8 @@ class Store {
   Result<SandboxRef> PodStatus(const std::string& id) const;
   Result<ContainerRef> ContainerStatusOf(const std::string& id) const;
   Result<PodSnapshot> Snapshot(const std::string& id) const;
-  std::vector<SandboxRef> List(const SandboxFilter& filter) const;
-  std::vector<ContainerRef> List(const ContainerFilter& filter) const;
+  SandboxList List(const SandboxFilter& filter) const;
+  ContainerList List(const ContainerFilter& filter) const;
 
   std::shared_ptr<Watcher> Watch(size_t events_max, std::function<void()> wake) {
     return feed_.Watch(events_max, std::move(wake));
@@ -134,6 +135,9 @@ class Store {
   struct Index {
     std::map<std::string, Slot<PodEntry, SandboxStatus>, std::less<>> pods;
     std::map<std::string, Slot<ContainerEntry, ContainerStatus>, std::less<>> containers;
+    // All that is shown of the two; absent since one of them changed.
+    std::optional<SandboxList> listed_pods;
+    std::optional<ContainerList> listed_containers;
     std::map<PodId, std::set<ContainerId>> of_pod;
     std::map<std::string, Name<PodId>> pod_names;
     std::map<std::string, Name<ContainerId>> container_names;

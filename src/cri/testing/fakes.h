@@ -168,7 +168,7 @@ class FakeManager : public pod::Manager {
     TRY(GetContainer(id));
     return {};
   }
-  std::vector<pod::SandboxRef> ListSandboxes(const pod::SandboxFilter& filter) const override {
+  pod::SandboxList ListSandboxes(const pod::SandboxFilter& filter) const override {
     auto state = state_.Lock();
     std::vector<pod::SandboxRef> out;
     for (const auto& [id, status] : state->sandboxes) {
@@ -177,9 +177,9 @@ class FakeManager : public pod::Manager {
       if (!HasLabels(status.config.labels, filter.labels)) continue;
       out.push_back(std::make_shared<const pod::SandboxStatus>(status));
     }
-    return out;
+    return {std::move(out), filter.id.empty() && !filter.state && filter.labels.empty()};
   }
-  std::vector<pod::ContainerRef> ListContainers(const pod::ContainerFilter& filter) const override {
+  pod::ContainerList ListContainers(const pod::ContainerFilter& filter) const override {
     auto state = state_.Lock();
     std::vector<pod::ContainerRef> out;
     for (const auto& [id, status] : state->containers) {
@@ -189,13 +189,14 @@ class FakeManager : public pod::Manager {
       if (!HasLabels(status.config.labels, filter.labels)) continue;
       out.push_back(std::make_shared<const pod::ContainerStatus>(status));
     }
-    return out;
+    return {std::move(out), filter.id.empty() && filter.pod.empty() && !filter.state && filter.labels.empty()};
   }
 
   Result<pod::PodSnapshot> GetPod(const std::string& id) const override {
     pod::PodSnapshot out;
     out.sandbox = TRY(GetSandbox(id));
-    out.containers = ListContainers({.id = {}, .pod = id, .state = {}, .labels = {}});
+    pod::ContainerList containers = ListContainers({.id = {}, .pod = id, .state = {}, .labels = {}});
+    out.containers.assign(containers.begin(), containers.end());
     out.at = UnixNanosNow();
     return out;
   }

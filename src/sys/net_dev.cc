@@ -32,7 +32,8 @@ std::optional<LinkCounters> ParseLine(std::string_view line) {
 
 // On a thread that may be anywhere afterwards.
 std::optional<std::vector<LinkCounters>> EnterAndRead(const std::string& netns_path) {
-  Result<UniqueFd> netns = OpenNetns(netns_path);
+  Result<UniqueFd> netns = Open(netns_path, O_RDONLY);
+  // Refuses whatever is no network namespace (the bind mount is gone, and this is the file below it).
   if (!netns || setns(netns->get(), CLONE_NEWNET) != 0) return std::nullopt;
   // /proc/net would be the main thread's.
   Result<std::string> text = ReadFile("/proc/thread-self/net/dev", 1u << 20);

@@ -102,6 +102,17 @@ TEST(Registry, ServesWellAndBadly) {
               HasSubstr("200"));
   EXPECT_NE(get("/v2/crisptest/small/a/manifests/1"), get("/v2/crisptest/small/a/manifests/2"));
   EXPECT_EQ(get("/v2/crisptest/tags/a/manifests/1"), get("/v2/crisptest/tags/a/manifests/2"));
+  auto tls = TcpOnce("127.0.0.1", registry.port(), "\x16\x03\x01\x02", std::chrono::seconds(10));
+  EXPECT_THAT(tls ? *tls : "", HasSubstr("HTTP/1.1 400")) << "who tries TLS is answered in HTTP, at once";
+}
+
+TEST(Registry, ListensWhereItIsToldTo) {
+  Registry any({}), same({}), elsewhere({}), none({});
+  ASSERT_TRUE(any.Start());
+  auto taken = same.Start(any.host());
+  EXPECT_THAT(taken.error().message(), HasSubstr(any.host()));
+  EXPECT_EQ(elsewhere.Start("0.0.0.0:0").error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(none.Start("127.0.0.1:").error().code(), Code::kInvalidArgument);
 }
 
 Json Document() {

@@ -27,7 +27,7 @@ namespace {
 
 struct Flags {
   Context context;
-  std::string config, images_file, busybox = "/bin/busybox";
+  std::string config, images_file, busybox = "/bin/busybox", registry_listen = "127.0.0.1:0";
   std::string report_dir, report_prefix, junit_report, json_report, label;
   std::vector<std::string> focus, skip;
   int parallel = 1;
@@ -177,7 +177,7 @@ void PrintResult(const SpecResult& result) {
 
 std::unique_ptr<Registry> ServeImages(Flags& flags) {
   auto registry = std::make_unique<Registry>(OrDie(BuildImages(flags.busybox)));
-  OrDie(registry->Start());
+  OrDie(registry->Start(flags.registry_listen));
   flags.context.registry_host = registry->host();
   for (const auto& [name, image] : registry->images().images) flags.context.digests[name] = image.manifest_digest;
   return registry;
@@ -348,6 +348,8 @@ void AddFlags(CLI::App& app, Flags& flags) {
   app.add_option("--registry-prefix", c.registry_prefix, "in front of the images that --test-images-file names");
   app.add_option("--test-images-file", flags.images_file,
                  "YAML: defaultTestContainerImage, webServerTestImage instead of ours");
+  app.add_option("--registry-listen", flags.registry_listen, "where the suite's own registry listens, 127.0.0.1:PORT")
+      ->capture_default_str();
   app.add_option("--nri-socket", c.nri_socket, "the runtime's NRI socket; without it NRI specs are skipped");
   app.add_option("--focus,--ginkgo.focus", flags.focus, "only specs that match this regular expression (repeatable)")
       ->expected(1)

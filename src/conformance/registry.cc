@@ -7,6 +7,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstring>
 
 #include "base/strings.h"
@@ -16,6 +17,7 @@ namespace crisp::conformance {
 namespace {
 
 constexpr size_t kHeadBytesMax = 64 << 10;
+constexpr char kTlsHandshake = 22;  // type of the first record of a TLS connection (RFC 8446 5.1)
 
 bool SendAll(int fd, std::string_view bytes) {
   while (!bytes.empty()) {
@@ -40,18 +42,26 @@ std::string ImageName(const std::string& repository) {
 
 }  // namespace
 
-Result<> Registry::Start() {
-  listener_ = sys::UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  sockaddr_in address{};
-  address.sin_family = AF_INET;
-  address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-  socklen_t length = sizeof address;
-  if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) != 0 ||
-      listen(listener_.get(), 128) != 0 ||
-      getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&address), &length) != 0) {
-    return Errno(errno, "listen on 127.0.0.1 for the registry");
+Result<> Registry::Start(const std::string& address) {
+  constexpr std::string_view kLoopback = "127.0.0.1:";
+  auto port = ParseInt<uint16_t>(std::string_view(address).substr(std::min(address.size(), kLoopback.size())));
+  if (!address.starts_with(kLoopback) || !port) {
+    return Error(Code::kInvalidArgument, StrCat("the registry listens on 127.0.0.1:PORT, not on ", Quote(address)));
   }
-  port_ = ntohs(address.sin_port);
+  listener_ = sys::UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+  int on = 1;
+  (void)setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);  // a fixed port, run after run
+  sockaddr_in name{};
+  name.sin_family = AF_INET;
+  name.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+  name.sin_port = htons(*port);
+  socklen_t length = sizeof name;
+  if (bind(listener_.get(), reinterpret_cast<sockaddr*>(&name), sizeof name) != 0 ||
+      listen(listener_.get(), 128) != 0 ||
+      getsockname(listener_.get(), reinterpret_cast<sockaddr*>(&name), &length) != 0) {
+    return Errno(errno, StrCat("listen on ", address, " for the registry"));
+  }
+  port_ = ntohs(name.sin_port);
   acceptor_ = std::thread([this] { Accept(); });
   return {};
 }
@@ -93,8 +103,13 @@ void Registry::Serve(int fd) {
       ssize_t got = recv(fd, buffer, sizeof buffer, 0);
       if (got <= 0) break;
       input.append(buffer, static_cast<size_t>(got));
+      // Who tries TLS first is to learn at once that there is none: clients fall back when they are answered in HTTP.
+      if (input[0] == kTlsHandshake) break;
     }
-    if (end == std::string::npos) break;
+    if (end == std::string::npos) {
+      if (input.starts_with(kTlsHandshake)) SendAll(fd, "HTTP/1.1 400 -\r\nConnection: close\r\n\r\n");
+      break;
+    }
     std::string head = input.substr(0, end);
     input.erase(0, end + 4);
     Request request;

@@ -27,7 +27,8 @@ class Registry {
 
   explicit Registry(ImageSet images) : images_(std::move(images)) {}
   ~Registry();
-  Result<> Start();
+  // Listens on `address`: 127.0.0.1:PORT, port 0 is any free one.
+  Result<> Start(const std::string& address = "127.0.0.1:0");
   int port() const { return port_; }
   std::string host() const;  // "127.0.0.1:PORT"
   const ImageSet& images() const { return images_; }

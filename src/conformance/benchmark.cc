@@ -61,7 +61,7 @@ class Worker {
             {"sandbox_config", pod_config},
             {"config",
              {{"metadata", {{"name", StrCat("c-", RandomHex(4))}}},
-              {"image", {{"image", image}}},
+              {"image", {{"image", image}, {"user_specified_image", image}}},
               {"command", {"/guest", "hold"}},
               {"linux", Json::object()}}}};
   }
@@ -177,8 +177,9 @@ void Suite::Containers() {
 void Suite::Pods() {
   Family("PodSandbox", {"CreatePod", "StatusPod", "StopPod", "RemovePod"}, params_.pods, params_.pods_parallel,
          [](Worker& w, int, Sample& sample) {
-           std::string pod = w.Timed(sample, "RunPodSandbox", w.RunRequest(w.PodConfig()))["pod_sandbox_id"];
-           sample.meta = {{"podId", pod}};
+           Json config = w.PodConfig();
+           std::string pod = w.Timed(sample, "RunPodSandbox", w.RunRequest(config))["pod_sandbox_id"];
+           sample.meta = {{"podId", pod}, {"podSandboxName", config["metadata"]["name"]}};
            w.Timed(sample, "PodSandboxStatus", {{"pod_sandbox_id", pod}});
            w.Timed(sample, "StopPodSandbox", {{"pod_sandbox_id", pod}});
            w.Timed(sample, "RemovePodSandbox", {{"pod_sandbox_id", pod}});
@@ -292,7 +293,7 @@ Result<> WriteSamples(const Json& family, const std::string& directory) {
                       {"startTime", sample["start_ns"]},
                       {"endTime", sample["end_ns"]},
                       {"operationsDurationsNs", sample["durations_ns"]},
-                      {"metaInfo", sample["meta"]}});
+                      {"metaInfo", sample["meta"].empty() ? Json() : sample["meta"]}});  // null, as Go's empty map
   }
   return sys::WriteFileAtomic(
       StrCat(directory, "/", file, "_benchmark_data.json"),

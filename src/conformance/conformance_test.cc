@@ -91,7 +91,8 @@ TEST(Registry, ServesWellAndBadly) {
                 std::chrono::seconds(10));
     return answer ? *answer : answer.error().message();
   };
-  EXPECT_THAT(get("/v2/"), HasSubstr("200"));
+  EXPECT_THAT(get("/v2/"), AllOf(HasSubstr("401"), HasSubstr("Basic")));
+  EXPECT_THAT(get("/v2/", "Authorization: Basic Og==\r\n"), HasSubstr("200"));
   const BuiltImage& busybox = registry.images().images.at("busybox");
   EXPECT_THAT(get("/v2/crisptest/busybox/manifests/any"), HasSubstr(busybox.manifest));
   EXPECT_THAT(get("/v2/crisptest/busybox/x/manifests/" + busybox.manifest_digest), HasSubstr(busybox.config_digest));

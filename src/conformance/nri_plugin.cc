@@ -95,7 +95,11 @@ void NriPlugin::Send(uint32_t connection, uint32_t stream, codec::TtrpcType type
   if (!frame) return;
   std::string bytes = codec::EncodeNriMux(connection, *frame);
   std::lock_guard lock(sending_);
-  (void)sys::WriteAll(socket_, bytes);
+  for (std::string_view rest = bytes; !rest.empty();) {  // the runtime may have hung up: no SIGPIPE
+    ssize_t sent = send(socket_.get(), rest.data(), rest.size(), MSG_NOSIGNAL);
+    if (sent <= 0) return;
+    rest.remove_prefix(static_cast<size_t>(sent));
+  }
 }
 
 void NriPlugin::Read() {

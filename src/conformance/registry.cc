@@ -142,7 +142,12 @@ void Registry::Serve(int fd) {
 }
 
 Registry::Response Registry::Answer(const Request& request) {
-  if (request.path == "/v2/" || request.path == "/v2") return {.body = "{}"};
+  const Response who = {
+      .status = 401, .body = "who are you?", .extra = "WWW-Authenticate: Basic realm=\"crisptest\"\r\n"};
+  // As the public registries, which hold private images too: some clients learn only here how they can say who they are.
+  if (request.path == "/v2/" || request.path == "/v2") {
+    return request.authorization.empty() ? who : Response{.body = "{}"};
+  }
   size_t manifests = request.path.find("/manifests/"), blobs = request.path.find("/blobs/");
   size_t split = manifests != std::string::npos ? manifests : blobs;
   if (!request.path.starts_with("/v2/") || split == std::string::npos) return {.status = 404};
@@ -151,7 +156,7 @@ Registry::Response Registry::Answer(const Request& request) {
   if (name == "unavailable") return {.status = 503, .body = "come back later"};
   if (name == "private" &&
       request.authorization != StrCat("Basic ", codec::EncodeBase64(StrCat(kUser, ":", kPassword)))) {
-    return {.status = 401, .body = "who are you?", .extra = "WWW-Authenticate: Basic realm=\"crisptest\"\r\n"};
+    return who;
   }
   if (manifests != std::string::npos) return Manifest(repository, request.path.substr(manifests + 11));
   return Blob(repository, request.path.substr(blobs + 7));

@@ -185,6 +185,9 @@ Json Spec::ContainerConfig(const Json& more) {
                         {"linux", {{"security_context", Json::object()}}}},
                        more);
   if (!config.contains("image")) config["image"]["image"] = Image("busybox");
+  // What the pod's author wrote, as a kubelet says it too. CRI-O creates nothing without it.
+  Json& image = config["image"];
+  if (image.is_object() && !image.contains("user_specified_image")) image["user_specified_image"] = image["image"];
   if (config["command"].empty()) config.erase("command");
   return config;
 }

@@ -312,6 +312,8 @@ NRI_SPEC(LatePluginIsToldWhatThereIs, .like = {107},
   EXPECT_TRUE(Has(Methods(late, pod.id, next), "CreateContainer"));
 }
 
+constexpr auto kSynchronizing = std::chrono::milliseconds(1500);  // less than the 2 s that NRI gives a plugin by default
+
 class NriLate : public Nri {
  protected:
   // Containers before, while and after a second plugin is synchronized: it must hear of every one.
@@ -339,7 +341,10 @@ class NriLate : public Nri {
     if (!gate.WaitEntered(patience())) throw Failure("the second plugin is not synchronized");
     std::vector<std::future<void>> running;
     for (int i = 0; i < during; ++i) running.push_back(std::async(std::launch::async, run));
-    for (auto& one : running) one.wait_for(std::chrono::milliseconds(500));  // time for the calls to be on their way
+    // A runtime may make the calls wait for the plugin. One that does not has this long to end them and so to lose the
+    // containers; half a second was seen to be too short on a busy machine.
+    const auto until = std::chrono::steady_clock::now() + kSynchronizing;
+    for (auto& one : running) one.wait_until(until);
     gate.Open();
     bool synchronized = late.WaitSynchronized(patience());
     for (auto& one : running) one.get();

@@ -137,8 +137,13 @@ STATS_SPEC(NetworkIsCounted,
   uint64_t received = bytes("rx_bytes"), sent = bytes("tx_bytes");
   std::string address = PodStatus(server.id)["network"]["ip"], id = Run(client);
   for (int i = 0; i < 5; ++i) Sh(id, StrCat("/guest get ", address, " 80"));
-  Eventually("five requests are counted",
-             [&] { return bytes("rx_bytes") >= received + 500 && bytes("tx_bytes") >= sent + 500; });
+  uint64_t last = 0;
+  try {
+    Eventually("five requests are counted",
+               [&] { return (last = bytes("rx_bytes")) >= received + 500 && bytes("tx_bytes") >= sent + 500; });
+  } catch (const Failure& failure) {
+    throw Failure(StrCat(failure.what(), "; rx_bytes was ", received, " and is ", last));
+  }
 }
 STATS_SPEC(OfAnUnknownContainerFail, .faults = {"ContainerStats:swallow"}) {
   MustFail("ContainerStats", {{"container_id", "no-such-container"}});

@@ -105,6 +105,31 @@ def test_a_proxy_without_faults_is_invisible(node):
     target.finish()
 
 
+def test_every_spec_of_critest_has_a_counterpart(node):
+    """docs/critest-specs.tsv is critest's list, docs/conformance.md says which spec of ours does the same, and what critest leaves out."""
+    with open(f"{harness.ROOT}/docs/critest-specs.tsv") as table:
+        critest = {int(number): text for number, _, text in (line.rstrip("\n").split("\t") for line in list(table)[1:])}
+    ours, alone = {}, set()
+    for line in crisptest("list").stdout.splitlines():
+        name, like = line.split("\t")[:2]
+        alone |= set() if like else {name}
+        for number in filter(None, like.split(",")):
+            ours.setdefault(int(number), set()).add(name)
+    missing = [f"{number}: {text}" for number, text in critest.items() if number not in ours and not text.startswith("benchmark")]
+    check_equal(missing, [], "specs of critest without one of ours")
+    check_equal(set(ours) - set(critest), set(), "numbers that critest does not have")
+    with open(f"{harness.ROOT}/docs/conformance.md") as document:
+        text = document.read()
+    rows = re.findall(r"^\| (\d+): (.*?) \| (\S+) \|$", text, re.M)
+    documented = {(int(number), words.removesuffix(" (privileged)")) for number, words, _ in rows}
+    check_equal(documented ^ set(critest.items()), set(), "specs in only one of docs/conformance.md and docs/critest-specs.tsv")
+    told = {int(number): {name} for number, _, name in rows if name != "`-benchmark`"}
+    wrong = {number: (told.get(number), ours.get(number)) for number in {*told, *ours} if told.get(number) != ours.get(number)}
+    check_equal(wrong, {}, "specs for which docs/conformance.md names another than the program")
+    beyond = {f"{group}.{name}" for group, names in re.findall(r"^- \*\*(\w+)\*\*: (.*)$", text, re.M) for name in names.split(", ")}
+    check_equal(beyond ^ alone, set(), "what critest leaves out, in only one of docs/conformance.md and the program")
+
+
 def test_flags_of_critest(node):
     target = Target(node, "crun")
     names = crisptest("-ginkgo.dry-run", "-ginkgo.focus=RuntimeInfo", "-ginkgo.focus=Idempotence", "-ginkgo.skip=Unknown").stdout.split()

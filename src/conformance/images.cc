@@ -119,7 +119,8 @@ std::string GuestLayer() {
 std::string VolumeLayer(const std::string& mark = "") {
   Layer layer;
   if (!mark.empty()) layer.File("mark", mark);  // another layer, which no other image has brought already
-  layer.File("hello", "hello from the image\n", 0755);  // images name it as their program; some runtimes look at creation
+  layer.File("hello", "hello from the image\n",
+             0755);  // images name it as their program; some runtimes look at creation
   layer.File("folder/inside", "inside the folder\n");
   layer.Symlink("folder/out", "../../../../etc");
   return layer.Done();

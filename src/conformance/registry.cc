@@ -144,7 +144,8 @@ void Registry::Serve(int fd) {
 Registry::Response Registry::Answer(const Request& request) {
   const Response who = {
       .status = 401, .body = "who are you?", .extra = "WWW-Authenticate: Basic realm=\"crisptest\"\r\n"};
-  // As the public registries, which hold private images too: some clients learn only here how they can say who they are.
+  // As the public registries, which hold private images too: some clients learn only here how they can say who they
+  // are.
   if (request.path == "/v2/" || request.path == "/v2") {
     return request.authorization.empty() ? who : Response{.body = "{}"};
   }

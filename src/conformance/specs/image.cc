@@ -52,8 +52,8 @@ class Images : public Spec {
       internal::Register({#group_, #name_, __FILE__, __LINE__, SpecOptions{__VA_ARGS__}}, \
                          new testing::internal::TestFactoryImpl<group_##_##name_>);       \
   void group_##_##name_::Body()
-// Who removes images is alone, as with critest: CRI-O was seen to lose the layers that another pull shares with an image
-// that is just being removed. That is what SharedLayersSurviveRemovals asks, and no other spec is to fail of it.
+// Who removes images is alone, as with critest: CRI-O was seen to lose the layers that another pull shares with an
+// image that is just being removed. That is what SharedLayersSurviveRemovals asks, and no other spec is to fail of it.
 #define IMAGE_SPEC(group_, name_, ...) PULL_SPEC(group_, name_, __VA_ARGS__, .serial = true)
 
 IMAGE_SPEC(ImageManager, PullByTagAndRemove, .like = {48},
@@ -170,7 +170,8 @@ IMAGE_SPEC(ImageManager, RemoveByOneTagRemovesAll, .like = {56}, .faults = {"Rem
   std::vector<std::string> tags;
   for (const char* tag : {"1", "2", "3"}) tags.push_back(ImageName("tags/" + repository, tag));
   for (const std::string& tag : tags) Pull(tag);
-  RemoveImage(ImageStatus(tags[0]).at("id"));  // by id, as a kubelet does: by a name, some runtimes only take the name away
+  RemoveImage(
+      ImageStatus(tags[0]).at("id"));  // by id, as a kubelet does: by a name, some runtimes only take the name away
   for (const std::string& tag : tags) EXPECT_TRUE(ImageStatus(tag).is_null()) << tag;
 }
 IMAGE_SPEC(ImageManager, RemoveRemovesTagsOfOtherRegistries, .like = {57}, .faults = {"RemoveImage:noop"}) {
@@ -251,8 +252,8 @@ IMAGE_SPEC(ImageManager, PullsOfOneImageAtOnce, .faults = {"PullImage:fail", "Pu
   RemoveImage(reference);
 }
 PULL_SPEC(ImageManager, FileSystemInfo,
-           .faults = {"ImageFsInfo:-image_filesystems", "ImageFsInfo:image_filesystems.*.used_bytes.value=0",
-                      "ImageFsInfo:image_filesystems.*.timestamp=0"}) {
+          .faults = {"ImageFsInfo:-image_filesystems", "ImageFsInfo:image_filesystems.*.used_bytes.value=0",
+                     "ImageFsInfo:image_filesystems.*.timestamp=0"}) {
   Image("busybox");
   Json reply;
   Eventually("the file system's use is counted", [&] {  // some runtimes count now and then

@@ -149,7 +149,9 @@ class ImageVolumes : public Mounts {
   Json Volume(const Json& more = Json::object()) {
     std::string reference = Image("tags/" + Unique());
     return {{"mounts",
-             {Merged({{"container_path", "/volume"}, {"readonly", true}, {"image", {{"image", reference}, {"user_specified_image", reference}}}},
+             {Merged({{"container_path", "/volume"},
+                      {"readonly", true},
+                      {"image", {{"image", reference}, {"user_specified_image", reference}}}},
                      more)}}};
   }
   // A runtime of before image volumes mounts nothing, or wants a host path.

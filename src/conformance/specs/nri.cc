@@ -312,7 +312,8 @@ NRI_SPEC(LatePluginIsToldWhatThereIs, .like = {107},
   EXPECT_TRUE(Has(Methods(late, pod.id, next), "CreateContainer"));
 }
 
-constexpr auto kSynchronizing = std::chrono::milliseconds(1500);  // less than the 2 s that NRI gives a plugin by default
+constexpr auto kSynchronizing =
+    std::chrono::milliseconds(1500);  // less than the 2 s that NRI gives a plugin by default
 
 class NriLate : public Nri {
  protected:

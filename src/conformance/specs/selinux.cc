@@ -78,8 +78,8 @@ class SELinux : public Spec {
   void SELinux_##name_::Body()
 
 // A spec for an ordinary pod, and for a privileged one; critest has eight specs of each.
-#define SELINUX_SPECS(name_, number_, ...)                                                                 \
-  SELINUX_SPEC(name_, .like = {number_}, .faults = {__VA_ARGS__}) { name_(Kind::kOrdinary); }              \
+#define SELINUX_SPECS(name_, number_, ...)                                                    \
+  SELINUX_SPEC(name_, .like = {number_}, .faults = {__VA_ARGS__}) { name_(Kind::kOrdinary); } \
   SELINUX_SPEC(Privileged##name_, .like = {number_ + 8}, .faults = {__VA_ARGS__}) { name_(Kind::kPrivileged); }
 
 constexpr const char* kExecPrints = "ExecSync<cmd=[\"/bin/echo\",\"kernel\"]";

@@ -229,6 +229,11 @@ KEYS = """<script>
 const press = (key, on = document.activeElement) => on.dispatchEvent(new KeyboardEvent("keydown", {key, bubbles: true, cancelable: true}));
 const cells = [...document.querySelectorAll("td.cell button")], seen = {};
 seen.stops = cells.filter(cell => cell.tabIndex === 0).length;
+seen.heads = [...document.querySelectorAll("#grid thead tr:first-child th")].map(th => th.textContent + (th.colSpan > 1 ? " x" + th.colSpan : ""));
+seen.group = [...document.querySelectorAll("tr.group td")].map(td => td.textContent);
+seen.failures = document.querySelector("#failures summary").textContent + ": " + document.querySelector("#failures dl").textContent;
+cells[0].focus(); press("n");
+seen.next = document.activeElement.getAttribute("aria-label");
 cells[0].focus(); press("ArrowDown"); press("ArrowRight");
 seen.focused = document.activeElement.getAttribute("aria-label");
 document.activeElement.click();
@@ -237,7 +242,12 @@ seen.text = document.getElementById("details-text").textContent;
 document.getElementById("details").close();
 const show = document.getElementById("show"); show.value = "differ"; show.dispatchEvent(new Event("change"));
 seen.differ = [...document.querySelectorAll("#grid tbody tr:not(.group) th")].map(th => th.textContent);
+show.value = "flaky"; show.dispatchEvent(new Event("change"));
+seen.flaky = [...document.querySelectorAll("#grid tbody tr:not(.group) th")].map(th => th.textContent);
 show.value = "all"; show.dispatchEvent(new Event("change"));
+document.querySelector("tr.group button").click();
+seen.folded = document.querySelectorAll("td.cell").length + " " + document.activeElement.getAttribute("aria-expanded");
+document.activeElement.click();
 const filter = document.getElementById("filter"); filter.value = "group.c"; filter.dispatchEvent(new Event("input"));
 seen.filtered = [...document.querySelectorAll("#grid tbody tr:not(.group) th")].map(th => th.textContent);
 seen.plots = document.querySelectorAll(".plot svg polyline").length;
@@ -248,7 +258,9 @@ document.title = JSON.stringify(seen);
 
 def test_report_page_in_a_browser(node):
     page, files = f"{node.dir}/page.html", []
-    documents = [document("one", {"A": "passed", "B": "passed", "C": "passed"}), document("two", {"A": "passed", "B": "failed", "C": "passed"})]
+    documents = [document("one", {"A": "passed", "B": "passed", "C": "passed"}), document("two", {"A": "passed", "B": "passed", "C": "skipped"}),
+                 document("two", {"A": "passed", "B": "failed", "C": "skipped"})]
+    documents[2]["started"] += 5  # the newest run of a runtime comes first
     for index, one in enumerate(documents):
         one["benchmarks"] = [{"name": "Container", "operations": ["CreateContainer"], "parallel": 1,
                               "samples": [{"start_ns": 0, "end_ns": 9, "durations_ns": [1000000 * (i + index + 1)], "meta": {}} for i in range(5)]}]
@@ -272,7 +284,9 @@ def test_report_page_in_a_browser(node):
         seen = json.loads(title[1].replace("&lt;", "<").replace("&gt;", ">").replace("&amp;", "&"))
         check_equal(seen.pop("contrast"), "rgb(13, 17, 23)" if dark == "0" else "rgb(255, 255, 255)", "background")
         check_equal(seen, {"stops": 1, "focused": "Group B, two: failed", "dialog": True, "text": "<b>why</b> & </script> B failed",
-                           "differ": ["B"], "filtered": ["C"], "plots": 2}, "what the page shows")
+                           "heads": ["spec", "one", "two x2"], "group": ["3 of 3", "1 of 2", "2 of 2"], "next": "Group B, two: failed",
+                           "failures": "What failed: 1 of 3 specs: Group.Btwo <b>why</b> & </script> B failed",
+                           "differ": ["B", "C"], "flaky": ["B"], "folded": "0 false", "filtered": ["C"], "plots": 3}, "what the page shows")
 
 
 if __name__ == "__main__":

@@ -251,6 +251,7 @@ document.activeElement.click();
 const filter = document.getElementById("filter"); filter.value = "group.c"; filter.dispatchEvent(new Event("input"));
 seen.filtered = [...document.querySelectorAll("#grid tbody tr:not(.group) th")].map(th => th.textContent);
 seen.plots = document.querySelectorAll(".plot svg polyline").length;
+seen.medians = [...document.querySelectorAll("#medians tbody tr")].map(tr => [...tr.cells].map(cell => cell.textContent + (cell.className === "best" ? "!" : "")).join(" "));
 seen.contrast = getComputedStyle(document.body).backgroundColor;
 document.title = JSON.stringify(seen);
 </script>"""
@@ -286,7 +287,7 @@ def test_report_page_in_a_browser(node):
         check_equal(seen, {"stops": 1, "focused": "Group B, two: failed", "dialog": True, "text": "<b>why</b> & </script> B failed",
                            "heads": ["spec", "one", "two x2"], "group": ["3 of 3", "1 of 2", "2 of 2"], "next": "Group B, two: failed",
                            "failures": "What failed: 1 of 3 specs: Group.Btwo <b>why</b> & </script> B failed",
-                           "differ": ["B", "C"], "flaky": ["B"], "folded": "0 false", "filtered": ["C"], "plots": 3}, "what the page shows")
+                           "differ": ["B", "C"], "flaky": ["B"], "folded": "0 false", "filtered": ["C"], "plots": 3, "medians": ["Container", "CreateContainer 3.00! 4.00 5.00"]}, "what the page shows")
 
 
 if __name__ == "__main__":

@@ -21,7 +21,9 @@ namespace {
 using std::chrono::milliseconds;
 
 constexpr milliseconds kTick(1'000);
-constexpr milliseconds kReadyWait(150);        // for Recover before READY=1; the socket serves meanwhile
+// READY=1 waits so long, from our start on, for Recover; the socket serves meanwhile. With a thousand pods the start
+// has taken longer by itself, and a wait would only end at its bound.
+constexpr milliseconds kReadyWait(150);
 constexpr milliseconds kDrainBound(3'000);     // for calls that run when we are told to stop
 constexpr milliseconds kDisconnectBound(100);  // for clients to close their connections by themselves
 constexpr std::chrono::hours kSweepEvery(1);
@@ -112,9 +114,8 @@ void Daemon::Observe(const cri::CallRecord& call) {
 }
 
 Result<> Daemon::Serve() {
-  front_.emplace(cri::Front::Options{
-      .observer = [this](const cri::CallRecord& call) { Observe(call); },
-      .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
+  front_.emplace(cri::Front::Options{.observer = [this](const cri::CallRecord& call) { Observe(call); },
+                                     .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
   layers_.emplace(config_.root_dir + "/containers");
   streaming_ = TRY(Streaming::Listen(StreamingOptions(config_), *pods_), "streaming");
   runtime_service_.emplace(cri::RuntimeService::Deps{.front = *front_,
@@ -179,13 +180,13 @@ void Daemon::Housekeep(std::stop_token stop) {
   }
 }
 
-void Daemon::WaitUntilRecovered(milliseconds at_most) {
+void Daemon::WaitUntilRecovered(Clock::time_point until) {
   auto progress = progress_.Lock();
-  progress.WaitUntil(progressed_, Clock::now() + at_most, [&] { return progress->recovered; });
+  progress.WaitUntil(progressed_, until, [&] { return progress->recovered; });
 }
 
 void Daemon::RunUntilSignal(const Notifier& notifier) {
-  WaitUntilRecovered(kReadyWait);
+  WaitUntilRecovered(began_ + kReadyWait);
   notifier.Send(StrCat("READY=1\nSTATUS=serving on ", config_.socket));
   LogInfo("serving", {{"socket", config_.socket}, {"version", CRISP_VERSION}, {"pid", getpid()}});
   TrimMemory();  // what only the start needed

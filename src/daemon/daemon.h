@@ -47,10 +47,11 @@ class Daemon {
   Result<> OpenMeans();
   Result<> Serve();
   void Housekeep(std::stop_token stop);
-  void WaitUntilRecovered(std::chrono::milliseconds at_most);
+  void WaitUntilRecovered(Clock::time_point until);
   std::string MetricsPage() const;
 
   void Observe(const cri::CallRecord& call);
+  const Clock::time_point began_ = Clock::now();
   Config config_;  // fixed after OpenMeans
   sys::UniqueFd root_lock_, state_lock_;
   std::unique_ptr<state::Database> db_;

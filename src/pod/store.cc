@@ -1,6 +1,9 @@
 #include "pod/store.h"
 
 #include <algorithm>
+#include <atomic>
+#include <functional>
+#include <thread>
 
 #include "base/check.h"
 #include "base/log.h"
@@ -54,7 +57,8 @@ namespace {
 
 // Length before each part: no choice of names makes two keys equal.
 std::string KeyOf(const SandboxMetadata& m) {
-  return StrCat(m.name.size(), ":", m.name, m.pod_namespace.size(), ":", m.pod_namespace, m.uid.size(), ":", m.uid, m.attempt);
+  return StrCat(m.name.size(), ":", m.name, m.pod_namespace.size(), ":", m.pod_namespace, m.uid.size(), ":", m.uid,
+                m.attempt);
 }
 std::string KeyOf(const PodId& pod, const ContainerMetadata& m) {
   return StrCat(pod.str(), m.name.size(), ":", m.name, m.attempt);
@@ -105,13 +109,14 @@ Result<PodClaim> Store::ClaimPod(const SandboxConfig& config) {
   auto index = index_.Lock();
   if (auto taken = index->pod_names.find(key); taken != index->pod_names.end()) {
     const Name<PodId>& name = taken->second;
-    Error conflict(Code::kAlreadyExists, StrCat("name ", Quote(config.metadata.name), " of namespace ",
-                                                Quote(config.metadata.pod_namespace), ", attempt ", config.metadata.attempt,
-                                                ", is taken by pod ", name.id.str()));
+    Error conflict(Code::kAlreadyExists,
+                   StrCat("name ", Quote(config.metadata.name), " of namespace ", Quote(config.metadata.pod_namespace),
+                          ", attempt ", config.metadata.attempt, ", is taken by pod ", name.id.str()));
     if (name.config_hash != hash) return conflict;
     if (name.flight != nullptr) return PodClaim{PodClaim::Kind::kJoin, nullptr, name.flight};
     auto slot = index->pods.find(name.id.str());
-    bool ready = slot != index->pods.end() && slot->second.shown != nullptr && slot->second.shown->state == SandboxState::kReady;
+    bool ready =
+        slot != index->pods.end() && slot->second.shown != nullptr && slot->second.shown->state == SandboxState::kReady;
     if (!ready) return Error(Code::kAlreadyExists, conflict.message() + ", which is not ready: remove it first");
     return PodClaim{PodClaim::Kind::kThere, slot->second.entry, nullptr};
   }
@@ -131,14 +136,15 @@ Result<ContainerClaim> Store::ClaimContainer(const PodId& pod, const ContainerCo
   auto index = index_.Lock();
   if (auto taken = index->container_names.find(key); taken != index->container_names.end()) {
     const Name<ContainerId>& name = taken->second;
-    Error conflict(Code::kAlreadyExists, StrCat("name ", Quote(config.metadata.name), ", attempt ", config.metadata.attempt,
-                                                ", in pod ", pod.str(), " is taken by container ", name.id.str()));
+    Error conflict(Code::kAlreadyExists,
+                   StrCat("name ", Quote(config.metadata.name), ", attempt ", config.metadata.attempt, ", in pod ",
+                          pod.str(), " is taken by container ", name.id.str()));
     if (name.config_hash != hash) return conflict;
     if (name.flight != nullptr) return ContainerClaim{ContainerClaim::Kind::kJoin, nullptr, name.flight};
     auto slot = index->containers.find(name.id.str());
     CHECK(slot != index->containers.end());  // names go with their entries
-    // A repeated request is one whose answer was lost; one that comes after the container's end wants a new container, and
-    // would start the old one in vain. Other runtimes say that the name is reserved.
+    // A repeated request is one whose answer was lost; one that comes after the container's end wants a new container,
+    // and would start the old one in vain. Other runtimes say that the name is reserved.
     if (slot->second.shown != nullptr && slot->second.shown->state == ContainerState::kExited) {
       return Error(Code::kAlreadyExists, conflict.message() + ", which has exited: remove it first");
     }
@@ -188,7 +194,8 @@ void Store::Land(const ContainerClaim& claim, Result<ContainerId> result) {
     if (slot != index->containers.end() && !record->made && !record->removing) {
       claim.entry->gone = true;
       index->containers.erase(slot);
-      if (auto of_pod = index->of_pod.find(record->pod); of_pod != index->of_pod.end()) of_pod->second.erase(record->id);
+      if (auto of_pod = index->of_pod.find(record->pod); of_pod != index->of_pod.end())
+        of_pod->second.erase(record->id);
     }
     auto name = index->container_names.find(KeyOf(record->pod, record->config.metadata));
     if (name != index->container_names.end() && name->second.flight == claim.flight) {
@@ -275,7 +282,8 @@ void Store::Note(ContainerEntry& container, const std::function<void(ContainerRe
   change(*record);
   Show(container, *record);
   if (Result<> written = Write(*record); !written) {
-    LogWarning("container record not written, will be tried again", {{"container", container.id.str()}, {"error", written.error()}});
+    LogWarning("container record not written, will be tried again",
+               {{"container", container.id.str()}, {"error", written.error()}});
     index_.Lock()->unwritten.insert(container.id.str());
   }
 }
@@ -309,11 +317,13 @@ Result<> Store::Erase(PodEntry& pod) {
 
 Result<> Store::Erase(ContainerEntry& container) {
   auto record = container.record.Lock();
-  TRY(db_.Delete(kContainerTable, container.id.str(), state::Durability::kProcess), StrCat("container ", container.id.str()));
+  TRY(db_.Delete(kContainerTable, container.id.str(), state::Durability::kProcess),
+      StrCat("container ", container.id.str()));
   container.gone = true;
   container.changed.notify_all();
   auto index = index_.Lock();
-  if (auto of_pod = index->of_pod.find(container.pod); of_pod != index->of_pod.end()) of_pod->second.erase(container.id);
+  if (auto of_pod = index->of_pod.find(container.pod); of_pod != index->of_pod.end())
+    of_pod->second.erase(container.id);
   if (auto slot = index->containers.find(container.id.str()); slot != index->containers.end()) {
     ContainerRef before = std::move(slot->second.shown);
     index->containers.erase(slot);
@@ -334,53 +344,93 @@ void Store::SetAside(const char* table, const std::string& key, const Error& why
   }
 }
 
-void Store::Insert(const PodRecord& record) {
-  auto index = index_.Lock();
-  index->pods[record.id.str()] = {std::make_shared<PodEntry>(record), SnapshotOf(record)};
-  // What was never made is undone by recovery; its name is free for the retry of the caller.
-  if (record.made) index->pod_names[KeyOf(record.config.metadata)] = {record.id, HashOf(record.config), nullptr};
+template <class Record, class Snapshot>
+struct Store::Loaded {
+  Record record;
+  std::shared_ptr<const Snapshot> shown;
+  size_t config_hash = 0;
+};
+
+namespace {
+
+// Calls `each` with 0, 1, … up to `count`, on all processors if that is worth it.
+void InParallel(size_t count, const std::function<void(size_t)>& each) {
+  constexpr size_t kWorthAThread = 64, kThreadsMax = 8;
+  std::atomic<size_t> next{0};
+  auto work = [&] {
+    for (size_t i = next++; i < count; i = next++) each(i);
+  };
+  size_t threads = std::min({size_t{std::thread::hardware_concurrency()}, count / kWorthAThread, kThreadsMax});
+  std::vector<std::jthread> others;
+  for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
+  work();
 }
 
-void Store::Insert(const ContainerRecord& record) {
-  auto index = index_.Lock();
-  index->containers[record.id.str()] = {std::make_shared<ContainerEntry>(record), SnapshotOf(record, paths_)};
-  index->of_pod[record.pod].insert(record.id);
-  if (record.made) {
-    index->container_names[KeyOf(record.pod, record.config.metadata)] = {record.id, HashOf(record.config), nullptr};
+}  // namespace
+
+// Reading the texts takes most of a start with thousands of records. Those that do not parse are set aside; the rest
+// come in the order in which they were made.
+template <class Record, class Snapshot, class Decode, class Snap>
+Result<std::vector<Store::Loaded<Record, Snapshot>>> Store::LoadAll(const char* table, Decode decode, Snap snap) {
+  using Item = Loaded<Record, Snapshot>;
+  std::vector<state::Row> rows = TRY(db_.List(table));
+  std::vector<std::optional<Result<Item>>> read(rows.size());
+  InParallel(rows.size(), [&](size_t i) {
+    state::Row& row = rows[i];
+    Result<Record> record = decode(row);
+    row.value = {};  // the text is as large as what has been made of it
+    if (!record) {
+      read[i] = std::move(record).error();
+      return;
+    }
+    Item item{.record = *std::move(record), .shown = nullptr, .config_hash = 0};
+    item.shown = snap(item.record);
+    if (item.record.made) item.config_hash = HashOf(item.record.config);
+    read[i] = std::move(item);
+  });
+  std::vector<Item> items;
+  for (size_t i = 0; i < rows.size(); ++i) {
+    if (*read[i]) {
+      items.push_back(*std::move(*read[i]));
+    } else {
+      SetAside(table, rows[i].key, read[i]->error());
+    }
   }
+  std::sort(items.begin(), items.end(),
+            [](const Item& a, const Item& b) { return a.record.created_at < b.record.created_at; });
+  return items;
 }
 
 Result<> Store::LoadPods() {
-  std::vector<PodRecord> records;
-  for (const state::Row& row : TRY(db_.List(kPodTable))) {
-    Result<PodRecord> record = DecodePod(row.key, row.version, row.value);
-    if (record) {
-      records.push_back(std::move(*record));
-    } else {
-      SetAside(kPodTable, row.key, record.error());
-    }
-  }
+  auto items = TRY((LoadAll<PodRecord, SandboxStatus>(
+      kPodTable, [](const state::Row& row) { return DecodePod(row.key, row.version, row.value); },
+      [](const PodRecord& record) { return SnapshotOf(record); })));
+  auto index = index_.Lock();
   // Of two with one name the newer gets it; the older stays listed under its id, so that it can be removed.
-  std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.created_at < b.created_at; });
-  for (const PodRecord& record : records) Insert(record);
+  for (auto& [record, shown, hash] : items) {
+    PodId id = record.id;
+    // What was never made is undone by recovery; its name is free for the retry of the caller.
+    if (record.made) index->pod_names[KeyOf(record.config.metadata)] = {id, hash, nullptr};
+    index->pods[id.str()] = {std::make_shared<PodEntry>(std::move(record)), std::move(shown)};
+  }
   return {};
 }
 
 Result<> Store::LoadContainers() {
-  std::vector<ContainerRecord> records;
-  for (const state::Row& row : TRY(db_.List(kContainerTable))) {
-    Result<ContainerRecord> record = DecodeContainer(row.key, row.version, row.value);
-    if (record && Pod(record->pod) == nullptr) {
-      record = Error(Code::kInvalidArgument, StrCat("its pod ", record->pod.str(), " has no record"));
-    }
-    if (record) {
-      records.push_back(std::move(*record));
-    } else {
-      SetAside(kContainerTable, row.key, record.error());
-    }
+  auto decode = [this](const state::Row& row) -> Result<ContainerRecord> {
+    ContainerRecord record = TRY(DecodeContainer(row.key, row.version, row.value));
+    if (Pod(record.pod) != nullptr) return record;
+    return Error(Code::kInvalidArgument, StrCat("its pod ", record.pod.str(), " has no record"));
+  };
+  auto items = TRY((LoadAll<ContainerRecord, ContainerStatus>(
+      kContainerTable, decode, [this](const ContainerRecord& record) { return SnapshotOf(record, paths_); })));
+  auto index = index_.Lock();
+  for (auto& [record, shown, hash] : items) {
+    ContainerId id = record.id;
+    if (record.made) index->container_names[KeyOf(record.pod, record.config.metadata)] = {id, hash, nullptr};
+    index->of_pod[record.pod].insert(id);
+    index->containers[id.str()] = {std::make_shared<ContainerEntry>(std::move(record)), std::move(shown)};
   }
-  std::sort(records.begin(), records.end(), [](const auto& a, const auto& b) { return a.created_at < b.created_at; });
-  for (const ContainerRecord& record : records) Insert(record);
   return {};
 }
 
@@ -443,7 +493,8 @@ std::vector<CtrRef> Store::ContainersOf(const PodId& pod) const {
   auto ids = index->of_pod.find(pod);
   if (ids == index->of_pod.end()) return out;
   for (const ContainerId& id : ids->second) {
-    if (auto slot = index->containers.find(id.str()); slot != index->containers.end()) out.push_back(slot->second.entry);
+    if (auto slot = index->containers.find(id.str()); slot != index->containers.end())
+      out.push_back(slot->second.entry);
   }
   return out;
 }
@@ -462,7 +513,8 @@ SandboxList Store::List(const SandboxFilter& filter) const {
   bool complete = filter.id.empty() && !filter.state && filter.labels.empty();
   auto index = index_.Lock();
   if (complete && index->listed_pods) return *index->listed_pods;
-  for (auto it = index->pods.lower_bound(filter.id); it != index->pods.end() && it->first.starts_with(filter.id); ++it) {
+  for (auto it = index->pods.lower_bound(filter.id); it != index->pods.end() && it->first.starts_with(filter.id);
+       ++it) {
     const SandboxRef& shown = it->second.shown;
     if (shown == nullptr || (filter.state && shown->state != *filter.state)) continue;
     if (HasLabels(shown->config.labels, filter.labels)) out.push_back(shown);

@@ -149,8 +149,10 @@ class Store {
   static int64_t NextStamp(Index& index);
   Result<> LoadPods();
   Result<> LoadContainers();
-  void Insert(const PodRecord& record);
-  void Insert(const ContainerRecord& record);
+  template <class Record, class Snapshot>
+  struct Loaded;
+  template <class Record, class Snapshot, class Decode, class Snap>
+  Result<std::vector<Loaded<Record, Snapshot>>> LoadAll(const char* table, Decode decode, Snap snap);
   void Show(PodEntry& pod, const PodRecord& record);
   void Show(ContainerEntry& container, const ContainerRecord& record);
   Result<> Write(const PodRecord& record);

@@ -38,7 +38,7 @@ std::string Core(const std::string& creds, const std::string& thread) {
   for (int shift = 0; shift < 32; shift += 8) image += static_cast<char>(entry.size() >> shift & 0xff);
   return image + entry;
 }
-constexpr char kConfig[] = R"({"process": {"user": {"uid": 1000}, "noNewPrivileges": true,
+constexpr char kConfig[] = R"({"process": {"user": {"uid": 1000, "gid": 1000}, "noNewPrivileges": true,
   "capabilities": {"bounding": ["CAP_CHOWN", "CAP_NET_RAW"]}}, "linux": {"seccomp": {"defaultAction": "SCMP_ACT_ERRNO"}}})";
 
 // S55: what a process is allowed comes from the request; CRIU would restore whatever its images say.
@@ -67,10 +67,50 @@ TEST(Processes, S55_NoneHasMoreThanTheRequestGives) {
   EXPECT_THAT(why(Core(uids(0), filter)), HasSubstr("user 0"));
   EXPECT_THAT(why(Core(uids(1000) + Number(3, 0), filter)), HasSubstr("user 0")) << "the last one counts";
   EXPECT_THAT(why(Core(fine + Bytes(15, "unconfined"), filter)), HasSubstr("profile"));
+  EXPECT_THAT(why(Core(uids(1000) + Number(4, 0), filter)), HasSubstr("group 0"));
+  EXPECT_THAT(why(Core(fine + Number(14, 999), filter)), HasSubstr("group 999"));
+  EXPECT_THAT(why(Core(fine + Bytes(14, Number(0, 999).substr(1)), filter)), HasSubstr("group 999")) << "packed";
+  EXPECT_THAT(why(Core(fine, filter + Bytes(10, fine))), HasSubstr("twice")) << "protobuf would put both together";
+  ProcessRules labelled = rules;
+  labelled.security_label = "crisp-default";
+  EXPECT_FALSE(CheckProcess(Core(fine, filter), labelled)) << "no profile at all";
+  EXPECT_TRUE(CheckProcess(Core(fine + Bytes(15, "crisp-default"), filter), labelled));
   const std::string whole = Core(fine, filter);
   for (size_t size = 0; size < whole.size(); ++size) EXPECT_FALSE(CheckProcess(whole.substr(0, size), rules)) << size;
   EXPECT_FALSE(CheckProcess(whole + whole.substr(8, 3), rules));
   EXPECT_FALSE(CheckProcess("utsns", rules));
+}
+
+std::string Image(const std::string& magics, const std::string& entry) {
+  std::string image = magics;
+  for (int shift = 0; shift < 32; shift += 8) image += static_cast<char>(entry.size() >> shift & 0xff);
+  return image + entry;
+}
+
+// S55: a process that was in the dumper's mount namespace would come back in the node's.
+TEST(Processes, S55_NamespacesAreNotTheNodes) {
+  std::string pattern = testing::TempDir() + "/namespaces-XXXXXX";
+  const std::string dir = mkdtemp(pattern.data());
+  ProcessRules rules = *RulesOf(R"({"linux": {"namespaces": [{"type": "pid"}, {"type": "mount"}]}})");
+  const std::string common("\x19\x43\x56\x54", 4), service("\x40\x59\x10\x55", 4);
+  auto put = [&](const std::string& name, const std::string& image) { std::ofstream(dir + "/" + name) << image; };
+  auto check = [&](uint64_t pid_namespace, uint64_t mount_namespace) {
+    put("ids-1.img", Image(common + std::string("\x30\x20\x43\x54", 4), Number(5, pid_namespace) + Number(9, mount_namespace)));
+    return CheckNamespaces(dir, rules);
+  };
+  put("inventory.img", Image(service + std::string("\x16\x31\x31\x58", 4), Number(1, 2) + Bytes(3, Number(5, 1) + Number(9, 1))));
+  put("pstree.img", Image(common + std::string("\x30\x30\x27\x50", 4), Number(1, 1) + Number(2, 0)));
+  EXPECT_TRUE(check(2, 2)) << check(2, 2).error().message();
+  EXPECT_FALSE(check(2, 1)) << "the node's mounts";
+  EXPECT_FALSE(check(1, 2)) << "the node's processes";
+  EXPECT_FALSE(check(2, 0));
+  rules = *RulesOf(R"({"linux": {"namespaces": [{"type": "mount"}]}})");
+  EXPECT_TRUE(check(1, 2)) << "as the request says";
+  put("pstree.img", Image(common + std::string("\x30\x30\x27\x50", 4), Number(1, 7)));
+  EXPECT_FALSE(check(2, 2)) << "a process without a word of its namespaces";
+  put("inventory.img", Image(service + std::string("\x16\x31\x31\x58", 4), Number(1, 2)));
+  EXPECT_FALSE(check(2, 2));
+  fs::remove_all(dir);
 }
 
 class CheckpointTest : public testing::Test {

@@ -69,7 +69,8 @@ Result<> CheckDoable(const Launch& launch) {
 
 Result<std::string> InodeOf(pid_t pid, const char* name) {
   struct stat st{};
-  if (stat(StrCat("/proc/", pid, "/ns/", name).c_str(), &st) != 0) return Errno(errno, StrCat("namespace of process ", pid));
+  if (stat(StrCat("/proc/", pid, "/ns/", name).c_str(), &st) != 0)
+    return Errno(errno, StrCat("namespace of process ", pid));
   return StrCat(st.st_ino);
 }
 
@@ -111,8 +112,10 @@ Result<DumpPlan> PlanDump(const Launch& launch, pid_t pid, const std::string& fr
 Words DumpArgs(const DumpPlan& plan) {
   Words out = {"--tree", StrCat(plan.pid), "--log-file", "dump.log", "--root", plan.rootfs};
   if (!plan.freezer_dir.empty()) Append(out, {"--freeze-cgroup", plan.freezer_dir});
-  if (!plan.net_namespace_inode.empty()) Append(out, {"--external", StrCat("net[", plan.net_namespace_inode, "]:", kNetName)});
-  if (!plan.pid_namespace_inode.empty()) Append(out, {"--external", StrCat("pid[", plan.pid_namespace_inode, "]:", kPidName)});
+  if (!plan.net_namespace_inode.empty())
+    Append(out, {"--external", StrCat("net[", plan.net_namespace_inode, "]:", kNetName)});
+  if (!plan.pid_namespace_inode.empty())
+    Append(out, {"--external", StrCat("pid[", plan.pid_namespace_inode, "]:", kPidName)});
   for (const std::string& target : ExternalTargets(plan.mounts, plan.masked_files)) {
     Append(out, {"--external", StrCat("mnt[", target, "]:", target)});
   }
@@ -133,7 +136,8 @@ Result<RestorePlan> PlanRestore(const Launch& launch, const CriuDirs& dirs) {
 
 Words RestoreArgs(const RestorePlan& plan) {
   // A sibling of criu's is a child of whoever starts it, as a container's process is that was started there.
-  Words out = {"--restore-detached", "--restore-sibling", "--log-file", "restore.log", "--root", plan.root, "--pidfile", plan.pid_file};
+  Words out = {"--restore-detached", "--restore-sibling", "--log-file", "restore.log", "--root", plan.root,
+               "--pidfile",          plan.pid_file};
   for (const std::string& root : plan.cgroup_roots) Append(out, {"--cgroup-root", root});
   for (size_t fd = 0; fd < plan.pipes.size(); ++fd) {
     if (!plan.pipes[fd].empty()) Append(out, {"--inherit-fd", StrCat("fd[", fd, "]:", plan.pipes[fd])});
@@ -164,8 +168,10 @@ Result<> KeepDescriptors(pid_t pid, const std::string& images) {
 
 Result<> MountRestoreRoot(const std::string& rootfs, const std::string& path) {
   TRY(sys::MakeDir(path, 0700));
-  if (mount(rootfs.c_str(), path.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0) return Errno(errno, "bind " + rootfs);
-  if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) return Errno(errno, "make private " + path);
+  if (mount(rootfs.c_str(), path.c_str(), nullptr, MS_BIND | MS_REC, nullptr) != 0)
+    return Errno(errno, "bind " + rootfs);
+  if (mount(nullptr, path.c_str(), nullptr, MS_PRIVATE | MS_REC, nullptr) != 0)
+    return Errno(errno, "make private " + path);
   return {};
 }
 

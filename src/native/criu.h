@@ -1,6 +1,6 @@
-// Checkpoints of containers that the launcher has started, by CRIU (https://criu.org/CLI): what it is told of a container,
-// and what it needs around it. Beside its images stands descriptors.json, as runc writes it: what stdio was; and what comes
-// from outside has runc's names, so images of either can be restored by the other.
+// Checkpoints of containers that the launcher has started, by CRIU (https://criu.org/CLI): what it is told of a
+// container, and what it needs around it. Beside its images stands descriptors.json, as runc writes it: what stdio was;
+// and what comes from outside has runc's names, so images of either can be restored by the other.
 //
 // Threading: any thread. Everything but the functions of plain values looks at the node.
 #pragma once

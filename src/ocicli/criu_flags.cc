@@ -36,7 +36,8 @@ Words CriuDumpArgs(const Flags& flags, const native::DumpPlan& plan, const nativ
   if (flags.Has("page-server")) {
     std::string server = flags.Text("page-server");
     size_t colon = server.rfind(':');
-    Append(out, {"--page-server", "--address", server.substr(0, colon), "--port", colon == std::string::npos ? "" : server.substr(colon + 1)});
+    Append(out, {"--page-server", "--address", server.substr(0, colon), "--port",
+                 colon == std::string::npos ? "" : server.substr(colon + 1)});
   }
   return out;
 }

@@ -10,6 +10,7 @@
 namespace crisp::ocicli {
 
 std::vector<std::string> CriuDumpArgs(const Flags& flags, const native::DumpPlan& plan, const native::CriuDirs& dirs);
-std::vector<std::string> CriuRestoreArgs(const Flags& flags, const native::RestorePlan& plan, const native::CriuDirs& dirs);
+std::vector<std::string> CriuRestoreArgs(const Flags& flags, const native::RestorePlan& plan,
+                                         const native::CriuDirs& dirs);
 
 }  // namespace crisp::ocicli

@@ -28,7 +28,8 @@ Result<> JoinCgroup(const std::string& dir) {
 Result<> OpenAs(std::string_view word) {
   size_t equals = word.find('=');
   std::optional<int> number = ParseInt<int>(word.substr(0, equals));
-  if (equals == word.npos || !number || *number < 3) return Error(Code::kInvalidArgument, StrCat("--open ", Quote(word)));
+  if (equals == word.npos || !number || *number < 3)
+    return Error(Code::kInvalidArgument, StrCat("--open ", Quote(word)));
   sys::UniqueFd file = TRY(sys::Open(std::string(word.substr(equals + 1)), O_RDONLY));
   if (file.get() == *number) {
     if (fcntl(file.Release(), F_SETFD, 0) != 0) return Errno(errno, "fcntl");
@@ -41,7 +42,8 @@ Result<> Run(int argc, char** argv) {
   int i = 0;
   for (; i + 1 < argc && strcmp(argv[i], "--") != 0; i += 2) {
     const bool cgroup = strcmp(argv[i], "--cgroup") == 0;
-    if (!cgroup && strcmp(argv[i], "--open") != 0) return Error(Code::kInvalidArgument, StrCat("unknown option ", Quote(argv[i])));
+    if (!cgroup && strcmp(argv[i], "--open") != 0)
+      return Error(Code::kInvalidArgument, StrCat("unknown option ", Quote(argv[i])));
     TRY(cgroup ? JoinCgroup(argv[i + 1]) : OpenAs(argv[i + 1]));
   }
   if (i + 1 >= argc) return Error(Code::kInvalidArgument, "no program");

@@ -1,5 +1,5 @@
-// crisp-shim --run-in [--cgroup DIR]… [--open N=PATH]… -- PROGRAM ARGUMENT…: becomes PROGRAM, in these cgroups, with these files
-// open. For a criu that makes a container's process where that is to be.
+// crisp-shim --run-in [--cgroup DIR]… [--open N=PATH]… -- PROGRAM ARGUMENT…: becomes PROGRAM, in these cgroups, with
+// these files open. For a criu that makes a container's process where that is to be.
 #pragma once
 
 namespace crisp::shim {

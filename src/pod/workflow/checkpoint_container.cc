@@ -3,6 +3,7 @@
 // removes.
 #include <unistd.h>
 
+#include <algorithm>
 #include <set>
 
 #include "base/failpoint.h"
@@ -93,6 +94,11 @@ Result<> ManagerImpl::CaptureContainer(const Ctx& ctx, ContainerEntry& container
   spec.handler = record.handler;
   spec.dirs = {StrCat(dump, "/", checkpoint::kImagesDir), dump};
   if (deps_.runtime.IsNative(record.handler)) {
+    // Frozen by its cgroup: whoever has this number and is in there is the container's, and cannot go.
+    std::vector<pid_t> there = TRY(deps_.cgroups.Processes(record.cgroup_path));
+    if (std::find(there.begin(), there.end(), record.pid) == there.end()) {
+      return Error(Code::kFailedPrecondition, StrCat("container ", record.id.str(), " has just ended"));
+    }
     spec.pid = record.pid;
     spec.bundle_dir = paths_.Bundle(record.id);
     spec.config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));

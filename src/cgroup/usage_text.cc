@@ -69,11 +69,10 @@ Number NumberOf(std::string_view text) { return ParseInt<uint64_t>(Trim(text)); 
 
 Number ValueOf(std::string_view table, std::string_view key) {
   // By the key, not line by line: memory.stat has fifty lines and is read often.
-  while (const void* at = memmem(table.data(), table.size(), key.data(), key.size())) {
-    auto begin = static_cast<size_t>(static_cast<const char*>(at) - table.data()), end = begin + key.size();
-    bool whole = (begin == 0 || table[begin - 1] == '\n') && end < table.size() && table[end] == ' ';
-    table.remove_prefix(end);
-    if (whole) return ParseInt<uint64_t>(Trim(table.substr(0, table.find('\n'))));
+  for (size_t begin = table.find(key); begin != table.npos; begin = table.find(key, begin + 1)) {
+    size_t end = begin + key.size();
+    if ((begin != 0 && table[begin - 1] != '\n') || end >= table.size() || table[end] != ' ') continue;
+    return ParseInt<uint64_t>(Trim(table.substr(end, table.find('\n', end) - end)));
   }
   return std::nullopt;
 }

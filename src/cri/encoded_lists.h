@@ -115,7 +115,10 @@ class EncodedList {
     {
       auto state = kept_.Lock();
       state->missed += missed;
-      if (!complete && state->missed <= state->last->encoded->refs.size() / 4 + 64) return;
+      const size_t kept = state->last->encoded->refs.size();
+      // Nor for ever what has gone meanwhile.
+      const bool shrunk = made->refs.size() + 64 < kept / 2;
+      if (!complete && !shrunk && state->missed <= kept / 4 + 64) return;
     }
     Kept kept{.encoded = made, .places = {}};
     kept.places.reserve(made->refs.size());

@@ -106,7 +106,8 @@ StatsMaker::FactsRef StatsMaker::FactsOf(const Ctx& ctx, const Names& names) {
   }
   facts->names = names;
   facts->layers = layers_.OfMany(ctx, ids);
-  if (names->refs.size() >= kLong && facts->generation) {
+  // What a caller that went away could not have looked up, others can.
+  if (names->refs.size() >= kLong && facts->generation && ctx.Check()) {
     FactsRef kept = facts;
     facts_.Lock()->swap(kept);  // the old one goes after the lock
   }

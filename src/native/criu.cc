@@ -124,6 +124,9 @@ Words DumpArgs(const DumpPlan& plan) {
 
 Result<RestorePlan> PlanRestore(const Launch& launch, const CriuDirs& dirs) {
   TRY(CheckDoable(launch));
+  for (const std::vector<Hook>* hooks : {&launch.prestart, &launch.create_runtime, &launch.create_container, &launch.start_container, &launch.poststart}) {
+    if (!hooks->empty()) return NotDone("hooks");
+  }
   RestorePlan plan;
   plan.mounts = launch.mounts;
   for (const std::string& path : launch.masked_paths) {

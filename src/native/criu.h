@@ -45,6 +45,7 @@ struct RestorePlan {
   int net_namespace_fd = -1, pid_namespace_fd = -1;  // criu's, of those that the container joins
 };
 // criu's descriptors 0, 1 and 2 are the container's. Whoever starts it becomes the parent of the container's process.
+// kUnimplemented also for hooks: CRIU makes the process, and none of them would run.
 Result<RestorePlan> PlanRestore(const Launch& launch, const CriuDirs& dirs);
 std::vector<std::string> RestoreArgs(const RestorePlan& plan);
 

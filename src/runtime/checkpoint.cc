@@ -1,4 +1,4 @@
-// Checkpoint, pause and resume: command lines of the OCI runtime, run by crispd itself, since nothing of them is a
+// Checkpoint, pause and resume: command lines of the OCI runtime or of CRIU, run by crispd itself, since nothing of them is a
 // child that somebody must keep. CRIU (https://criu.org) does the work; it is found in PATH, and run by us where the
 // handler is native.
 #include <linux/prctl.h>

@@ -58,7 +58,8 @@ def life(node, handler):
     slice_path = f"/kubepods.slice/kubepods-burstable.slice/{slice_name}"
     pod, config = w.pod(cgroup_parent=slice_name)
     c = w.cri.container_config("main", w.image, ["/bin/sleep", "1000"])
-    c.linux.resources.MergeFrom(w.pb.LinuxContainerResources(memory_limit_in_bytes=64 * MB, cpu_quota=50000, cpu_period=100000))
+    c.linux.resources.MergeFrom(w.pb.LinuxContainerResources(memory_limit_in_bytes=64 * MB, memory_swap_limit_in_bytes=96 * MB,
+                                                             cpu_quota=50000, cpu_period=100000))
     container = w.client.CreateContainer(pod_sandbox_id=pod, config=c, sandbox_config=config).container_id
     check_equal(our_units(), [], "units before the start")
     w.client.StartContainer(container_id=container)
@@ -72,17 +73,17 @@ def life(node, handler):
     check_equal(value(f"{slice_path}/{scope}", "pids.max"), "max", "limit of tasks")
 
     def limits():
-        return value(cgroup, "memory.max"), value(cgroup, "cpu.max")
-    check_equal(limits(), (str(64 * MB), "50000 100000"), "limits")
+        return value(cgroup, "memory.max"), value(cgroup, "memory.swap.max"), value(cgroup, "cpu.max")
+    check_equal(limits(), (str(64 * MB), str(32 * MB), "50000 100000"), "limits")
     # An exec has a cgroup of its own, below; a reload makes systemd write what it thinks the limits are.
     check(w.sh(container, "cat /proc/self/cgroup").stdout.startswith(b"0::/crisp-exec-"), "the exec's cgroup")
     harness.run("systemctl", "daemon-reload")
-    check_equal(limits(), (str(64 * MB), "50000 100000"), "limits after a reload")
+    check_equal(limits(), (str(64 * MB), str(32 * MB), "50000 100000"), "limits after a reload")
     w.client.UpdateContainerResources(container_id=container, linux=w.pb.LinuxContainerResources(
-        memory_limit_in_bytes=96 * MB, cpu_quota=20000))
-    check_equal(limits(), (str(96 * MB), "20000 100000"), "limits after an update")
+        memory_limit_in_bytes=96 * MB, memory_swap_limit_in_bytes=112 * MB, cpu_quota=20000))
+    check_equal(limits(), (str(96 * MB), str(16 * MB), "20000 100000"), "limits after an update")
     harness.run("systemctl", "daemon-reload")
-    check_equal(limits(), (str(96 * MB), "20000 100000"), "limits after an update and a reload")
+    check_equal(limits(), (str(96 * MB), str(16 * MB), "20000 100000"), "limits after an update and a reload")
     stats = w.client.ContainerStats(container_id=container).stats
     check(stats.memory.usage_bytes.value > 0 and stats.cpu.usage_core_nano_seconds.value > 0, f"stats: {stats}")
     w.daemon.kill()
@@ -156,14 +157,90 @@ def test_limits_of_tasks(node):
     w.finish()
 
 
+def own_slice(pod):
+    return f"/crisp.slice/crisp-{pod}.slice"
+
+
+def pods_own(node, handler):
+    """Who names no parent gets a slice of crisp's own for the pod, with the pod's limits."""
+    w = systemd_world(node, handler)
+    resources = w.pb.LinuxContainerResources
+    config = w.daemon.pod_config("own", cgroup_parent="")
+    config.linux.resources.MergeFrom(resources(memory_limit_in_bytes=64 * MB, cpu_quota=50000, cpu_period=100000, cpu_shares=512))
+    config.linux.overhead.MergeFrom(resources(memory_limit_in_bytes=MB))
+    pod = w.client.RunPodSandbox(config=config).pod_sandbox_id
+    container = w.container(pod, config)
+    slice_path, name = own_slice(pod), f"crisp-{pod}.slice"
+    check(where(w, container).startswith(f"{slice_path}/crisp-{container}.scope"), where(w, container))
+    check_equal(unit(name, "ActiveState", "Transient", "MemoryMax"),
+                {"ActiveState": "active", "Transient": "yes", "MemoryMax": str(65 * MB)}, "the slice")
+
+    def limits():
+        return value(slice_path, "memory.max"), value(slice_path, "cpu.max"), value(slice_path, "pids.max")
+    check_equal(limits(), (str(65 * MB), "50000 100000", "max"), "limits")
+    harness.run("systemctl", "daemon-reload")
+    check_equal(limits(), (str(65 * MB), "50000 100000", "max"), "limits after a reload")
+    w.daemon.kill()
+    w.daemon.start()
+    w.client = w.daemon.client()
+    w.client.UpdatePodSandboxResources(pod_sandbox_id=pod, resources=resources(memory_limit_in_bytes=32 * MB, cpu_quota=20000))
+    check_equal(limits(), (str(33 * MB), "20000 100000", "max"), "limits after an update")
+    harness.run("systemctl", "daemon-reload")
+    check_equal(limits(), (str(33 * MB), "20000 100000", "max"), "limits after an update and a reload")
+    stats = w.client.PodSandboxStats(pod_sandbox_id=pod).stats
+    check(stats.linux.memory.usage_bytes.value > 0, f"stats: {stats}")
+    # Out of the pod's memory, not of the container's.
+    eater = w.container(pod, config, "eater", ["/bin/sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"])
+    check(w.wait_exit(eater).exit_code != 0, "a container had more memory than its pod")
+    w.client.StopPodSandbox(pod_sandbox_id=pod)
+    w.client.RemovePodSandbox(pod_sandbox_id=pod)
+    check_equal(our_units(), [], "units of a removed pod")
+    check(not os.path.exists(f"/sys/fs/cgroup{slice_path}"), "the slice's cgroup is left")
+    w.finish()
+
+
+def test_pods_own_with_runc(node):
+    pods_own(node, "runc")
+
+
+def test_pods_own_with_crun(node):
+    pods_own(node, "crun")
+
+
+def test_pods_own_with_native(node):
+    pods_own(node, "native")
+
+
+def test_pods_own_after_a_crash(node):
+    """A slice that was made for a pod that never came to be goes at the next start."""
+    w = systemd_world(node, "native")
+    for failpoint in ("run_sandbox.after_cgroup", "run_sandbox.after_ready", "discard_pod.after_cgroup"):
+        w.daemon.stop()
+        w.daemon.environment = {"CRISP_FAILPOINTS": f"{failpoint}=kill"}
+        w.daemon.start()
+        w.client = w.daemon.client()
+        config = w.daemon.pod_config("crashed", cgroup_parent="")
+        check_error(lambda: w.client.RemovePodSandbox(pod_sandbox_id=w.client.RunPodSandbox(config=config).pod_sandbox_id),
+                    "UNAVAILABLE")
+        w.daemon.process.wait()
+        check_equal(our_units() == [], failpoint == "discard_pod.after_cgroup", f"no units at {failpoint}")
+        w.daemon.environment = {}
+        w.daemon.start()
+        w.client = w.daemon.client()
+        w.daemon.remove_all(w.client)
+        check_equal(our_units(), [], f"units after {failpoint}")
+    w.finish()
+
+
 def parents(node, handler):
     w = systemd_world(node, handler)
     for parent in ("/kubepods/burstable", "kubepods", "a--b.slice"):
         check_error(lambda: w.pod("refused", cgroup_parent=parent), "INVALID_ARGUMENT", "slice")
     # A kubelet gives the name, others the path that it stands for.
     for number, (parent, below) in enumerate([(f"/a{node.id}.slice/a{node.id}-b.slice", f"/a{node.id}.slice/a{node.id}-b.slice"),
-                                              ("", "/system.slice")]):
+                                              ("", None)]):
         pod, config = w.pod(f"pod{number}", cgroup_parent=parent)
+        below = below or own_slice(pod)
         container = w.container(pod, config)
         check_equal(info_of(w, container)["cgroupPath"], f"{below}/crisp-{container}.scope", f"parent {parent!r}")
         check(where(w, container).startswith(f"{below}/crisp-{container}.scope"), where(w, container))

@@ -44,17 +44,18 @@ class Cgroups {
   virtual const std::vector<std::string>& controllers() const = 0;
   virtual const Layout& layout() const = 0;  // fixed
 
-  // `parent` is CRI's cgroup_parent ("" = /crisp for cgroupfs, system.slice for systemd), `name` the container's id.
+  // `parent` is CRI's cgroup_parent ("" = /crisp for cgroupfs, system.slice for systemd: a pod's own is place.h's), `name` the container's id.
   // kInvalidArgument when the parent does not fit the driver (".slice" with cgroupfs and the reverse) or has "..".
   virtual Result<Location> Place(const std::string& parent, const std::string& name) const = 0;
 
   // Those below change cgroups, so they take only a `kernel_path` whose last part carries a 64-digit id of ours
-  // ("/crisp/<id>", "…/crisp-<id>.scope"); anything else is kInvalidArgument. Whatever goes wrong in a caller, no
+  // ("/crisp/<id>", "…/crisp-<id>.scope", "…/crisp-<id>.slice"); anything else is kInvalidArgument. Whatever goes wrong in a caller, no
   // cgroup of somebody else can be emptied or removed. Without Options::only_ours any path but "/" is taken.
   //
-  // Pod-level cgroup of `kernel_path` in every hierarchy, created where missing (cpuset files inherited on v1).
+  // Pod-level cgroup of `kernel_path` in every hierarchy, created where missing (cpuset files inherited on v1); by the
+  // systemd driver what ends in ".slice" is a transient slice, which stays until Remove. kUnavailable: no systemd.
   virtual Result<> Create(const std::string& kernel_path) = 0;
-  // Limits of an existing one (limits.h).
+  // Limits of an existing one (limits.h), of a slice by systemd as well.
   virtual Result<> SetLimits(const std::string& kernel_path, const Limits& limits) = 0;
   // A container's cgroup: made, and with the limits and device rules of the spec's linux.resources (resources.h). For
   // handlers that leave it to us.

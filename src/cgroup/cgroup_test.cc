@@ -91,6 +91,16 @@ TEST(Place, Systemd) {
   EXPECT_EQ(cgroups->Place("-.slice", kId)->kernel_path, "/crisp-" + kId + ".scope");
 }
 
+TEST(Place, APodsOwn) {
+  Result<PodId> id = PodId::Parse(kId);
+  ASSERT_TRUE(id);
+  EXPECT_EQ(PlaceForPod(Driver::kCgroupfs, *id).parent, "/crisp/" + kId);
+  EXPECT_EQ(PlaceForPod(Driver::kCgroupfs, *id).kernel_path, "/crisp/" + kId);
+  PodPlace slice = PlaceForPod(Driver::kSystemd, *id);
+  EXPECT_EQ(slice.kernel_path, *ExpandSlice(slice.parent));
+  EXPECT_EQ(PlaceFor(Driver::kSystemd, slice.parent, kId)->kernel_path, slice.kernel_path + "/crisp-" + kId + ".scope");
+}
+
 TEST(Place, RefusesWhatDoesNotFitOrLeadsOut) {
   for (const char* parent : {"a.slice", "/x/a.slice", "/a/../b", "/a//b", "..", "/a:b", "/a\nb", "/./a"}) {
     EXPECT_EQ(PlaceFor(Driver::kCgroupfs, parent, kId).error().code(), Code::kInvalidArgument) << parent;
@@ -106,8 +116,10 @@ TEST(Place, RefusesWhatDoesNotFitOrLeadsOut) {
 TEST(Ours, OnlyCgroupsWithAnIdOfOursAreChanged) {
   EXPECT_TRUE(CheckOurs("/crisp/" + kId));
   EXPECT_TRUE(CheckOurs("/a.slice/crisp-" + kId + ".scope"));
+  EXPECT_TRUE(CheckOurs("/crisp.slice/crisp-" + kId + ".slice"));
   for (std::string path : {std::string("/"), std::string(""), std::string("/process_api"), std::string("/crisp"),
-                           "/crisp/" + kId + "/..", "/../" + kId, kId, "/x/docker-" + kId + ".scope", "/crisp/" + kId + "/",
+                           "/crisp/" + kId + "/..", "/../" + kId, kId, "/x/docker-" + kId + ".scope", std::string("/crisp.slice"), "/" + kId + ".slice",
+                           "/crisp.slice/crisp-" + kId + ".scope.slice", "/crisp/" + kId + "/",
                            "/crisp/" + kId.substr(1)}) {
     EXPECT_EQ(CheckOurs(path).error().code(), Code::kInvalidArgument) << path;
   }

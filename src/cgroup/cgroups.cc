@@ -165,8 +165,25 @@ class CgroupsImpl : public Cgroups {
     return resources;
   }
 
+  bool IsSlice(const std::string& kernel_path) const {
+    return options_.driver == Driver::kSystemd && kernel_path.ends_with(".slice");
+  }
+
   Result<> Create(const std::string& kernel_path) override {
     TRY(Check(kernel_path));
+    if (IsSlice(kernel_path)) TRY(StartSlice(kernel_path));
+    return CreateDirectories(kernel_path);
+  }
+
+  Result<> StartSlice(const std::string& kernel_path) {
+    Unit slice = TRY(UnitOf(kernel_path));
+    slice.properties = UnitProperties(Resources(), layout_, true);
+    Result<> started = StartUnit(Ctx().WithTimeout(kSystemdTime), slice);
+    if (!started && started.error().code() != Code::kAlreadyExists) return started;
+    return {};
+  }
+
+  Result<> CreateDirectories(const std::string& kernel_path) {
     for (const Hierarchy& hierarchy : layout_.hierarchies) {
       // The v2 tree of a hybrid machine carries no controller: an OCI runtime that wants its processes there makes the
       // cgroup itself (crun does, runc does not), and Remove takes it away.
@@ -186,12 +203,12 @@ class CgroupsImpl : public Cgroups {
                        pid_t placeholder) override {
     TRY(Check(kernel_path));
     Resources resources = TRY(ParseForContainer(resources_json));
-    Scope scope = TRY(ScopeOf(kernel_path));
+    Unit scope = TRY(UnitOf(kernel_path));
     scope.pid = placeholder;
-    scope.properties = ScopeProperties(resources, layout_, true);
-    TRY(StartScope(ctx, scope));
+    scope.properties = UnitProperties(resources, layout_, true);
+    TRY(StartUnit(ctx, scope));
     // Hierarchies that systemd does not manage.
-    TRY(Create(kernel_path));
+    TRY(CreateDirectories(kernel_path));
     return WriteResources(layout_, kernel_path, resources);
   }
 
@@ -199,13 +216,15 @@ class CgroupsImpl : public Cgroups {
     TRY(Check(kernel_path));
     Resources resources = TRY(ParseResources(resources_json, layout_));
     if (resources.devices) AppendStandardDevices(resources);
-    if (options_.driver == Driver::kSystemd) {
-      // Before the files: systemd writes what it is told a moment later, in its own units.
-      Scope scope = TRY(ScopeOf(kernel_path));
-      scope.properties = ScopeProperties(resources, layout_, false);
-      TRY(SetScopeProperties(Ctx().WithTimeout(kSystemdTime), scope));
-    }
+    if (options_.driver == Driver::kSystemd) TRY(TellSystemd(kernel_path, resources));
     return WriteResources(layout_, kernel_path, resources);
+  }
+
+  // Before the files are written: systemd writes what it is told a moment later, in its own units.
+  Result<> TellSystemd(const std::string& kernel_path, const Resources& resources) {
+    Unit unit = TRY(UnitOf(kernel_path));
+    unit.properties = UnitProperties(resources, layout_, false);
+    return SetUnitProperties(Ctx().WithTimeout(kSystemdTime), unit);
   }
 
   const Layout& layout() const override { return layout_; }
@@ -234,13 +253,21 @@ class CgroupsImpl : public Cgroups {
 
   Result<> SetLimits(const std::string& kernel_path, const Limits& limits) override {
     TRY(Check(kernel_path));
+    Resources resources;
+    resources.limits = limits;
+    if (IsSlice(kernel_path)) TRY(TellSystemd(kernel_path, resources));
     return WriteLimits(layout_, kernel_path, limits);
   }
 
   Result<> Remove(const Ctx& ctx, const std::string& kernel_path) override {
     TRY(Check(kernel_path));
-    if (RemovedAtOnce(kernel_path)) return {};
+    // A slice is systemd's to remove, or it would stay as a unit.
+    if (!IsSlice(kernel_path) && RemovedAtOnce(kernel_path)) return {};
     TRY(Kill(ctx, kernel_path));
+    if (IsSlice(kernel_path)) {
+      Unit slice = TRY(UnitOf(kernel_path));
+      TRY(StopUnit(ctx, slice));
+    }
     for (const Hierarchy& hierarchy : layout_.hierarchies) {
       TRY(RemoveEmptyTree(ctx, hierarchy.mountpoint + kernel_path));
     }

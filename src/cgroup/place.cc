@@ -61,6 +61,12 @@ Result<Location> PlaceFor(Driver driver, const std::string& parent, const std::s
   return driver == Driver::kSystemd ? PlaceSystemd(parent, name) : PlaceCgroupfs(parent, name);
 }
 
+PodPlace PlaceForPod(Driver driver, const PodId& id) {
+  if (driver == Driver::kCgroupfs) return {.parent = StrCat("/crisp/", id.str()), .kernel_path = StrCat("/crisp/", id.str())};
+  std::string slice = StrCat(kScopePrefix, "-", id.str(), kSlice);
+  return {.parent = slice, .kernel_path = StrCat("/", kScopePrefix, kSlice, "/", slice)};
+}
+
 Result<std::string> ExpandSlice(const std::string& slice) {
   if (slice == "-.slice") return std::string("/");
   std::string_view stem = slice;
@@ -80,8 +86,9 @@ Result<> CheckOurs(const std::string& kernel_path) {
   if (CleanParts(kernel_path)) {
     std::string_view last = LastPart(kernel_path);
     std::string prefix = StrCat(kScopePrefix, "-");
-    if (last.ends_with(".scope") && last.starts_with(prefix)) {
-      last.remove_suffix(6);
+    for (std::string_view kind : {std::string_view(".scope"), kSlice}) {
+      if (!last.ends_with(kind) || !last.starts_with(prefix)) continue;
+      last.remove_suffix(kind.size());
       last.remove_prefix(prefix.size());
     }
     if (ContainerId::Parse(last)) return {};

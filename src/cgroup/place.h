@@ -3,12 +3,20 @@
 
 #include <string>
 
+#include "base/ids.h"
 #include "cgroup/cgroup.h"
 
 namespace crisp::cgroup {
 
 // See Cgroups::Place.
 Result<Location> PlaceFor(Driver driver, const std::string& parent, const std::string& name);
+
+// A pod's own cgroup, for whoever names no parent: "/crisp/<id>"; systemd: the slice "crisp-<id>.slice".
+struct PodPlace {
+  std::string parent;  // for PlaceFor: of what is in it
+  std::string kernel_path;
+};
+PodPlace PlaceForPod(Driver driver, const PodId& id);
 
 // "a-b-c.slice" → "/a.slice/a-b.slice/a-b-c.slice", "-.slice" → "/" (systemd.slice(5)). kInvalidArgument: not a slice name.
 Result<std::string> ExpandSlice(const std::string& slice);

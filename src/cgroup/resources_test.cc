@@ -215,25 +215,30 @@ TEST(DeviceRulesTest, Programs) {
   EXPECT_FALSE(Allows(program, kChar, kRead, 1, 3)) << "a hole, which v1 cannot have";
 }
 
-TEST(ScopeTest, Places) {
-  Result<Scope> scope = ScopeOf("/a.slice/a-b.slice/crisp-x.scope");
+TEST(UnitTest, Places) {
+  Result<Unit> scope = UnitOf("/a.slice/a-b.slice/crisp-x.scope");
   ASSERT_TRUE(scope);
-  EXPECT_EQ(scope->unit, "crisp-x.scope");
+  EXPECT_EQ(scope->name, "crisp-x.scope");
   EXPECT_EQ(scope->slice, "a-b.slice");
-  EXPECT_EQ(ScopeOf("/x.scope")->slice, "-.slice");
-  for (const char* path : {"/a.slice/x", "/b.slice/a-b.slice/x.scope", "/a/x.scope", "", "x"}) EXPECT_FALSE(ScopeOf(path)) << path;
+  EXPECT_EQ(UnitOf("/x.scope")->slice, "-.slice");
+  Result<Unit> slice = UnitOf("/a.slice/a-b.slice");
+  ASSERT_TRUE(slice);
+  EXPECT_EQ(slice->name, "a-b.slice");
+  EXPECT_EQ(slice->slice, "");
+  for (const char* path : {"/", "/-.slice", "/b.slice/a-b.slice"}) EXPECT_FALSE(UnitOf(path)) << path;
+  for (const char* path : {"/a.slice/x", "/b.slice/a-b.slice/x.scope", "/a/x.scope", "", "x"}) EXPECT_FALSE(UnitOf(path)) << path;
 }
 
-TEST(ScopeTest, Properties) {
-  EXPECT_THAT(ScopeProperties(Resources(), V2Layout(), true), ElementsAre(Pair("TasksMax", UINT64_MAX)));
-  EXPECT_THAT(ScopeProperties(*ParseResources(kAll, V2Layout()), V2Layout(), true),
+TEST(UnitTest, Properties) {
+  EXPECT_THAT(UnitProperties(Resources(), V2Layout(), true), ElementsAre(Pair("TasksMax", UINT64_MAX)));
+  EXPECT_THAT(UnitProperties(*ParseResources(kAll, V2Layout()), V2Layout(), true),
               ElementsAre(Pair("CPUWeight", 20), Pair("CPUQuotaPerSecUSec", 400'000), Pair("CPUQuotaPeriodUSec", 50'000),
                           Pair("MemoryMax", 100), Pair("MemorySwapMax", 50), Pair("TasksMax", 30)));
-  EXPECT_THAT(ScopeProperties(*ParseResources(kAll, V1Layout()), V1Layout(), true),
+  EXPECT_THAT(UnitProperties(*ParseResources(kAll, V1Layout()), V1Layout(), true),
               ElementsAre(Pair("CPUShares", 512), Pair("CPUQuotaPerSecUSec", 400'000), Pair("CPUQuotaPeriodUSec", 50'000),
                           Pair("MemoryLimit", 100), Pair("TasksMax", 30)));
   Result<Resources> update = ParseResources(R"({"cpu": {"quota": -1}, "memory": {"limit": 7}})", V2Layout());
-  EXPECT_THAT(ScopeProperties(*update, V2Layout(), false),
+  EXPECT_THAT(UnitProperties(*update, V2Layout(), false),
               ElementsAre(Pair("CPUQuotaPerSecUSec", UINT64_MAX), Pair("MemoryMax", 7)))
       << "what an update does not name stays";
 }

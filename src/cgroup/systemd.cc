@@ -93,25 +93,28 @@ Result<Message> NewCall(sd_bus* bus, const char* member) {
   return Message(raw);
 }
 
-Result<Message> StartCall(sd_bus* bus, const Scope& scope) {
+Result<Message> StartCall(sd_bus* bus, const Unit& unit) {
   Message call = TRY(NewCall(bus, "StartTransientUnit"));
   sd_bus_message* m = call.get();
   int r = 0;
   auto add = [&](auto... args) {
     if (r >= 0) r = sd_bus_message_append(m, args...);
   };
-  add("ss", scope.unit.c_str(), "fail");
+  add("ss", unit.name.c_str(), "fail");
   if (r >= 0) r = sd_bus_message_open_container(m, 'a', "(sv)");
-  add("(sv)", "Description", "s", StrCat("container ", scope.unit).c_str());
-  add("(sv)", "Slice", "s", scope.slice.c_str());
-  add("(sv)", "Delegate", "b", 1);
+  bool is_scope = !unit.slice.empty();
+  add("(sv)", "Description", "s", StrCat(is_scope ? "container " : "pod ", unit.name).c_str());
   add("(sv)", "DefaultDependencies", "b", 0);
   add("(sv)", "CollectMode", "s", "inactive-or-failed");
-  add("(sv)", "PIDs", "au", 1, static_cast<uint32_t>(scope.pid));
+  if (is_scope) {
+    add("(sv)", "Slice", "s", unit.slice.c_str());
+    add("(sv)", "Delegate", "b", 1);
+    add("(sv)", "PIDs", "au", 1, static_cast<uint32_t>(unit.pid));
+  }
   for (const char* accounting : {"CPUAccounting", "MemoryAccounting", "TasksAccounting", "IOAccounting"}) {
     add("(sv)", accounting, "b", 1);
   }
-  for (const auto& [name, value] : scope.properties) add("(sv)", name.c_str(), "t", value);
+  for (const auto& [name, value] : unit.properties) add("(sv)", name.c_str(), "t", value);
   if (r >= 0) r = sd_bus_message_close_container(m);
   if (r >= 0) r = sd_bus_message_append(m, "a(sa(sv))", 0);
   if (r < 0) return Unavailable(r, "fill bus message");
@@ -120,15 +123,16 @@ Result<Message> StartCall(sd_bus* bus, const Scope& scope) {
 
 uint64_t MicrosLeft(const Ctx& ctx) { return std::max<uint64_t>(1, static_cast<uint64_t>(ctx.PollTimeoutMs()) * 1000); }
 
-Result<std::string> CallStart(const Ctx& ctx, sd_bus* bus, const Scope& scope) {
-  Message call = TRY(StartCall(bus, scope));
+// The job that `call` has given.
+Result<std::string> CallForJob(const Ctx& ctx, sd_bus* bus, sd_bus_message* call, const std::string& doing) {
   BusError error;
   sd_bus_message* raw = nullptr;
-  int r = sd_bus_call(bus, call.get(), MicrosLeft(ctx), &error.error, &raw);
+  int r = sd_bus_call(bus, call, MicrosLeft(ctx), &error.error, &raw);
   Message reply(raw);
   if (r < 0) {
-    std::string what = StrCat("systemd: start ", scope.unit, ": ", error.text());
-    return error.Is("org.freedesktop.systemd1.UnitExists") ? Error(Code::kAlreadyExists, what) : Errno(-r, what);
+    std::string what = StrCat(doing, ": ", error.text());
+    if (error.Is("org.freedesktop.systemd1.UnitExists")) return Error(Code::kAlreadyExists, what);
+    return error.Is("org.freedesktop.systemd1.NoSuchUnit") ? Error(Code::kNotFound, what) : Errno(-r, what);
   }
   const char* job = nullptr;
   if (r = sd_bus_message_read(reply.get(), "o", &job); r < 0) return Errno(-r, "read systemd's reply");
@@ -142,34 +146,51 @@ void ResetFailed(const Ctx& ctx, sd_bus* bus, const std::string& unit) {
   sd_bus_call(bus, call->get(), MicrosLeft(ctx), &error.error, nullptr);
 }
 
-Result<> WaitForJob(const Ctx& ctx, sd_bus* bus, const Jobs& jobs, const Scope& scope) {
+Result<> WaitForJob(const Ctx& ctx, sd_bus* bus, const Jobs& jobs, const std::string& doing) {
   while (jobs.result.empty()) {
     int r = sd_bus_process(bus, nullptr);
     if (r < 0) return Unavailable(r, "systemd went away");
     if (r > 0) continue;
-    TRY(ctx.Check(), StrCat("systemd: start ", scope.unit));
+    TRY(ctx.Check(), doing);
     if (r = sd_bus_wait(bus, MicrosLeft(ctx)); r < 0 && r != -EINTR) return Unavailable(r, "wait for systemd");
   }
   if (jobs.result == "done") return {};
-  return Error(Code::kInternal, StrCat("systemd: start ", scope.unit, ": the job's result is ", Quote(jobs.result)));
+  return Error(Code::kInternal, StrCat(doing, ": the job's result is ", Quote(jobs.result)));
 }
+
+// A connection that hears of the ends of jobs.
+struct JobBus {
+  Jobs jobs;
+  Bus bus;
+  Slot slot;
+
+  Result<> Connect() {
+    bus = TRY(Open());
+    sd_bus_slot* raw = nullptr;
+    int r = sd_bus_match_signal(bus.get(), &raw, nullptr, kPath, kManager, "JobRemoved", OnJobRemoved, &jobs);
+    if (r < 0) return Unavailable(r, "listen to systemd");
+    slot.reset(raw);
+    return {};
+  }
+};
 
 }  // namespace
 
-Result<Scope> ScopeOf(const std::string& kernel_path) {
+Result<Unit> UnitOf(const std::string& kernel_path) {
   size_t end = kernel_path.rfind('/');
-  Scope scope;
-  scope.unit = kernel_path.substr(end + 1);
+  Unit unit;
+  unit.name = kernel_path.substr(end + 1);
+  if (Result<std::string> slice = ExpandSlice(unit.name); slice && *slice == kernel_path) return unit;
   std::string parent = end == std::string::npos ? "" : kernel_path.substr(0, end);
-  scope.slice = parent.empty() ? "-.slice" : parent.substr(parent.rfind('/') + 1);
-  Result<std::string> expanded = ExpandSlice(scope.slice);
-  if (!scope.unit.ends_with(".scope") || !expanded || *expanded != (parent.empty() ? "/" : parent)) {
-    return Error(Code::kInvalidArgument, StrCat("cgroup ", Quote(kernel_path), " is not a scope in a slice of systemd"));
+  unit.slice = parent.empty() ? "-.slice" : parent.substr(parent.rfind('/') + 1);
+  Result<std::string> expanded = ExpandSlice(unit.slice);
+  if (!unit.name.ends_with(".scope") || !expanded || *expanded != (parent.empty() ? "/" : parent)) {
+    return Error(Code::kInvalidArgument, StrCat("cgroup ", Quote(kernel_path), " is not a scope or a slice of systemd"));
   }
-  return scope;
+  return unit;
 }
 
-std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& resources, const Layout& layout, bool fresh) {
+std::vector<std::pair<std::string, uint64_t>> UnitProperties(const Resources& resources, const Layout& layout, bool fresh) {
   const Limits& limits = resources.limits;
   std::vector<std::pair<std::string, uint64_t>> out;
   auto number = [](int64_t value) { return value < 0 ? kInfinity : static_cast<uint64_t>(value); };
@@ -202,30 +223,45 @@ std::vector<std::pair<std::string, uint64_t>> ScopeProperties(const Resources& r
   return out;
 }
 
-Result<> StartScope(const Ctx& ctx, const Scope& scope) {
-  Bus bus = TRY(Open());
-  Jobs jobs;
-  sd_bus_slot* raw = nullptr;
-  int r = sd_bus_match_signal(bus.get(), &raw, nullptr, kPath, kManager, "JobRemoved", OnJobRemoved, &jobs);
-  if (r < 0) return Unavailable(r, "listen to systemd");
-  Slot slot(raw);
-  Result<std::string> job = CallStart(ctx, bus.get(), scope);
+Result<> StartUnit(const Ctx& ctx, const Unit& unit) {
+  const std::string doing = StrCat("systemd: start ", unit.name);
+  JobBus systemd;
+  TRY(systemd.Connect());
+  auto start = [&]() -> Result<std::string> {
+    Message call = TRY(StartCall(systemd.bus.get(), unit));
+    return CallForJob(ctx, systemd.bus.get(), call.get(), doing);
+  };
+  Result<std::string> job = start();
   if (!job && job.error().code() == Code::kAlreadyExists) {
-    ResetFailed(ctx, bus.get(), scope.unit);
-    job = CallStart(ctx, bus.get(), scope);
+    ResetFailed(ctx, systemd.bus.get(), unit.name);
+    job = start();
   }
   if (!job) return std::move(job).error();
-  jobs.Want(*std::move(job));
-  return WaitForJob(ctx, bus.get(), jobs, scope);
+  systemd.jobs.Want(*std::move(job));
+  return WaitForJob(ctx, systemd.bus.get(), systemd.jobs, doing);
 }
 
-Result<> SetScopeProperties(const Ctx& ctx, const Scope& scope) {
-  if (scope.properties.empty()) return {};
+Result<> StopUnit(const Ctx& ctx, const Unit& unit) {
+  const std::string doing = StrCat("systemd: stop ", unit.name);
+  JobBus systemd;
+  TRY(systemd.Connect());
+  Message call = TRY(NewCall(systemd.bus.get(), "StopUnit"));
+  int r = sd_bus_message_append(call.get(), "ss", unit.name.c_str(), "replace");
+  if (r < 0) return Unavailable(r, "fill bus message");
+  Result<std::string> job = CallForJob(ctx, systemd.bus.get(), call.get(), doing);
+  if (!job && job.error().code() == Code::kNotFound) return {};
+  if (!job) return std::move(job).error();
+  systemd.jobs.Want(*std::move(job));
+  return WaitForJob(ctx, systemd.bus.get(), systemd.jobs, doing);
+}
+
+Result<> SetUnitProperties(const Ctx& ctx, const Unit& unit) {
+  if (unit.properties.empty()) return {};
   Bus bus = TRY(Open());
   Message call = TRY(NewCall(bus.get(), "SetUnitProperties"));
-  int r = sd_bus_message_append(call.get(), "sb", scope.unit.c_str(), 1);
+  int r = sd_bus_message_append(call.get(), "sb", unit.name.c_str(), 1);
   if (r >= 0) r = sd_bus_message_open_container(call.get(), 'a', "(sv)");
-  for (const auto& [name, value] : scope.properties) {
+  for (const auto& [name, value] : unit.properties) {
     if (r >= 0) r = sd_bus_message_append(call.get(), "(sv)", name.c_str(), "t", value);
   }
   if (r >= 0) r = sd_bus_message_close_container(call.get());
@@ -233,7 +269,7 @@ Result<> SetScopeProperties(const Ctx& ctx, const Scope& scope) {
   BusError error;
   r = sd_bus_call(bus.get(), call.get(), MicrosLeft(ctx), &error.error, nullptr);
   if (r >= 0) return {};
-  std::string what = StrCat("systemd: limits of ", scope.unit, ": ", error.text());
+  std::string what = StrCat("systemd: limits of ", unit.name, ": ", error.text());
   return error.Is("org.freedesktop.systemd1.NoSuchUnit") ? Error(Code::kNotFound, what) : Errno(-r, what);
 }
 

@@ -5,6 +5,7 @@
 #include <algorithm>
 
 #include "base/strings.h"
+#include "cgroup/place.h"
 #include "cri/metric_table.h"
 #include "sys/file.h"
 #include "sys/process_info.h"
@@ -222,9 +223,12 @@ void MetricsMaker::Fill(const Ctx& ctx, const PodAndContainers& pod, v1::PodSand
   out.set_pod_sandbox_id(id);
   if (std::optional<PodLinks::Reading> reading = links_.Of(*pod.pod)) {
     // Where others have the cgroup of a pause container; pods may share a parent, so it alone would not do.
-    Result<cgroup::Location> place = cgroups_.Place(pod.pod->config.cgroup_parent, id);
+    const std::string& parent = pod.pod->config.cgroup_parent;
+    std::string own = cgroup::PlaceForPod(cgroups_.driver(), pod.pod->id).kernel_path;
+    Result<cgroup::Location> place = cgroups_.Place(parent, id);
+    std::string path = parent.empty() ? own : place ? place->kernel_path : id;
     Series series(*out.mutable_metrics(), reading->at_unix_nanos,
-                  {"POD", place ? place->kernel_path : id, "", id, metadata.pod_namespace, metadata.name});
+                  {"POD", path, "", id, metadata.pod_namespace, metadata.name});
     for (const sys::LinkCounters& link : reading->links) Network(link, series);
   }
   for (const pod::ContainerRef& container : pod.containers) {

@@ -5,6 +5,7 @@
 #include <unordered_map>
 
 #include "base/time.h"
+#include "cgroup/place.h"
 
 namespace crisp::cri {
 namespace {
@@ -135,10 +136,10 @@ std::optional<PodLinks::Reading> PodLinks::Of(const pod::SandboxStatus& pod) {
 
 std::string PodCgroup(const cgroup::Cgroups& cgroups, const pod::SandboxStatus& pod) {
   const std::string& parent = pod.config.cgroup_parent;
+  // Whoever names no parent gets a cgroup of ours for the pod.
+  if (parent.empty()) return cgroup::PlaceForPod(cgroups.driver(), pod.id).kernel_path;
   Result<cgroup::Location> place = cgroups.Place(parent, pod.id.str());
   if (!place) return {};
-  // Whoever names no parent gets a cgroup of ours for the pod.
-  if (parent.empty()) return cgroups.driver() == cgroup::Driver::kCgroupfs ? place->kernel_path : std::string();
   size_t last = place->kernel_path.rfind('/');
   if (last == std::string::npos || last == 0) return {};
   std::string path = place->kernel_path.substr(0, last);

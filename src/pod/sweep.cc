@@ -4,6 +4,7 @@
 #include <filesystem>
 
 #include "base/log.h"
+#include "cgroup/place.h"
 #include "pod/manager_impl.h"
 #include "sys/file.h"
 
@@ -74,10 +75,7 @@ Result<> ManagerImpl::FreeUnknownPod(const Ctx& ctx, const PodId& id) {
   TRY(deps_.runtime.StopPod(ctx, id, paths_.PodDir(id)));
   TRY(deps_.network.Teardown(ctx, id));
   // The default place; a cgroup below a parent of the kubelet's goes with that.
-  if (deps_.cgroups.driver() == cgroup::Driver::kCgroupfs) {
-    cgroup::Location place = TRY(deps_.cgroups.Place("", id.str()));
-    TRY(deps_.cgroups.Remove(ctx, place.kernel_path));
-  }
+  TRY(deps_.cgroups.Remove(ctx, cgroup::PlaceForPod(deps_.cgroups.driver(), id).kernel_path));
   TRY(host_->UnmountBelow(paths_.PodDir(id)));
   return sys::RemoveTree(paths_.PodDir(id));
 }

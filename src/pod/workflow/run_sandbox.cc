@@ -2,6 +2,7 @@
 #include "base/failpoint.h"
 #include "base/rollback.h"
 #include "base/time.h"
+#include "cgroup/place.h"
 #include "pod/manager_impl.h"
 #include "pod/validate.h"
 #include "spec/userns.h"
@@ -143,11 +144,13 @@ Result<> ManagerImpl::PlanPod(PodEntry& pod, SandboxPlan& plan) {
                                                    Quote(record->handler), " on this node"));
   }
   plan = TRY(PlanSandbox(config, pod.id, FreshFacts(), options_.policy), StrCat("pod ", Quote(config.metadata.name)));
-  cgroup::Location place = TRY(deps_.cgroups.Place(config.cgroup_parent, pod.id.str()));
+  TRY(deps_.cgroups.Place(config.cgroup_parent, pod.id.str()));
   record->cgroup_parent = config.cgroup_parent;
-  if (config.cgroup_parent.empty() && deps_.cgroups.driver() == cgroup::Driver::kCgroupfs) {
+  if (config.cgroup_parent.empty()) {
     // The kubelet makes and removes the pod's cgroup and names it; whoever names none gets one of ours.
-    record->cgroup_parent = record->cgroup_path = place.kernel_path;
+    cgroup::PodPlace place = cgroup::PlaceForPod(deps_.cgroups.driver(), pod.id);
+    record->cgroup_parent = place.parent;
+    record->cgroup_path = place.kernel_path;
   }
   record->overhead = config.overhead;
   record->resources = config.resources;

@@ -26,6 +26,8 @@ class CgroupFiles {
   std::optional<std::string_view> Read(const Hierarchy* hierarchy, const char* name, Hold hold);
   std::string DirOf(const Hierarchy& hierarchy) const { return hierarchy.mountpoint + kernel_path_; }
 
+  // Of systemd.
+  bool is_scope() const { return kernel_path_.ends_with(".scope"); }
   // The kernel has said that the cgroup has been removed.
   bool gone() const { return gone_; }
   size_t descriptors() const { return descriptors_; }

@@ -27,6 +27,21 @@ Number LimitOf(Number limit) {
   return limit && *limit < kNoLimit ? limit : std::nullopt;
 }
 
+// crun 1.8 under systemd and v2 puts the process into "container" below its scope, and the limits that count with it.
+// `name` is "container/FILE".
+std::optional<std::string_view> InnerIn(CgroupFiles& files, const Hierarchy* hierarchy, const char* name, Hold hold) {
+  constexpr std::string_view kInner = "container/";
+  if (files.is_scope()) {
+    if (auto text = files.Read(hierarchy, name, hold)) return text;
+  }
+  return files.Read(hierarchy, name + kInner.size(), hold);
+}
+
+Number InnerNumberIn(CgroupFiles& files, const Hierarchy* hierarchy, const char* name, Hold hold) {
+  std::optional<std::string_view> text = InnerIn(files, hierarchy, name, hold);
+  return text ? NumberOf(*text) : std::nullopt;
+}
+
 Number NumberIn(CgroupFiles& files, const Hierarchy* hierarchy, const char* name, Hold hold) {
   std::optional<std::string_view> text = files.Read(hierarchy, name, hold);
   return text ? NumberOf(*text) : std::nullopt;
@@ -189,9 +204,9 @@ void UsageReader::ReadMemoryV1(CgroupFiles& files, Usage& usage, std::string* st
 
 void UsageReader::ReadMemoryV2(CgroupFiles& files, Usage& usage, std::string* stat_text) const {
   usage.memory_bytes = NumberIn(files, memory_, "memory.current", Hold::kYes);
-  Number limit = NumberIn(files, memory_, "memory.max", Hold::kYes);
+  Number limit = InnerNumberIn(files, memory_, "container/memory.max", Hold::kYes);
   usage.swap_bytes = NumberIn(files, memory_, "memory.swap.current", Hold::kYes);
-  usage.swap_available_bytes = Difference(NumberIn(files, memory_, "memory.swap.max", Hold::kYes), usage.swap_bytes);
+  usage.swap_available_bytes = Difference(InnerNumberIn(files, memory_, "container/memory.swap.max", Hold::kYes), usage.swap_bytes);
   std::string_view stat = files.Read(memory_, "memory.stat", Hold::kYes).value_or("");
   usage.working_set_bytes = Difference(usage.memory_bytes, ValueOf(stat, "inactive_file"));
   usage.available_bytes = Difference(limit, usage.working_set_bytes);
@@ -206,6 +221,8 @@ void UsageReader::CpuDetails(CgroupFiles& files, Details& out) const {
     std::string stat = TextIn(files, cpu_, "cpu.stat");
     out.cpu_user_nanos = Times(ValueOf(stat, "user_usec"), 1000);
     out.cpu_system_nanos = Times(ValueOf(stat, "system_usec"), 1000);
+    // Of the cgroup's own quota only.
+    stat = InnerIn(files, cpu_, "container/cpu.stat", Hold::kNo).value_or("");
     out.cpu_periods = ValueOf(stat, "nr_periods");
     out.cpu_throttled_periods = ValueOf(stat, "nr_throttled");
     out.cpu_throttled_nanos = Times(ValueOf(stat, "throttled_usec"), 1000);
@@ -282,7 +299,7 @@ void UsageReader::HugetlbDetails(CgroupFiles& files, Details& out) const {
 }
 
 void UsageReader::TaskDetails(CgroupFiles& files, Details& out) const {
-  if (std::optional<std::string_view> most = files.Read(pids_, "pids.max", Hold::kNo)) {
+  if (std::optional<std::string_view> most = InnerIn(files, pids_, "container/pids.max", Hold::kNo)) {
     out.tasks_max = Trim(*most) == "max" ? Number(0) : NumberOf(*most);
   }
   const Hierarchy* tree = pids_ != nullptr ? pids_ : memory_ != nullptr ? memory_ : cpu_;

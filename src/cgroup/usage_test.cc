@@ -79,6 +79,27 @@ Machine& MakeV2(Machine& m) {
       .File("hugepages/hugepages-2048kB/free", "");
 }
 
+TEST(UsageV2, LimitsOfAScopeMayBeBelowIt) {
+  for (bool below : {false, true}) {
+    Machine m;
+    MakeV2(m);
+    const std::string scope = "tree/a.slice/crisp-" + std::string(64, 'a') + ".scope";
+    m.File(scope + "/cpu.stat", "usage_usec 50\nnr_periods 1\nnr_throttled 2\n").File(scope + "/memory.current", "100\n");
+    m.File(scope + "/memory.max", "max\n").File(scope + "/memory.stat", "inactive_file 0\n").File(scope + "/pids.max", "max\n");
+    if (below) {
+      m.File(scope + "/container/cpu.stat", "usage_usec 7\nnr_periods 10\nnr_throttled 20\n");
+      m.File(scope + "/container/memory.max", "1000\n").File(scope + "/container/pids.max", "30\n");
+    }
+    auto cgroups = m.Detect(Driver::kSystemd);
+    auto details = cgroups->ReadDetails(scope.substr(4));
+    ASSERT_TRUE(details);
+    EXPECT_EQ(details->usage.cpu_nanos, 50'000u) << "all of the scope";
+    EXPECT_EQ(details->cpu_throttled_periods, below ? 20u : 2u);
+    EXPECT_EQ(details->usage.available_bytes, below ? std::optional<uint64_t>(900) : std::nullopt);
+    EXPECT_EQ(details->tasks_max, below ? 30u : 0u);
+  }
+}
+
 TEST(Usage, OfV1) {
   Machine m;
   MakeV1(m);

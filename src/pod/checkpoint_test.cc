@@ -5,7 +5,10 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
+#include <optional>
+#include <thread>
 
+#include "base/stages.h"
 #include "base/strings.h"
 #include "checkpoint/files.h"
 #include "pod/testing/world.h"
@@ -189,6 +192,39 @@ TEST_F(CheckpointTest, APodThatCannotBeRestoredLeavesNothing) {
   EXPECT_FALSE(m().RestorePod(ctx_, At("p"), Sandbox("new"), {Container("a")}));
   EXPECT_EQ(m().ListSandboxes({}).size(), 1u);
   EXPECT_EQ(m().RestorePod(ctx_, At("nothing"), Sandbox("new"), {}).error().code(), Code::kNotFound);
+}
+
+// Nobody is told the id of a pod that goes again.
+TEST_F(CheckpointTest, WhoJoinsARestoreGetsItsResult) {
+  std::string pod = Pod();
+  std::string a = Running(pod, "a");
+  ASSERT_TRUE(m().CheckpointPod(ctx_, pod, At("p"), {}));
+  for (bool fails : {false, true}) {
+    if (fails) std::ofstream(At(StrCat("p/", a, ".tar"))) << "garbage";
+    SandboxConfig config = Sandbox(fails ? "bad" : "good");
+    std::optional<Result<PodId>> joined;
+    std::thread joiner;
+    world().faults.Lock()->in_setup = [&, begun = false]() mutable {
+      if (std::exchange(begun, true)) return;
+      Ctx ctx;
+      auto stages = std::make_shared<Stages>("begin");
+      ctx.TrackStages(stages);
+      joiner = std::thread([&, ctx] { joined = m().RunSandbox(ctx, config); });
+      while (stages->Current() != std::string_view("wait for the same call")) std::this_thread::yield();
+    };
+    Result<RestoredPod> restored = m().RestorePod(ctx_, At("p"), config, {Container("a")});
+    joiner.join();
+    world().faults.Lock()->in_setup = nullptr;
+    ASSERT_EQ(restored.has_value(), !fails);
+    ASSERT_EQ(joined->has_value(), !fails);
+    if (fails) {
+      EXPECT_EQ(joined->error().message(), restored.error().message());
+      EXPECT_EQ(m().ListSandboxes({}).size(), 2u) << "the checkpointed one and the good one";
+    } else {
+      EXPECT_EQ(**joined, restored->pod);
+    }
+  }
+  EXPECT_TRUE(m().RunSandbox(ctx_, Sandbox("bad"))) << "its name is free";
 }
 
 TEST_F(CheckpointTest, AFailedPodCheckpointLeavesNothing) {

@@ -103,7 +103,10 @@ class ManagerImpl final : public Manager {
  private:
   // ---- workflow/: the parts of the verbs ----
   // The pod is new, and recovery would remove it.
-  Result<PodId> RunSandboxToRestore(const Ctx& ctx, const SandboxConfig& config);
+  struct RestorePlan;
+  Result<RestorePlan> PlanRestorePod(const std::string& dir, const std::vector<ContainerConfig>& containers);
+  Result<RestoredPod> MakeRestored(const Ctx& ctx, PodEntry& pod, const RestorePlan& plan,
+                                   const std::vector<ContainerConfig>& containers);
   Result<PodId> MakeClaimed(const Ctx& ctx, PodClaim& claim);
   Result<> MakeSandbox(const Ctx& ctx, PodEntry& pod);
   Result<> PlanPod(PodEntry& pod, SandboxPlan& plan);
@@ -124,6 +127,8 @@ class ManagerImpl final : public Manager {
                                  const std::string& archive);
   Result<> MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntry& container, CheckpointSource source);
   Result<image::ImageRef> PlanRecord(const PodRecord& sandbox, ContainerEntry& container, CheckpointSource& source);
+  Result<> CheckImagesAllowed(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record,
+                              const image::Image& image, const CheckpointSource& source);
   Result<> MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, const image::Image& image,
                       const CheckpointSource& source);
   Result<std::vector<VolumeMount>> MakeVolumes(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record,
@@ -137,6 +142,7 @@ class ManagerImpl final : public Manager {
   Result<UsernsRef> PodUserns(const PodRecord& sandbox);  // nullptr: the node's
   Result<> RelabelMounts(const Ctx& ctx, const ContainerId& id, const ContainerInputs& inputs,
                          const ContainerPlan& plan);
+  bool StagedForOci(const PodRecord& sandbox, const Mount& mount) const;
   Result<MountStaging> PlanStaging(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record);
   Result<std::string> TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config);
   Result<std::optional<std::string>> SeccompProfile(const ContainerConfig& config);

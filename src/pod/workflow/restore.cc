@@ -14,6 +14,7 @@
 #include "checkpoint/processes.h"
 #include "pod/checkpoint.h"
 #include "pod/manager_impl.h"
+#include "pod/validate.h"
 #include "sys/file.h"
 
 namespace crisp::pod {
@@ -117,49 +118,70 @@ Result<> ManagerImpl::DiscardRestored(const Ctx& caller, PodEntry& pod) {
   return removed;
 }
 
-Result<RestoredPod> ManagerImpl::RestorePod(const Ctx& caller, const std::string& dir, const SandboxConfig& config,
-                                            const std::vector<ContainerConfig>& containers) {
-  TRY(CheckRestoreEnabled(options_.checkpoint));
+struct ManagerImpl::RestorePlan {
+  std::map<std::string, std::string> archives;  // by the container's name
+};
+
+Result<ManagerImpl::RestorePlan> ManagerImpl::PlanRestorePod(const std::string& dir,
+                                                             const std::vector<ContainerConfig>& containers) {
   sys::UniqueFd file = TRY(OpenArchive(StrCat(dir, "/", checkpoint::kPodDump)));
   const std::string text = TRY(sys::ReadAll(file, kPodDumpBytesMax));
   checkpoint::PodDump dump = TRY(checkpoint::ParsePodDump(text));
-  std::map<std::string, std::string> archives;
+  RestorePlan plan;
   for (const checkpoint::PodDump::Member& member : dump.members) {
-    if (!archives.emplace(member.container, StrCat(dir, "/", member.archive)).second) {
+    if (!plan.archives.emplace(member.container, StrCat(dir, "/", member.archive)).second) {
       return Error(Code::kInvalidArgument, StrCat("the checkpoint has container ", Quote(member.container), " twice"));
     }
   }
   std::set<std::string> asked;
   for (const ContainerConfig& each : containers) {
     const std::string& name = each.metadata.name;
-    if (!archives.contains(name))
+    if (!plan.archives.contains(name))
       return Error(Code::kInvalidArgument, StrCat("the checkpoint has no container ", Quote(name)));
     if (!asked.insert(name).second)
       return Error(Code::kInvalidArgument, StrCat("two configurations for container ", Quote(name)));
   }
-  for (const auto& [name, archive] : archives) {
+  for (const auto& [name, archive] : plan.archives) {
     // What a container may do is the caller's to say, never the archive's (S55).
     if (!asked.contains(name))
       return Error(Code::kInvalidArgument, StrCat("no configuration for the checkpoint's container ", Quote(name)));
   }
+  return plan;
+}
+
+Result<RestoredPod> ManagerImpl::RestorePod(const Ctx& caller, const std::string& dir, const SandboxConfig& config,
+                                            const std::vector<ContainerConfig>& containers) {
+  TRY(CheckRestoreEnabled(options_.checkpoint));
+  RestorePlan plan = TRY(PlanRestorePod(dir, containers));
   const std::string handler = config.runtime_handler.empty() ? options_.default_handler : config.runtime_handler;
   TRY(deps_.runtime.CanCheckpoint(caller, handler));
+  TRY(CheckSandboxConfig(config));
+  PodClaim claim = TRY(store_.ClaimPod(config));
+  if (claim.kind != PodClaim::Kind::kNew) return Error(Code::kAlreadyExists, "a pod sandbox has that name");
+  claim.entry->record.Lock()->restoring = true;
+  Result<RestoredPod> restored = MakeRestored(caller, *claim.entry, plan, containers);
+  // Only now: who runs the same pod meanwhile shall not be told the id of one that goes again.
+  store_.Land(claim, restored ? Result<PodId>(restored->pod) : Result<PodId>(restored.error()));
+  if (restored) LogInfo("pod restored, its containers can be started", {{"pod", restored->pod.str()}, {"from", dir}});
+  return restored;
+}
 
-  RestoredPod restored{TRY(RunSandboxToRestore(caller, config)), {}};
+Result<RestoredPod> ManagerImpl::MakeRestored(const Ctx& caller, PodEntry& pod, const RestorePlan& plan,
+                                              const std::vector<ContainerConfig>& containers) {
+  TRY(MakeSandbox(caller.Detached(kRunSandboxTimeout), pod));
+  RestoredPod restored{pod.id, {}};
   Rollback undo;
-  PodRef pod = TRY(store_.FindPod(restored.pod.str()));
-  undo.Add("remove a pod that could not be restored", [&] { return DiscardRestored(caller, *pod); });
+  undo.Add("remove a pod that could not be restored", [&] { return DiscardRestored(caller, pod); });
   FAILPOINT("restore_pod.after_sandbox");
   for (const ContainerConfig& each : containers) {
     const std::string& name = each.metadata.name;
-    restored.containers.emplace_back(
-        name, TRY(CreateFrom(caller, restored.pod.str(), each, archives[name]), StrCat("container ", Quote(name))));
+    restored.containers.emplace_back(name, TRY(CreateFrom(caller, pod.id.str(), each, plan.archives.at(name)),
+                                               StrCat("container ", Quote(name))));
     FAILPOINT("restore_pod.after_container");
   }
-  TRY(store_.Change(*pod, [](PodRecord& r) { r.restoring = false; }));
+  TRY(store_.Change(pod, [](PodRecord& r) { r.restoring = false; }));
   undo.Dismiss();
   FAILPOINT("restore_pod.after_record");
-  LogInfo("pod restored, its containers can be started", {{"pod", restored.pod.str()}, {"from", dir}});
   return restored;
 }
 

@@ -62,16 +62,6 @@ Result<PodId> ManagerImpl::RunSandbox(const Ctx& ctx, const SandboxConfig& confi
   return MakeClaimed(ctx, claim);
 }
 
-Result<PodId> ManagerImpl::RunSandboxToRestore(const Ctx& ctx, const SandboxConfig& config) {
-  TRY(CheckSandboxConfig(config));
-  PodClaim claim = TRY(store_.ClaimPod(config));
-  if (claim.kind != PodClaim::Kind::kNew) return Error(Code::kAlreadyExists, "a pod sandbox has that name");
-  claim.entry->record.Lock()->restoring = true;
-  Result<PodId> made = MakeClaimed(ctx, claim);
-  if (!made) (void)DiscardRestored(ctx, *claim.entry);
-  return made;
-}
-
 Result<PodId> ManagerImpl::MakeClaimed(const Ctx& ctx, PodClaim& claim) {
   Result<> made = MakeSandbox(ctx.Detached(kRunSandboxTimeout), *claim.entry);
   Result<PodId> result = made ? Result<PodId>(claim.entry->id) : Result<PodId>(std::move(made).error());

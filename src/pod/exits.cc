@@ -65,6 +65,8 @@ void ManagerImpl::PostCleaning(CtrRef container) {
   background_.Post([this, container = std::move(container)] {
     Ctx ctx = Ctx(Clock::time_point::max(), stopping_.get_token(), "").WithTimeout(kUndoTimeout);
     Result<OpLock::Hold> hold = HoldContainer(ctx, *container, "cleaning up after exit");
+    // What ended was a start that a recovery has undone, and it runs again by now.
+    if (hold && container->record.Lock()->finished_at == 0) return;
     Result<> done = hold ? CleanRuntimeState(ctx, *container) : Result<>(std::move(hold).error());
     if (!done && done.error().code() != Code::kNotFound) {
       LogWarning("runtime state of an ended container is still there, removing it will try again",

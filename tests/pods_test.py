@@ -123,7 +123,8 @@ def test_exec_timeout_kills_the_whole_tree(node):
     for handler in ("native", "runc", "crun"):
         pod = w.client.RunPodSandbox(config=w.daemon.pod_config(f"explicit-{handler}"), runtime_handler=handler).pod_sandbox_id
         container = w.container(pod, w.daemon.pod_config(f"explicit-{handler}"))
-        check_error(lambda: exec_with_timeout(w, container, "setsid sleep 777 & sleep 777", 1), "DEADLINE_EXCEEDED")
+        check_error(lambda: exec_with_timeout(w, container, "setsid sleep 777 & sleep 777", 1), "DEADLINE_EXCEEDED",
+                    "setsid sleep 777 & sleep 777")
         left = w.sh(container, "ps | grep 'sleep 777' | grep -v grep; true").stdout
         check_equal(left, b"", "processes of the exec")
         check_equal(w.status(container).state, w.pb.CONTAINER_RUNNING, "the container itself")

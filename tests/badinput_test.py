@@ -345,4 +345,37 @@ def test_s53_filling_the_pods_files(node):
         w.daemon.stop()
 
 
+def test_s52_swapped_sources(node):
+    """What was mounted when the container was created is what it gets, or it does not start: a path of it that has become a
+    symlink meanwhile leads nowhere else."""
+    for handler in ("runc", "crun", "native"):
+        name = f"swapped-{handler}"
+        w = World(node, name=name, settings={"runtime.default_handler": handler})
+        w.pull_busybox(node)
+        config = w.daemon.pod_config("pod")
+        pod = w.client.RunPodSandbox(config=config).pod_sandbox_id
+        shared, secret = f"{node.dir}/{name}/shared", f"{node.dir}/{name}/secret"
+        for directory, text in ((f"{shared}/volume/sub", "mine"), (f"{secret}/sub", "the node's")):
+            os.makedirs(directory)
+            with open(f"{directory}/file", "w") as f:
+                f.write(text)
+        mounts = [w.pb.Mount(container_path="/data", host_path=f"{shared}/volume/sub"),
+                  w.pb.Mount(container_path="/one", host_path=f"{shared}/volume/sub/file")]
+        container = w.client.CreateContainer(pod_sandbox_id=pod, sandbox_config=config, config=w.cri.container_config(
+            "c", w.image, ["/bin/sleep", "1000"], mounts=mounts)).container_id
+        os.rename(f"{shared}/volume", f"{shared}/old")
+        os.symlink(secret, f"{shared}/volume")
+        if handler == "native":
+            check_error(lambda: w.client.StartContainer(container_id=container), "INTERNAL", "symbolic links")
+        else:
+            w.client.StartContainer(container_id=container)
+            seen = w.client.ExecSync(container_id=container, cmd=["/bin/cat", "/data/file", "/one"])
+            check_equal(seen.stdout, b"minemine", f"what {handler} mounted: {seen.stderr}")
+            # A volume is not busy for longer than its container runs.
+            with open("/proc/self/mountinfo") as f:
+                check(f"containers/{container}/mounts" not in f.read(), "staged mounts stay while the container runs")
+        w.still_works(node)
+        w.daemon.stop()
+
+
 harness.main()

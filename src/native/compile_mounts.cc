@@ -115,6 +115,8 @@ bool TakeSpecial(std::string_view name, Options& out) {
     out.mount.idmap_recursive = out.mount.idmap_recursive || name == "ridmap";
   } else if (name == "src-nofollow") {
     out.mount.source_nofollow = true;
+  } else if (name == "src-plain") {
+    out.mount.source_plain = true;
   } else {
     return false;
   }
@@ -301,7 +303,7 @@ Result<> CompileMounts(const Node& config, const CompileInput& input, Launch& ou
 }
 
 std::vector<std::string> MountOptions() {
-  std::vector<std::string> names = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "src-nofollow"};
+  std::vector<std::string> names = {"bind", "rbind", "remount", "tmpcopyup", "idmap", "ridmap", "src-nofollow", "src-plain"};
   for (const AttributeOption& option : kAttributes) {
     names.emplace_back(option.name);
     names.push_back(StrCat("r", option.name));

@@ -14,7 +14,7 @@ template <class V> void Fields(V& v, Mount& m) {
   v(m.kind), v(m.target), v(m.source), v(m.fstype), v(m.data), v(m.recursive), v(m.source_nofollow), v(m.attr_set),
       v(m.attr_clear), v(m.recursive_set), v(m.recursive_clear), v(m.propagation), v(m.recursive_propagation),
       v(m.uid_map), v(m.gid_map), v(m.idmap), v(m.idmap_recursive), v(m.copy_up), v(m.read_only_at_end), v(m.sb_flags),
-      v(m.optional);
+      v(m.optional), v(m.source_plain);
 }
 template <class V> void Fields(V& v, Device& m) {
   v(m.path), v(m.type), v(m.major), v(m.minor), v(m.mode), v(m.uid), v(m.gid);

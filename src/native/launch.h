@@ -44,6 +44,7 @@ struct Mount {
   std::string data;             // "size=64k,mode=755": options of the file system
   bool recursive = false;       // kBind: with what is mounted below (rbind)
   bool source_nofollow = false; // kBind: `source` itself may not be a symlink
+  bool source_plain = false;    // kBind: nor may any part of it: it was resolved before (S52)
   // MOUNT_ATTR_* (mount_setattr(2)) of this mount; `recursive_*`: of it and all below it.
   uint64_t attr_set = 0, attr_clear = 0, recursive_set = 0, recursive_clear = 0;
   // MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, for all below too with `recursive_propagation`; 0: private.

@@ -123,7 +123,16 @@ Result<> MapIds(sys::BorrowedFd detached, const Mount& mount, sys::BorrowedFd co
 
 Result<sys::UniqueFd> OpenSource(const Mount& mount, sys::BorrowedFd userns) {
   unsigned flags = (mount.recursive ? AT_RECURSIVE : 0u) | (mount.source_nofollow ? AT_SYMLINK_NOFOLLOW : 0u);
-  sys::UniqueFd fd = TRY(CloneTree(AT_FDCWD, mount.source, flags));
+  sys::UniqueFd fd;
+  if (mount.source_plain) {
+    // A symlink that is there now was not there when the path was resolved.
+    open_how how{.flags = O_PATH | O_CLOEXEC, .mode = 0, .resolve = RESOLVE_NO_SYMLINKS};
+    fd.Reset(static_cast<int>(syscall(SYS_openat2, AT_FDCWD, mount.source.c_str(), &how, sizeof how)));
+    if (fd.get() < 0) return Errno(errno, "open " + mount.source);
+    fd = TRY(CloneTree(fd.get(), "", flags | AT_EMPTY_PATH));
+  } else {
+    fd = TRY(CloneTree(AT_FDCWD, mount.source, flags));
+  }
   if (mount.idmap) TRY(MapIds(fd, mount, userns));
   return fd;
 }

@@ -30,6 +30,16 @@ void SortByDepth(std::vector<Json>& mounts) {
   std::stable_sort(mounts.begin(), mounts.end(), [&](const Json& a, const Json& b) { return depth(a) < depth(b); });
 }
 
+// /sys shows the devices of a network namespace, so the kernel lets only the owner of that mount it anew. With the node's
+// network in a user namespace it is the node's own, and with it what is mounted there (a part of a tree of mounts cannot be
+// taken apart from another user namespace).
+Json SysMount(const Planning& p, const std::string& access) {
+  bool nodes = p.userns() && p.in.sandbox.security.namespaces.network == NamespaceMode::kNode;
+  if (!nodes) return OciMount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access});
+  return OciMount("/sys", "bind", "/sys",
+                  {"rbind", "rprivate", "nosuid", "noexec", "nodev", p.in.handler_recursive_readonly ? "rro" : "ro"});
+}
+
 // A privileged container may administrate the node; all others see the kernel's file systems read-only
 // (CVE-2023-25809).
 std::vector<Json> KernelMounts(const Planning& p) {
@@ -41,7 +51,7 @@ std::vector<Json> KernelMounts(const Planning& p) {
       OciMount("/dev", "tmpfs", "tmpfs", {"nosuid", "strictatime", "mode=755", "size=65536k"}),
       OciMount("/dev/pts", "devpts", "devpts", std::move(terminals)),
       OciMount("/dev/mqueue", "mqueue", "mqueue", {"nosuid", "noexec", "nodev"}),
-      OciMount("/sys", "sysfs", "sysfs", {"nosuid", "noexec", "nodev", access}),
+      SysMount(p, access),
       OciMount("/sys/fs/cgroup", "cgroup", "cgroup", {"nosuid", "noexec", "nodev", "relatime", access}),
   };
 }
@@ -156,6 +166,7 @@ Result<Json> RequestedMount(const Planning& p, size_t index, std::string& root_p
   // As rootfs::StageImageVolume has mounted it. In a user namespace these flags are locked: a remount must name them.
   if (!mount.image.empty()) options.insert(options.end(), {"nosuid", "nodev"});
   TRY(AddExtraOptions(mount, options));
+  if (p.in.handler_native && source != nullptr && !staged && host == source->real_path) options.push_back("src-plain");
   return OciMount(destination, "bind", host, options);
 }
 

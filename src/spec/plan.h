@@ -152,6 +152,7 @@ struct ContainerInputs {
   std::vector<DeviceNode> host_devices;        // all of the node's, for a privileged container
   std::optional<std::string> seccomp_profile;  // text of the Localhost profile file; nullopt: it could not be read
   bool handler_recursive_readonly = false;     // HandlerFeatures::recursive_read_only_mounts
+  bool handler_native = false;                 // knows "src-plain"
   // Keys of annotations of the pod and of the container that the handler's OCI runtime gets to see; exact (S56).
   std::vector<std::string> pod_annotations, container_annotations;
 };

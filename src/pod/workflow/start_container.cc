@@ -1,4 +1,6 @@
 // StartContainer: exactly once per container. While one runs, another one joins it.
+#include <filesystem>
+
 #include "base/failpoint.h"
 #include "base/json.h"
 #include "base/log.h"
@@ -90,6 +92,11 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   if (size_t slash = record.log_path.rfind('/'); slash != std::string::npos && slash > 0) {
     TRY(sys::MakeDirs(record.log_path.substr(0, slash), 0755), "log directory");
   }
+  // The shim opens it without following; this names the field.
+  std::error_code unreadable;
+  if (std::filesystem::is_symlink(std::filesystem::symlink_status(record.log_path, unreadable))) {
+    return Error(Code::kFailedPrecondition, StrCat("log_path: ", Quote(record.log_path), " is a symbolic link"));
+  }
   FAILPOINT("start_container.after_log_dir");
   runtime::ContainerSpec spec;
   spec.id = container.id;
@@ -125,6 +132,12 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
     if (r.finished_at != 0 && r.finished_at < r.started_at) r.started_at = r.finished_at;
     r.pid = started.pid;
   }));
+  // The container has its own copies of them, and the node's volumes shall not be busy for longer than it runs.
+  if (Result<> unstaged = host_->Unstage(paths_.Mounts(container.id)); !unstaged) {
+    LogWarning("staged mounts stay until the container is removed",
+               {{"container", container.id.str()}, {"error", unstaged.error()}});
+  }
+  FAILPOINT("start_container.after_unstage");
   if (record.restore) {
     // Its memory once more, on disk. What cannot be removed now goes with the container.
     Result<> removed = sys::RemoveTree(paths_.Checkpoint(container.id));

@@ -152,6 +152,44 @@ def test_userns_native(node):
     life_in_userns(node, "native")
 
 
+def with_the_nodes_network(node, handler):
+    """KEP-5607: a user namespace of its own and the node's network."""
+    w = World(node, handler)
+    config = w.daemon.pod_config("node")
+    options = config.linux.security_context.namespace_options
+    options.userns_options.CopyFrom(userns(w.pb))
+    options.network, options.pid = w.pb.NODE, w.pb.CONTAINER
+    pod = w.client.RunPodSandbox(config=config).pod_sandbox_id
+    linux = w.security(w.pb.CONTAINER)
+    linux.security_context.namespace_options.network = w.pb.NODE
+    container = w.container(pod, config, linux=linux)
+    check_equal(w.out(container, "cat /proc/self/uid_map").split(), ["0", str(BASE), str(SIZE)], "uid_map")
+    check_equal(w.out(container, "readlink /proc/self/ns/net"), os.readlink("/proc/self/ns/net"), "network namespace")
+    check_equal(sorted(w.out(container, "ls /sys/class/net").split()), sorted(os.listdir("/sys/class/net")), "devices in /sys")
+    check(w.sh(container, "touch /sys/x; echo 1 > /sys/kernel/mm/ksm/run").exit_code != 0, "/sys can be written")
+    check(w.sh(container, "ip link add dummy9 type dummy; ip link set lo mtu 1400").exit_code != 0, "the node's network can be changed")
+    # What is mounted below is as read-only as /sys itself.
+    lines = [line.split() for line in w.out(container, "cat /proc/self/mountinfo").splitlines()]
+    with open("/proc/self/mountinfo") as f:
+        nodes = {line.split()[2] for line in f if line.split()[4].startswith("/sys")}
+    writable = [line[4] for line in lines if line[4].startswith("/sys") and line[2] in nodes and "ro" not in line[5].split(",")]
+    check_equal(writable, [], "mounts of the node's below /sys that can be written")
+    check_equal(os.path.exists("/sys/x"), False, "a file in the node's /sys")
+    w.finish()
+
+
+def test_userns_with_the_nodes_network_runc(node):
+    with_the_nodes_network(node, "runc")
+
+
+def test_userns_with_the_nodes_network_crun(node):
+    with_the_nodes_network(node, "crun")
+
+
+def test_userns_with_the_nodes_network_native(node):
+    with_the_nodes_network(node, "native")
+
+
 def users_and_restart(node, handler):
     """Other users, a terminal, VOLUMEs of the image, an exec, and a crispd that comes back."""
     w = World(node, handler)
@@ -208,7 +246,6 @@ def test_bad_user_namespaces(node):
     refused(lambda c, o: setattr(o, "pid", pb.NODE), "PID")
     refused(lambda c, o: setattr(o, "ipc", pb.NODE), "IPC")
     refused(lambda c, o: setattr(c.linux.security_context, "privileged", True), "privileged")
-    refused(lambda c, o: setattr(o, "network", pb.NODE), "network", "UNIMPLEMENTED")
     refused(lambda c, o: setattr(o.userns_options, "mode", pb.CONTAINER), "mode")
     pod, config = w.userns_pod()
     linux = w.security()

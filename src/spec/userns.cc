@@ -63,10 +63,6 @@ Result<> CheckUserns(const SandboxSecurity& security) {
   if (security.privileged) return Invalid(field + ": a privileged pod cannot have a user namespace of its own");
   if (namespaces.pid == NamespaceMode::kNode) return Invalid(field + ": not with the node's PID namespace");
   if (namespaces.ipc == NamespaceMode::kNode) return Invalid(field + ": not with the node's IPC namespace");
-  if (namespaces.network == NamespaceMode::kNode) {
-    // /sys shows the network namespace's devices, so the kernel lets only the network's owner mount it.
-    return Error(Code::kUnimplemented, field + ": not supported with the node's network");
-  }
   return {};
 }
 

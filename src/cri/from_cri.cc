@@ -288,6 +288,8 @@ Result<> ToImage(const v1::ImageSpec& in, spec::ContainerConfig& out) {
   out.image = in.image();
   TRY(CheckText("image.user_specified_image", in.user_specified_image()));
   out.user_specified_image = in.user_specified_image();
+  TRY(CheckOptionalName("image.runtime_handler", in.runtime_handler()));
+  out.image_runtime_handler = in.runtime_handler();
   out.image_annotations = ToMap(in.annotations());
   return {};
 }

@@ -1,5 +1,8 @@
 #include "cri/image_service.h"
 
+#include <algorithm>
+
+#include "base/strings.h"
 #include "base/time.h"
 #include "cri/from_cri.h"
 #include "cri/info.h"
@@ -29,20 +32,41 @@ Error ForKubelet(Error error) {
 
 }  // namespace
 
-Result<std::vector<image::ImageRef>> ImageService::List(const v1::ImageFilter& filter) const {
+Result<std::vector<ImageService::Listed>> ImageService::List(const v1::ImageFilter& filter) const {
   const std::string& wanted = filter.image().image();
-  if (wanted.empty()) return deps_.images.List();
-  TRY(CheckImageName("filter.image.image", wanted));
-  image::ImageRef image = TRY(deps_.images.Find(wanted));
-  return image ? std::vector{image} : std::vector<image::ImageRef>();
+  const std::string& handler = filter.image().runtime_handler();
+  std::vector<image::ImageRef> images;
+  if (wanted.empty()) {
+    images = deps_.images.List();
+  } else {
+    TRY(CheckImageName("filter.image.image", wanted));
+    if (image::ImageRef image = TRY(deps_.images.Find(wanted))) images.push_back(std::move(image));
+  }
+  std::vector<Listed> out;
+  for (const image::ImageRef& image : images) {
+    for (const std::string& each : image->runtime_handlers) {
+      if (handler.empty() || handler == each) out.push_back({image, each});
+    }
+  }
+  return out;
+}
+
+Result<> ImageService::CheckHandler(const std::string& handler) const {
+  if (handler.empty() || deps_.runtime.HasHandler(handler)) return {};
+  return Error(Code::kInvalidArgument,
+               StrCat("image.runtime_handler: no runtime handler ", Quote(handler), " is configured"));
 }
 
 Result<v1::ImageStatusResponse> ImageService::StatusOf(const v1::ImageStatusRequest& request) const {
   TRY(CheckImageName("image.image", request.image().image()));
+  const std::string& handler = request.image().runtime_handler();
+  TRY(CheckHandler(handler));
   image::ImageRef image = TRY(deps_.images.Find(request.image().image()));
   v1::ImageStatusResponse out;
   if (!image) return out;  // not an error: api.proto wants the image unset
-  *out.mutable_image() = ImageToCri(*image);
+  // The content is the same for all handlers: an image that came for another one need not be pulled for this one.
+  bool is_for_it = std::ranges::find(image->runtime_handlers, handler) != image->runtime_handlers.end();
+  *out.mutable_image() = ImageToCri(*image, is_for_it ? handler : std::string());
   if (request.verbose()) {
     Info info = ImageInfo(*image);
     out.mutable_info()->insert(info.begin(), info.end());
@@ -64,20 +88,21 @@ grpc::ServerUnaryReactor* ImageService::ListImages(grpc::CallbackServerContext* 
   return Unary(deps_.front, kListImages, context, request, response,
                [this](const Ctx&, const v1::ListImagesRequest& req) -> Result<v1::ListImagesResponse> {
                  v1::ListImagesResponse out;
-                 for (const image::ImageRef& image : TRY(List(req.filter()))) *out.add_images() = ImageToCri(*image);
+                 const std::vector<Listed> images = TRY(List(req.filter()));
+                 for (const Listed& each : images) *out.add_images() = ImageToCri(*each.image, each.handler);
                  return out;
                });
 }
 
 grpc::ServerWriteReactor<v1::StreamImagesResponse>* ImageService::StreamImages(grpc::CallbackServerContext* context,
                                                                                const v1::StreamImagesRequest* request) {
-  using Stream = ListStream<image::ImageRef, v1::StreamImagesResponse>;
+  using Stream = ListStream<Listed, v1::StreamImagesResponse>;
   return new Stream(deps_.front, kStreamImages, context,
                     {.list = [this, filter = request->filter()](const Ctx&) { return List(filter); },
                      .add =
-                         [](const Ctx&, const image::ImageRef& image, v1::StreamImagesResponse& out) {
+                         [](const Ctx&, const Listed& each, v1::StreamImagesResponse& out) {
                            v1::Image& added = *out.add_images();
-                           added = ImageToCri(*image);
+                           added = ImageToCri(*each.image, each.handler);
                            return added.ByteSizeLong();
                          },
                      .prepare = {}});
@@ -96,8 +121,11 @@ grpc::ServerUnaryReactor* ImageService::PullImage(grpc::CallbackServerContext* c
   return Unary(deps_.front, kPullImage, context, request, response,
                [this](const Ctx& ctx, const v1::PullImageRequest& req) -> Result<v1::PullImageResponse> {
                  TRY(CheckImageName("image.image", req.image().image()));
-                 Result<image::ImageRef> image = deps_.images.Pull(ctx, req.image().image(), ToCredentials(req.auth()),
-                                                                   {}, req.sandbox_config().metadata().namespace_());
+                 const std::string& handler = req.image().runtime_handler();
+                 TRY(CheckHandler(handler));
+                 Result<image::ImageRef> image =
+                     deps_.images.Pull(ctx, req.image().image(), ToCredentials(req.auth()), {},
+                                       req.sandbox_config().metadata().namespace_(), handler);
                  if (!image) return ForKubelet(std::move(image).error());
                  v1::PullImageResponse out;
                  out.set_image_ref((*image)->id);
@@ -111,7 +139,7 @@ grpc::ServerUnaryReactor* ImageService::RemoveImage(grpc::CallbackServerContext*
   return Unary(deps_.front, kRemoveImage, context, request, response,
                [this](const Ctx&, const v1::RemoveImageRequest& req) -> Result<v1::RemoveImageResponse> {
                  TRY(CheckImageName("image.image", req.image().image()));
-                 TRY(deps_.images.Remove(req.image().image()));
+                 TRY(deps_.images.Remove(req.image().image(), req.image().runtime_handler()));
                  return v1::RemoveImageResponse();
                });
 }

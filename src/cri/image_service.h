@@ -6,6 +6,7 @@
 #include "cri/call.h"
 #include "cri/disk_usage.h"
 #include "image/service.h"
+#include "runtime/runtime.h"
 
 namespace crisp::cri {
 
@@ -16,6 +17,7 @@ class ImageService final : public v1::ImageService::CallbackService {
   struct Deps {
     Front& front;
     image::Service& images;
+    const runtime::Runtime& runtime;  // knows the runtime handlers
     DiskUsage& layers;  // of the containers' writable layers: ImageFsInfo's container_filesystems
   };
   explicit ImageService(Deps deps) : deps_(deps) {}
@@ -34,7 +36,14 @@ class ImageService final : public v1::ImageService::CallbackService {
                                         v1::ImageFsInfoResponse* response) override;
 
  private:
-  Result<std::vector<image::ImageRef>> List(const v1::ImageFilter& filter) const;
+  // An image and one of the runtime handlers that it was pulled for: to clients that name handlers, these are images of
+  // their own (KEP-4216).
+  struct Listed {
+    image::ImageRef image;
+    std::string handler;
+  };
+  Result<std::vector<Listed>> List(const v1::ImageFilter& filter) const;
+  Result<> CheckHandler(const std::string& handler) const;
   Result<v1::ImageStatusResponse> StatusOf(const v1::ImageStatusRequest& request) const;
   Result<v1::ImageFsInfoResponse> FsInfo(const Ctx& ctx) const;
 

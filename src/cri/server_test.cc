@@ -116,7 +116,7 @@ class ServerTest : public testing::Test {
                                    .layers = layers_,
                                    .streams = streams_},
                                   {.version = "9.9", .default_handler = "runc", .info = {{"config", "{}"}}}};
-  ImageService image_service_{{.front = front_, .images = images_, .layers = layers_}};
+  ImageService image_service_{{.front = front_, .images = images_, .runtime = runtime_, .layers = layers_}};
   CrispImagesService crisp_service_{{.front = front_, .images = images_}};
   std::unique_ptr<Server> server_;
   std::unique_ptr<v1::RuntimeService::Stub> runtime_stub_;

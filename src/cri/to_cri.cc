@@ -92,6 +92,7 @@ const std::string& ShownImage(const spec::ContainerConfig& config) {
 void Image(const spec::ContainerConfig& config, v1::ImageSpec& out) {
   out.set_image(ShownImage(config));
   out.set_user_specified_image(config.user_specified_image);
+  out.set_runtime_handler(config.image_runtime_handler);
   out.mutable_annotations()->insert(config.image_annotations.begin(), config.image_annotations.end());
 }
 
@@ -187,7 +188,7 @@ v1::ContainerEventResponse EventToCri(const pod::ObjectEvent& event) {
   return out;
 }
 
-v1::Image ImageToCri(const image::Image& image) {
+v1::Image ImageToCri(const image::Image& image, const std::string& handler) {
   v1::Image out;
   out.set_id(image.id);
   for (const std::string& tag : image.repo_tags) out.add_repo_tags(tag);
@@ -201,6 +202,10 @@ v1::Image ImageToCri(const image::Image& image) {
     out.set_username(std::string(user));
   }
   out.set_pinned(image.pinned);
+  if (!handler.empty()) {
+    out.mutable_spec()->set_image(image.id);
+    out.mutable_spec()->set_runtime_handler(handler);
+  }
   return out;
 }
 

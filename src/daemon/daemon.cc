@@ -128,7 +128,7 @@ Result<> Daemon::Serve() {
                            cri::RuntimeService::Facts{.version = CRISP_VERSION,
                                                       .default_handler = config_.runtime_default_handler,
                                                       .info = {{"config", ConfigJson(config_)}}});
-  image_service_.emplace(cri::ImageService::Deps{.front = *front_, .images = *images_, .layers = *layers_});
+  image_service_.emplace(cri::ImageService::Deps{.front = *front_, .images = *images_, .runtime = *runtime_, .layers = *layers_});
   crisp_service_.emplace(cri::CrispImagesService::Deps{.front = *front_, .images = *images_});
   server_ = TRY(
       cri::Server::Listen({.socket_path = config_.socket}, {&*runtime_service_, &*image_service_, &*crisp_service_}));

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "base/strings.h"
+#include "image/registry_credentials.h"
 
 namespace crisp::image {
 
@@ -27,6 +28,19 @@ Result<> CheckLayerId(std::string_view id) {
   return {};
 }
 
+Result<KeptSignature> ParseSignature(const Json& value) {
+  KeptSignature out;
+  if (!value.is_object()) return Error(Code::kInvalidArgument, "signatures: not an object");
+  out.is_sigstore = TRY(JsonGet<bool>(value, "sigstore"));
+  out.manifest = TRY(JsonGet<std::string>(value, "manifest"));
+  TRY(oci::Digest::Parse(out.manifest));
+  const std::string payload = TRY(JsonGet<std::string>(value, "payload"));
+  const std::string signature = TRY(JsonGet<std::string>(value, "signature"));
+  out.payload = TRY(Base64Decode(payload, kLimits.bytes_max));
+  out.signature = TRY(Base64Decode(signature, kLimits.bytes_max));
+  return out;
+}
+
 }  // namespace
 
 std::string ToJson(const LayerRecord& record) {
@@ -41,12 +55,20 @@ std::string ToJson(const LayerRecord& record) {
 }
 
 std::string ToJson(const ImageRecord& record) {
-  return DumpJson({{"config", record.config},
+  Json json({{"config", record.config},
                    {"tags", record.tags},
                    {"digests", record.digests},
                    {"size_bytes", record.size_bytes},
                    {"layers", record.layers},
                    {"checkpoint_of", record.checkpoint_of}});
+  json["handlers"] = record.handlers;
+  for (const KeptSignature& each : record.signatures) {
+    json["signatures"].push_back({{"sigstore", each.is_sigstore},
+                                  {"manifest", each.manifest},
+                                  {"payload", Base64Encode(each.payload)},
+                                  {"signature", Base64Encode(each.signature)}});
+  }
+  return DumpJson(json);
 }
 
 std::string ToJson(const LeaseRecord& record) {
@@ -85,7 +107,26 @@ Result<ImageRecord> ParseImageRecord(std::string_view key, int version, std::str
   record.layers = TRY(JsonGet<std::vector<std::string>>(value, "layers"));
   for (const std::string& layer : record.layers) TRY(CheckLayerId(layer));
   record.checkpoint_of = TRY(JsonGet<std::string>(value, "checkpoint_of"));
+  record.handlers = {""};  // before handlers were noted
+  if (value.contains("handlers")) record.handlers = TRY(JsonGet<std::vector<std::string>>(value, "handlers"));
+  if (auto signatures = value.find("signatures"); signatures != value.end()) {
+    for (const Json& each : *signatures) record.signatures.push_back(TRY(ParseSignature(each)));
+  }
   return record;
+}
+
+void AddSignature(ImageRecord& image, const KeptSignature& signature) {
+  constexpr size_t kSignaturesMax = 32, kBytesMax = 8u << 20;
+  if (std::ranges::find(image.signatures, signature) != image.signatures.end()) return;
+  image.signatures.push_back(signature);
+  auto bytes = [&] {
+    size_t sum = 0;
+    for (const KeptSignature& each : image.signatures) sum += each.payload.size() + each.signature.size();
+    return sum;
+  };
+  while (image.signatures.size() > kSignaturesMax || (image.signatures.size() > 1 && bytes() > kBytesMax)) {
+    image.signatures.erase(image.signatures.begin());
+  }
 }
 
 Result<LeaseRecord> ParseLeaseRecord(std::string_view key, int version, std::string_view json) {

@@ -31,6 +31,17 @@ struct LayerRecord {
   bool is_exact = false;     // skeleton and files make the archive again
 };
 
+// A signature that a signature policy accepted at a pull, kept so that the policy of the day a container is created can
+// be asked again (trust.h).
+struct KeptSignature {
+  bool is_sigstore = false;  // else OpenPGP
+  std::string manifest;      // digest of the manifest that it is for, one by which the image was pulled
+  std::string payload;       // of sigstore: what is signed
+  std::string signature;     // OpenPGP: the message with its content
+
+  bool operator==(const KeptSignature&) const = default;
+};
+
 struct ImageRecord {
   std::string id;      // "sha256:…"
   std::string config;  // the config's very bytes
@@ -39,6 +50,8 @@ struct ImageRecord {
   uint64_t size_bytes = 0;
   std::vector<std::string> layers;  // ids, bottom first; as many as the config's diffIDs
   std::string checkpoint_of;        // Image::checkpoint_of
+  std::vector<std::string> handlers;      // Image::runtime_handlers
+  std::vector<KeptSignature> signatures;  // oldest first, bounded: AddSignature
 };
 
 struct LeaseRecord {
@@ -53,6 +66,9 @@ std::string ToJson(const LeaseRecord& record);
 Result<LayerRecord> ParseLayerRecord(std::string_view key, int version, std::string_view json);
 Result<ImageRecord> ParseImageRecord(std::string_view key, int version, std::string_view json);
 Result<LeaseRecord> ParseLeaseRecord(std::string_view key, int version, std::string_view json);
+
+// Nothing if the image has it; else the oldest go where there would be too many.
+void AddSignature(ImageRecord& image, const KeptSignature& signature);
 
 // Directory names: of a layer that fits anywhere, and of one that fits one chain only.
 std::string LayerId(const oci::Digest& diff_id);

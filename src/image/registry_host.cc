@@ -218,7 +218,7 @@ Attempt HostClient::Judge(const HostRequest& request, HttpResult result, bool le
   std::string said = left_host ? "" : ApiErrors(result.body);
   std::string why =
       StrCat("status ", status, said.empty() ? "" : ": ", said, left_host ? " from a redirect's target" : "");
-  if (status == 404) return end(Verdict::kNextHost, Code::kNotFound, why);
+  if (status == 404) return end(Verdict::kNextHost, Code::kNotFound, StrCat("not found", said.empty() ? "" : ": ", said, left_host ? ", says a redirect's target" : ""));
   if (status == 401) {
     return end(Verdict::kNextHost, Code::kUnauthenticated,
                why + ", the repository does not exist or may require authorization");

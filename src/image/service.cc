@@ -57,10 +57,13 @@ class ImageService final : public Service {
         stager_(*store_, options.layers_parallel_max) {}
 
   Result<ImageRef> Pull(const Ctx& ctx, const std::string& reference, const Credentials& credentials,
-                        const ProgressFn& progress, const std::string& pod_namespace) override;
+                        const ProgressFn& progress, const std::string& pod_namespace,
+                        const std::string& runtime_handler) override;
   Result<ImageRef> Find(const std::string& reference) const override;
   std::vector<ImageRef> List() const override { return store_->List(); }
-  Result<> Remove(const std::string& reference) override;
+  Result<> CheckAllowed(const Ctx& ctx, const Image& image, const std::string& reference,
+                        const std::string& pod_namespace) const override;
+  Result<> Remove(const std::string& reference, const std::string& runtime_handler) override;
   Result<> Untag(const std::string& reference) override;
   Result<> Lease(const std::string& image_id, const std::string& owner) override {
     return store_->Lease(image_id, owner);
@@ -81,7 +84,7 @@ class ImageService final : public Service {
   Result<ImageRef> PullArtifact(const Ctx& ctx, Repository& repository, const ResolvedImage& resolved,
                                 const ImageNames& names, const ProgressFn& progress);
   Result<ImageRef> PullAlone(const Ctx& ctx, const oci::Reference& reference, const Credentials& credentials,
-                             const ProgressFn& progress, const PullPolicy& policy);
+                             const ProgressFn& progress, const PullPolicy& policy, const std::string& runtime_handler);
 
   const Registry registry_;
   const ImageTrust trust_;
@@ -100,12 +103,45 @@ Result<ImageRef> ImageService::Find(const std::string& reference) const {
   return ImageRef();
 }
 
+// By which names the policy is asked: what the creator said, unless that is an id.
+static std::vector<oci::Reference> NamesToJudge(const Image& image, const std::string& text) {
+  Result<oci::Reference> said = oci::Reference::Parse(text);
+  const bool is_id = text.empty() || image.id == text || image.id.starts_with("sha256:" + text);
+  if (!is_id && said) return {*std::move(said)};
+  std::vector<oci::Reference> names;
+  for (const auto* list : {&image.repo_tags, &image.repo_digests}) {
+    for (const std::string& name : *list) {
+      if (Result<oci::Reference> parsed = oci::Reference::Parse(name)) names.push_back(*std::move(parsed));
+    }
+  }
+  return names;
+}
+
+Result<> ImageService::CheckAllowed(const Ctx& ctx, const Image& image, const std::string& text,
+                                    const std::string& pod_namespace) const {
+  const std::optional<ImageRecord> record = store_->Record(image.id);
+  if (!record) return Error(Code::kNotFound, StrCat("image ", image.id, " was removed meanwhile"));
+  auto judge = [&](const oci::Reference* name) -> Result<> {
+    const PullPolicy policy = TRY(trust_.PolicyFor(name, pod_namespace));
+    return trust_.CheckKept(ctx, policy, name, record->signatures);
+  };
+  const std::vector<oci::Reference> names = NamesToJudge(image, text);
+  if (names.empty()) return judge(nullptr);
+  Result<> first = judge(&names.front());
+  for (size_t i = 1; i < names.size() && !first; ++i) {
+    if (judge(&names[i])) return {};
+  }
+  return first;
+}
+
 // Single flight: whoever asks for what is being pulled gets that pull's result.
 Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, const Credentials& credentials,
-                                    const ProgressFn& progress, const std::string& pod_namespace) {
+                                    const ProgressFn& progress, const std::string& pod_namespace,
+                                    const std::string& runtime_handler) {
   const oci::Reference reference = TRY(oci::Reference::Parse(text));
-  const PullPolicy policy = TRY(trust_.PolicyFor(reference, pod_namespace));
-  const std::string key = FlightKey(reference, credentials, pod_namespace, policy);
+  const PullPolicy policy = TRY(trust_.PolicyFor(&reference, pod_namespace));
+  const std::string key =
+      StrCat(FlightKey(reference, credentials, pod_namespace, policy), "\n", runtime_handler);
   std::shared_ptr<Flight> flight;
   while (flight == nullptr) {
     TRY(ctx.Check());
@@ -125,7 +161,10 @@ Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, con
     // Its caller went away; ours did not.
     if (code != Code::kCancelled && code != Code::kDeadlineExceeded) return others->outcome;
   }
-  Result<ImageRef> outcome = PullAlone(ctx, reference, credentials, progress, policy);
+  Result<ImageRef> outcome = PullAlone(ctx, reference, credentials, progress, policy, runtime_handler);
+  if (!outcome && outcome.error().code() == Code::kNotFound) {
+    outcome = Error(Code::kNotFound, StrCat("image ", Quote(reference.str()), ": ", outcome.error().message()));
+  }
   std::lock_guard lock(mutex_);
   flight->done = true;
   flight->outcome = outcome;
@@ -136,10 +175,10 @@ Result<ImageRef> ImageService::Pull(const Ctx& ctx, const std::string& text, con
 
 Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& reference,
                                          const Credentials& credentials, const ProgressFn& progress,
-                                         const PullPolicy& policy) {
+                                         const PullPolicy& policy, const std::string& runtime_handler) {
   ctx.Stage("resolve image");
   std::unique_ptr<Repository> repository = TRY(registry_.Open(reference, credentials));
-  auto names_for = [&](const oci::Digest& root) { return ImageNames{reference.RepoTag(), reference.RepoDigest(root)}; };
+  auto names_for = [&](const oci::Digest& root) { return ImageNames{reference.RepoTag(), reference.RepoDigest(root), {}, runtime_handler}; };
 
   // HEAD first: it is not counted by registries that limit pulls, and mostly the answer is "what you have". Not where a
   // signature is wanted: it may be the platform's manifest's, and what is here may have come under another policy.
@@ -154,8 +193,8 @@ Result<ImageRef> ImageService::PullAlone(const Ctx& ctx, const oci::Reference& r
   ctx.Stage("check signatures");
   std::vector<oci::Digest> may_be_signed = {resolved.manifest_digest};
   if (resolved.root_digest != resolved.manifest_digest) may_be_signed.push_back(resolved.root_digest);
-  TRY(trust_.Check(ctx, policy, reference, credentials, may_be_signed));
-  const ImageNames names = names_for(resolved.root_digest);
+  ImageNames names = names_for(resolved.root_digest);
+  names.signatures = TRY(trust_.Check(ctx, policy, reference, credentials, may_be_signed));
   FAILPOINT("pull.after_resolve");
   if (resolved.is_artifact) return PullArtifact(ctx, *repository, resolved, names, progress);
   const std::string id = resolved.manifest.config.digest.str();
@@ -203,9 +242,10 @@ Result<ImageRef> ImageService::PullArtifact(const Ctx& ctx, Repository& reposito
   return image;
 }
 
-Result<> ImageService::Remove(const std::string& reference) {
+Result<> ImageService::Remove(const std::string& reference, const std::string& runtime_handler) {
   ImageRef image = TRY(Find(reference));
   if (image == nullptr) return {};
+  if (!runtime_handler.empty()) return store_->RemoveHandler(image->id, runtime_handler);
   return store_->Remove(image->id);
 }
 

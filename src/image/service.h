@@ -47,10 +47,12 @@ class Service {
   // Returns the image. Errors: kInvalidArgument (reference), kNotFound (no such image), kUnauthenticated/
   // kPermissionDenied, kUnavailable "RegistryUnavailable: …", kDataLoss (registry lies about digest or size),
   // kResourceExhausted (disk full), kPermissionDenied "SignatureValidationFailed: …" (the signature policy for
-  // `pod_namespace`, which may be empty, does not accept it). Nothing half made stays after an error.
+  // `pod_namespace`, which may be empty, does not accept it). `runtime_handler` is noted with the image (KEP-4216); its
+  // content is the same for all of them. Nothing half made stays after an error.
   using ProgressFn = std::function<void(const std::vector<PullProgress>&)>;
   virtual Result<ImageRef> Pull(const Ctx& ctx, const std::string& reference, const Credentials& credentials,
-                                const ProgressFn& progress = {}, const std::string& pod_namespace = {}) = 0;
+                                const ProgressFn& progress = {}, const std::string& pod_namespace = {},
+                                const std::string& runtime_handler = {}) = 0;
 
   // By id ("sha256:…" or bare hex digits: all 64, or the first 7 or more of no other image's), tag reference, or digest
   // reference; names are normalised (busybox → docker.io/library/busybox:latest). nullptr: not there. kInvalidArgument:
@@ -58,9 +60,16 @@ class Service {
   virtual Result<ImageRef> Find(const std::string& reference) const = 0;
   virtual std::vector<ImageRef> List() const = 0;
 
+  // May a container of a pod in `pod_namespace` use `image`, which its creator calls `reference` ("" or an id: any of the
+  // image's names)? The signature policy of this moment is asked, by the signatures that pulls have kept. Local, but
+  // OpenPGP signatures take a process each. kPermissionDenied "SignatureValidationFailed: …".
+  virtual Result<> CheckAllowed(const Ctx& ctx, const Image& image, const std::string& reference,
+                                const std::string& pod_namespace) const = 0;
+
   // Removes the whole image whichever of its references is given (CRI RemoveImage); missing is success. An image in
   // use by a container is forgotten as an image at once; its layers stay until the last Lease on them is gone.
-  virtual Result<> Remove(const std::string& reference) = 0;
+  // With a `runtime_handler` it stays for the others that it was pulled for.
+  virtual Result<> Remove(const std::string& reference, const std::string& runtime_handler = {}) = 0;
   // Removes one tag only; the image goes with its last reference.
   virtual Result<> Untag(const std::string& reference) = 0;
 

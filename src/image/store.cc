@@ -16,16 +16,6 @@ namespace crisp::image {
 
 namespace {
 
-std::set<std::string> NormalisedNames(const std::vector<std::string>& references) {
-  std::set<std::string> names;
-  for (const std::string& text : references) {
-    Result<oci::Reference> reference = oci::Reference::Parse(text);
-    names.insert(reference ? (reference->has_digest() ? reference->RepoDigest(reference->digest()) : reference->RepoTag())
-                           : text);  // an image id
-  }
-  return names;
-}
-
 void InsertSorted(std::vector<std::string>& list, const std::string& text) {
   auto at = std::lower_bound(list.begin(), list.end(), text);
   if (at == list.end() || *at != text) list.insert(at, text);
@@ -50,7 +40,7 @@ Store::Store(const ServiceOptions& options, state::Database& db)
     : images_dir_(options.root_dir + "/images"),
       layers_dir_(images_dir_ + "/layers"),
       tmp_dir_(images_dir_ + "/tmp"),
-      pinned_(NormalisedNames(options.pinned)),
+      pinned_(options.pinned),
       db_(db) {}
 
 Result<std::unique_ptr<Store>> Store::Open(const ServiceOptions& options, state::Database& db) {
@@ -239,14 +229,15 @@ Result<ImageRef> Store::Describe(const ImageRecord& record, const std::map<std::
   image->repo_digests = record.digests;
   image->size_bytes = record.size_bytes;
   image->checkpoint_of = record.checkpoint_of;
+  image->runtime_handlers = record.handlers;
   image->platform = config.platform.Text();
   image->created_unix_nanos = config.created_unix_nanos;
   for (const oci::Digest& diff_id : config.diff_ids) image->diff_ids.push_back(diff_id.str());
   image->artifact_type = config.artifact_type;
   image->config = ToImageConfig(std::move(config));
-  image->pinned = pinned_.contains(record.id);
-  for (const std::string& name : record.tags) image->pinned = image->pinned || pinned_.contains(name);
-  for (const std::string& name : record.digests) image->pinned = image->pinned || pinned_.contains(name);
+  image->pinned = pinned_.Has(record.id);
+  for (const std::string& name : record.tags) image->pinned = image->pinned || pinned_.Has(name);
+  for (const std::string& name : record.digests) image->pinned = image->pinned || pinned_.Has(name);
   std::set<std::string> seen;
   for (size_t i = record.layers.size(); i-- > 0;) {  // top first
     auto layer = layers.find(record.layers[i]);
@@ -282,6 +273,8 @@ Store::Pin::~Pin() {
 // Gives `image` the names and takes them from whoever has them. `changed` collects all records that differ.
 void Store::Name(std::map<std::string, ImageRecord>& changed, const Memory& memory, ImageRecord& image,
                  const ImageNames& names) {
+  for (const KeptSignature& signature : names.signatures) AddSignature(image, signature);
+  InsertSorted(image.handlers, names.handler);
   for (bool is_tag : {true, false}) {
     const std::string& name = is_tag ? names.tag : names.digest;
     if (name.empty()) continue;
@@ -377,7 +370,8 @@ Result<ImageRef> Store::AddNames(const std::string& image_id, const ImageNames& 
     Name(changed, *memory, record, names);
     if (is_ordinary) record.checkpoint_of.clear();
     const bool is_same = record.tags == found->second.tags && record.digests == found->second.digests &&
-                         record.checkpoint_of == found->second.checkpoint_of;
+                         record.checkpoint_of == found->second.checkpoint_of && record.signatures == found->second.signatures &&
+                         record.handlers == found->second.handlers;
     if (is_same) return memory->images.at(image_id);
     changed[image_id] = std::move(record);
   }
@@ -409,6 +403,15 @@ Result<> Store::Untag(const std::string& tag) {
   if (!record.tags.empty()) return Publish({{record.id, record}}, {}, {});
   lock.unlock();
   return Remove(record.id);  // digests alone name what a tag brought in: the last tag takes the image along
+}
+
+Result<> Store::RemoveHandler(const std::string& image_id, const std::string& handler) {
+  std::unique_lock lock(changing_);
+  std::optional<ImageRecord> record = Record(image_id);
+  if (!record || std::erase(record->handlers, handler) == 0) return {};
+  if (!record->handlers.empty()) return Publish({{record->id, *record}}, {}, {});
+  lock.unlock();
+  return Remove(image_id);
 }
 
 // Layers that no image, lease or pin names.

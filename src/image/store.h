@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "base/synchronized.h"
+#include "image/pinned.h"
 #include "image/records.h"
 #include "image/service.h"
 #include "image/sweeper.h"
@@ -31,10 +32,12 @@ struct NewLayer {
   std::string dir;
 };
 
-// Names that an image gets.
+// Names that an image gets, and what vouches for them.
 struct ImageNames {
   std::string tag;     // "docker.io/library/busybox:latest" or empty
   std::string digest;  // "docker.io/library/busybox@sha256:…" or empty
+  std::vector<KeptSignature> signatures;
+  std::string handler;  // the runtime handler that it is pulled for, or empty
 };
 
 struct NewImage {
@@ -84,13 +87,15 @@ class Store {
   // Brings a new image in, with what it has of new layers (which others may have brought in meanwhile). The file system
   // has been synced. All or nothing. kAborted: a layer that was thought to be here is gone.
   Result<ImageRef> Commit(const NewImage& image);
-  // Gives the image further names; a tag leaves the image that had it. kNotFound: the image is gone.
+  // Gives the image further names and signatures; a tag leaves the image that had it. kNotFound: the image is gone.
   // `is_ordinary`: a manifest of the image does not call it a checkpoint. That counts more than another's that does: who
   // may push something may annotate a manifest of anybody's image, but not make a checkpoint an image that runs.
   Result<ImageRef> AddNames(const std::string& image_id, const ImageNames& names, bool is_ordinary = false);
 
   Result<> Remove(const std::string& image_id);
   Result<> Untag(const std::string& tag);
+  // The image is not for this runtime handler any more; with the last one it goes. Missing is success.
+  Result<> RemoveHandler(const std::string& image_id, const std::string& handler);
 
   Result<> Lease(const std::string& image_id, const std::string& owner);
   Result<> Release(const std::string& owner);
@@ -123,7 +128,7 @@ class Store {
   const std::string images_dir_;
   const std::string layers_dir_;
   const std::string tmp_dir_;
-  const std::set<std::string> pinned_;
+  const PinnedNames pinned_;
   state::Database& db_;
   std::unique_ptr<Sweeper> sweeper_;
   std::mutex changing_;

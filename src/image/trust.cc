@@ -44,15 +44,20 @@ class Judge {
   Judge(const Ctx& ctx, const oci::Reference& reference, const std::vector<oci::Digest>& manifests)
       : ctx_(ctx), reference_(reference), manifests_(manifests) {}
 
-  // One signature, already known to be by one of the requirement's keys: is it for this image?
-  bool Accepts(const Requirement& requirement, SignatureKind kind, std::string_view payload) {
-    Result<SignedClaim> claim = ParseSignedClaim(payload, kind);
+  // One signature, already known to be by one of the requirement's keys: is it for this image? `material`: to be kept.
+  bool Accepts(const Requirement& requirement, std::string_view payload, KeptSignature material) {
+    Result<SignedClaim> claim =
+        ParseSignedClaim(payload, material.is_sigstore ? SignatureKind::kSigstore : SignatureKind::kOpenPgp);
     if (!claim) return No(claim.error().message());
     if (std::ranges::find(manifests_, claim->manifest_digest) == manifests_.end()) {
       return No("a signature for another image, " + claim->manifest_digest.str());
     }
-    if (IdentityMatches(requirement.identity, reference_, claim->reference)) return true;
-    return No(StrCat("a signature for the name ", Quote(claim->reference)));
+    if (!IdentityMatches(requirement.identity, reference_, claim->reference)) {
+      return No(StrCat("a signature for the name ", Quote(claim->reference)));
+    }
+    material.manifest = claim->manifest_digest.str();
+    accepted_ = std::move(material);
+    return true;
   }
   bool No(std::string reason) {
     if (reasons_.size() < kReasonsMax && std::ranges::find(reasons_, reason) == reasons_.end()) {
@@ -64,6 +69,7 @@ class Judge {
   const Ctx& ctx() const { return ctx_; }
   const oci::Reference& reference() const { return reference_; }
   const std::vector<oci::Digest>& manifests() const { return manifests_; }
+  const KeptSignature& accepted() const { return accepted_; }
   std::string Reasons() const { return reasons_.empty() ? "no signature found" : Join(reasons_, "; "); }
 
  private:
@@ -71,6 +77,7 @@ class Judge {
   const oci::Reference& reference_;
   const std::vector<oci::Digest>& manifests_;
   std::vector<std::string> reasons_;
+  KeptSignature accepted_;
 };
 
 // ---- sigstore
@@ -86,6 +93,13 @@ Result<std::optional<oci::Manifest>> SignatureManifest(const Ctx& ctx, Repositor
   return std::optional<oci::Manifest>(std::move(*manifest));
 }
 
+bool SigstoreVerified(Judge& judge, const Requirement& requirement, const std::vector<PublicKey>& keys,
+                      const KeptSignature& material) {
+  auto verifies = [&](const PublicKey& key) { return key.Verifies(material.payload, material.signature); };
+  if (std::ranges::none_of(keys, verifies)) return judge.No("a signature by none of the policy's keys");
+  return judge.Accepts(requirement, material.payload, material);
+}
+
 Result<bool> SigstoreAccepts(Judge& judge, const Requirement& requirement, const std::vector<PublicKey>& keys,
                              Repository& repository, const oci::Descriptor& layer) {
   auto encoded = layer.annotations.find(kSignatureAnnotation);
@@ -95,20 +109,27 @@ Result<bool> SigstoreAccepts(Judge& judge, const Requirement& requirement, const
   Result<std::string> payload = repository.FetchSmallBlob(judge.ctx(), layer, kSignatureBytesMax);
   if (!payload && IsJudgement(payload.error())) return judge.No(payload.error().message());
   const std::string text = TRY(std::move(payload));
-  if (std::ranges::none_of(keys, [&](const PublicKey& key) { return key.Verifies(text, *signature); })) {
-    return judge.No("a signature by none of the policy's keys");
+  return SigstoreVerified(judge, requirement, keys, {.is_sigstore = true, .manifest = {}, .payload = text, .signature = *signature});
+}
+
+// None, and a reason, where one of them is no key.
+std::vector<PublicKey> SigstoreKeys(Judge& judge, const Requirement& requirement) {
+  std::vector<PublicKey> keys;
+  for (const std::string& pem : requirement.key_data) {
+    Result<PublicKey> key = PublicKey::Parse(pem);
+    if (!key) {
+      judge.No(key.error().message());
+      return {};
+    }
+    keys.push_back(*std::move(key));
   }
-  return judge.Accepts(requirement, SignatureKind::kSigstore, text);
+  return keys;
 }
 
 Result<bool> SigstoreSigned(Judge& judge, const Requirement& requirement, const Registry& registry,
                             const Credentials& credentials) {
-  std::vector<PublicKey> keys;
-  for (const std::string& pem : requirement.key_data) {
-    Result<PublicKey> key = PublicKey::Parse(pem);
-    if (!key) return judge.No(key.error().message());
-    keys.push_back(*std::move(key));
-  }
+  const std::vector<PublicKey> keys = SigstoreKeys(judge, requirement);
+  if (keys.empty()) return false;
   for (const oci::Digest& image : judge.manifests()) {
     const std::string name = StrCat(judge.reference().Name(), ":", image.algorithm_name(), "-", image.hex(), ".sig");
     Result<oci::Reference> tag = oci::Reference::Parse(name);
@@ -141,39 +162,81 @@ std::optional<std::string_view> OpenPgpMessage(std::string_view blob) {
   return blob;
 }
 
-Result<bool> OpenPgpSigned(Judge& judge, const Requirement& requirement, const std::string& lookaside_dir,
-                           LookasideClient& lookaside) {
+Result<bool> OpenPgpVerified(Judge& judge, const Requirement& requirement, const OpenPgpKeys& keys,
+                             std::string_view message) {
+  Result<std::string> payload = keys.Verify(judge.ctx(), message);
+  if (payload) {
+    return judge.Accepts(requirement, *payload, {.is_sigstore = false, .manifest = {}, .payload = {}, .signature = std::string(message)});
+  }
+  TRY(judge.ctx().Check());
+  return judge.No(payload.error().message());
+}
+
+// None, and a reason, where one of them is no key.
+std::optional<OpenPgpKeys> OpenPgpRings(Judge& judge, const Requirement& requirement) {
   std::vector<std::string> rings;
   for (const std::string& key : requirement.key_data) {
     Result<std::string> ring = DearmorKeys(key);
-    if (!ring) return judge.No(ring.error().message());
+    if (!ring) {
+      judge.No(ring.error().message());
+      return std::nullopt;
+    }
     rings.push_back(*std::move(ring));
   }
-  const OpenPgpKeys keys(std::move(rings));
+  return OpenPgpKeys(std::move(rings));
+}
+
+Result<bool> OpenPgpSigned(Judge& judge, const Requirement& requirement, const std::string& lookaside_dir,
+                           LookasideClient& lookaside) {
+  const std::optional<OpenPgpKeys> keys = OpenPgpRings(judge, requirement);
+  if (!keys) return false;
   Result<LookasideConfig> config = LoadLookaside(lookaside_dir);
   if (!config) return judge.No(config.error().message());
   const std::string base = LookasideBase(*config, judge.reference());
   for (const oci::Digest& image : judge.manifests()) {
     for (const std::string& blob : TRY(lookaside.Fetch(judge.ctx(), base, judge.reference(), image))) {
       std::optional<std::string_view> message = OpenPgpMessage(blob);
-      if (!message) continue;
-      Result<std::string> payload = keys.Verify(judge.ctx(), *message);
-      if (payload) {
-        if (judge.Accepts(requirement, SignatureKind::kOpenPgp, *payload)) return true;
-        continue;
-      }
-      TRY(judge.ctx().Check());
-      judge.No(payload.error().message());
+      if (message && TRY(OpenPgpVerified(judge, requirement, *keys, *message))) return true;
     }
   }
   return false;
+}
+
+// ---- what was kept
+
+Result<bool> SignedByKept(Judge& judge, const Requirement& requirement, const std::vector<KeptSignature>& kept) {
+  const bool is_sigstore = requirement.kind == Requirement::Kind::kSigstoreSigned;
+  std::vector<PublicKey> keys;
+  std::optional<OpenPgpKeys> rings;
+  if (is_sigstore) {
+    keys = SigstoreKeys(judge, requirement);
+  } else {
+    rings = OpenPgpRings(judge, requirement);
+  }
+  for (const KeptSignature& each : kept) {
+    if (each.is_sigstore != is_sigstore) continue;
+    if (is_sigstore && SigstoreVerified(judge, requirement, keys, each)) return true;
+    if (rings && TRY(OpenPgpVerified(judge, requirement, *rings, each.signature))) return true;
+  }
+  return false;
+}
+
+std::string NameOf(const oci::Reference* reference) {
+  return reference == nullptr ? std::string("an image without a name") : reference->str();
+}
+
+Error NotSigned(const PullPolicy& policy, const Requirement& requirement, const std::string& name, const Judge& judge,
+                std::string_view advice = "") {
+  const bool is_sigstore = requirement.kind == Requirement::Kind::kSigstoreSigned;
+  return Refused(StrCat(name, ": not signed as ", policy.source, " wants (", is_sigstore ? "sigstoreSigned" : "signedBy",
+                        "): ", judge.Reasons(), advice));
 }
 
 }  // namespace
 
 bool PullPolicy::NeedsSignature() const { return std::ranges::any_of(requirements, &Requirement::NeedsSignature); }
 
-Result<PullPolicy> ImageTrust::PolicyFor(const oci::Reference& reference, const std::string& pod_namespace) const {
+Result<PullPolicy> ImageTrust::PolicyFor(const oci::Reference* reference, const std::string& pod_namespace) const {
   std::string path = options_.policy;
   if (!pod_namespace.empty() && !options_.policy_dir.empty()) {
     if (!IsNamespace(pod_namespace)) return Refused(StrCat(Quote(pod_namespace), " is no namespace"));
@@ -186,13 +249,13 @@ Result<PullPolicy> ImageTrust::PolicyFor(const oci::Reference& reference, const 
   if (!text) return Refused(text.error().message());
   const Result<TrustPolicy> policy = ParseTrustPolicy(*text, path);
   if (!policy) return Refused(policy.error().message());
-  const Scope scope = FindScope(*policy, reference);
+  const Scope scope = reference != nullptr ? FindScope(*policy, *reference) : Scope{"default", policy->fallback};
   out.source = StrCat(path, ", scope ", Quote(scope.name));
   out.requirements = scope.requirements;
   std::string all = *text;
   for (Requirement& requirement : out.requirements) {
     if (requirement.kind == Requirement::Kind::kReject) {
-      return Refused(StrCat(reference.str(), ": rejected by ", out.source));
+      return Refused(StrCat(NameOf(reference), ": rejected by ", out.source));
     }
     for (const std::string& key_path : requirement.key_paths) {
       Result<std::string> key = sys::ReadFile(key_path);
@@ -205,17 +268,36 @@ Result<PullPolicy> ImageTrust::PolicyFor(const oci::Reference& reference, const 
   return out;
 }
 
-Result<> ImageTrust::Check(const Ctx& ctx, const PullPolicy& policy, const oci::Reference& reference,
-                           const Credentials& credentials, const std::vector<oci::Digest>& manifests) const {
+Result<std::vector<KeptSignature>> ImageTrust::Check(const Ctx& ctx, const PullPolicy& policy,
+                                                     const oci::Reference& reference, const Credentials& credentials,
+                                                     const std::vector<oci::Digest>& manifests) const {
+  std::vector<KeptSignature> accepted;
   for (const Requirement& requirement : policy.requirements) {
     if (!requirement.NeedsSignature()) continue;
     Judge judge(ctx, reference, manifests);
     const bool is_sigstore = requirement.kind == Requirement::Kind::kSigstoreSigned;
-    const bool accepted = is_sigstore ? TRY(SigstoreSigned(judge, requirement, registry_, credentials))
-                                      : TRY(OpenPgpSigned(judge, requirement, options_.lookaside_dir, lookaside_));
-    if (!accepted) {
-      return Refused(StrCat(reference.str(), ": not signed as ", policy.source, " wants (",
-                            is_sigstore ? "sigstoreSigned" : "signedBy", "): ", judge.Reasons()));
+    const bool is_signed = is_sigstore ? TRY(SigstoreSigned(judge, requirement, registry_, credentials))
+                                       : TRY(OpenPgpSigned(judge, requirement, options_.lookaside_dir, lookaside_));
+    if (!is_signed) return NotSigned(policy, requirement, reference.str(), judge);
+    accepted.push_back(judge.accepted());
+  }
+  return accepted;
+}
+
+Result<> ImageTrust::CheckKept(const Ctx& ctx, const PullPolicy& policy, const oci::Reference* reference,
+                               const std::vector<KeptSignature>& kept) const {
+  if (!policy.NeedsSignature()) return {};
+  if (reference == nullptr) {
+    return Refused(StrCat(NameOf(reference), ": ", policy.source, " wants a signature, which is for a name"));
+  }
+  std::vector<oci::Digest> manifests;
+  for (const KeptSignature& each : kept) manifests.push_back(TRY(oci::Digest::Parse(each.manifest)));
+  for (const Requirement& requirement : policy.requirements) {
+    if (!requirement.NeedsSignature()) continue;
+    Judge judge(ctx, *reference, manifests);
+    if (!TRY(SignedByKept(judge, requirement, kept))) {
+      return NotSigned(policy, requirement, reference->str(), judge,
+                       " among those that its pulls have kept; pull it again under this policy");
     }
   }
   return {};

@@ -1,12 +1,13 @@
-// The decision whether an image may be pulled: policy (trust_policy.h), keys, and the signatures that are looked for.
+// The decision whether an image may be pulled, and whether it may be used: policy (trust_policy.h), keys, and the signatures that are looked for.
 //
-// The policy is read anew for each pull: POLICY_DIR/NAMESPACE.json if the pull is for a pod of that namespace and the
+// The policy is read anew each time: POLICY_DIR/NAMESPACE.json if it is for a pod of that namespace and the
 // file is there, else POLICY, else everything is accepted. A policy that cannot be read or is not understood accepts
 // nothing. A signature counts if it is for the platform's manifest, or for the index that the reference names: the
 // index's digest covers the manifest's.
 // - sigstoreSigned: the tag sha256-HEX.sig of the image's repository, as cosign stores it; hosts and credentials as for
 //   the image itself.
 // - signedBy: lookaside (trust_lookaside.h).
+// For a use no registry is asked: what counts are the signatures that were accepted at the image's pulls.
 //
 // Threading: any thread. Errors: kPermissionDenied with a message that begins with "SignatureValidationFailed: ": the
 // kubelet looks for that prefix (k8s.io/cri-api pkg/errors), so don't put context before it. A registry or lookaside
@@ -18,6 +19,7 @@
 #include <vector>
 
 #include "base/context.h"
+#include "image/records.h"
 #include "image/registry.h"
 #include "image/trust_lookaside.h"
 #include "image/trust_policy.h"
@@ -30,7 +32,7 @@ struct TrustOptions {
   std::string lookaside_dir;  // registries.d
 };
 
-// What applies to one pull.
+// What applies to one pull or use.
 struct PullPolicy {
   std::string source;         // the policy's path and scope, for messages
   std::string digest;         // of the policy's text and the keys; empty: no policy
@@ -43,12 +45,18 @@ class ImageTrust {
   // `registry` outlives this.
   ImageTrust(TrustOptions options, const Registry& registry) : options_(std::move(options)), registry_(registry) {}
 
-  // Fails at once where no signature can help: a bad policy, a key that is not there, "reject".
-  Result<PullPolicy> PolicyFor(const oci::Reference& reference, const std::string& pod_namespace) const;
+  // Fails at once where no signature can help: a bad policy, a key that is not there, "reject". nullptr: an image
+  // without a name, to which the policy's default applies.
+  Result<PullPolicy> PolicyFor(const oci::Reference* reference, const std::string& pod_namespace) const;
 
-  // `manifests`: the digests for which a signature may be, the platform's manifest first.
-  Result<> Check(const Ctx& ctx, const PullPolicy& policy, const oci::Reference& reference,
-                 const Credentials& credentials, const std::vector<oci::Digest>& manifests) const;
+  // `manifests`: the digests for which a signature may be, the platform's manifest first. Returns what was accepted.
+  Result<std::vector<KeptSignature>> Check(const Ctx& ctx, const PullPolicy& policy, const oci::Reference& reference,
+                                           const Credentials& credentials,
+                                           const std::vector<oci::Digest>& manifests) const;
+
+  // The same by what was kept of an image's pulls.
+  Result<> CheckKept(const Ctx& ctx, const PullPolicy& policy, const oci::Reference* reference,
+                     const std::vector<KeptSignature>& kept) const;
 
  private:
   const TrustOptions options_;

@@ -66,6 +66,14 @@ class TrustTest : public ::testing::Test {
     auto image = Pull(rest, pod_namespace);
     EXPECT_TRUE(image) << image.error().message();
   }
+  // "": a container of a pod in that namespace may use the only image, called `reference`.
+  std::string Use(const std::string& reference, const std::string& pod_namespace = "") {
+    Result<> allowed = service_->CheckAllowed(Ctx(), *service_->List().front(), reference, pod_namespace);
+    if (allowed) return "";
+    EXPECT_THAT(allowed.error().message(), StartsWith("SignatureValidationFailed: "));
+    EXPECT_EQ(allowed.error().code(), Code::kPermissionDenied);
+    return allowed.error().message();
+  }
   void ExpectNothingLeft() {
     EXPECT_THAT(*ListDirectory(options_.root_dir + "/images/layers"), IsEmpty());
     EXPECT_THAT(*ListDirectory(options_.root_dir + "/images/tmp"), IsEmpty());
@@ -189,6 +197,57 @@ TEST_F(TrustTest, SignaturesThatCannotBeFetchedAreTriedLater) {
   ASSERT_FALSE(image);
   EXPECT_THAT(image.error().message(), ::testing::Not(StartsWith("SignatureValidationFailed")));
   ExpectNothingLeft();
+}
+
+// A policy that got stricter after the pull counts when a container is to be created.
+TEST_F(TrustTest, UseIsJudgedByThePolicyOfNow) {
+  const Signer signer, other("ED25519");
+  dir_.Write("key.pem", signer.PublicPem());
+  dir_.Write("other.pem", other.PublicPem());
+  auto signed_by = [&](const char* key) {
+    return StrCat(R"({"type":"sigstoreSigned","keyPath":")", dir_.path(), "/", key,
+                  R"(","signedIdentity":{"type":"matchRepository"}})");
+  };
+  const std::string digest = image_.ManifestDigest();
+  PublishSignature(registry_, signer, digest, CosignPayload(digest, Name("app")));
+  Policy(kAcceptAnything);
+  auto image = Pull("app:v1");
+  ASSERT_TRUE(image);
+  const std::string id = (*image)->id;
+  EXPECT_EQ(Use(Name("app:v1")), "");
+  EXPECT_EQ(Use(id), "");
+  Policy(kReject);
+  EXPECT_THAT(Use(Name("app:v1")), HasSubstr("rejected by"));
+  dir_.Write("policies/open.json", kAcceptAnything);
+  EXPECT_EQ(Use(Name("app:v1"), "open"), "") << "the namespace's own policy";
+  Want(signed_by("key.pem"));
+  EXPECT_THAT(Use(Name("app:v1")), HasSubstr("pull it again")) << "signed, but nobody has looked at that";
+  ExpectPulled("app:v1");
+  EXPECT_EQ(Use(Name("app:v1")), "");
+  EXPECT_EQ(Use(id), "") << "by its names";
+  EXPECT_EQ(Use(id.substr(7)), "");
+  EXPECT_EQ(Use(""), "");
+  EXPECT_THAT(Use(Name("elsewhere:v1")), HasSubstr("a signature for the name"));
+  EXPECT_THAT(Use("busybox"), HasSubstr("rejected by"));
+  Want(signed_by("other.pem"));
+  EXPECT_THAT(Use(Name("app:v1")), HasSubstr("none of the policy's keys"));
+  Policy("{");
+  EXPECT_THAT(Use(Name("app:v1")), HasSubstr("policy.json"));
+  // What was kept outlives a restart.
+  Want(signed_by("key.pem"));
+  service_.reset();
+  db_ = nullptr;
+  db_ = *state::Database::Open(options_.root_dir + "/crisp.db");
+  service_ = *Service::Open(options_, *db_);
+  EXPECT_EQ(Use(Name("app:v1")), "");
+  // An image that came without a pull has no signature.
+  const std::string archive = dir_.path() + "/app.tar";
+  ASSERT_TRUE(service_->Export(Ctx(), Name("app:v1"), archive));
+  ASSERT_TRUE(service_->Remove(Name("app:v1")));
+  ASSERT_TRUE(service_->Import(Ctx(), archive, ""));
+  EXPECT_THAT(Use(Name("app:v1")), HasSubstr("no signature found"));
+  Policy(kAcceptAnything);
+  EXPECT_EQ(Use(Name("app:v1")), "");
 }
 
 class OpenPgpTrustTest : public TrustTest {

@@ -33,6 +33,7 @@ struct Image {
   std::vector<std::string> layer_dirs;    // absolute directories for overlay lowerdir, bottom layer first
   std::string platform;                   // "linux/amd64"
   bool pinned = false;
+  std::vector<std::string> runtime_handlers;  // for which it was pulled, sorted; "": for none in particular
   // Of an OCI artifact, which has files to be mounted but nothing to run; "" for a container image.
   std::string artifact_type;
   bool IsArtifact() const { return !artifact_type.empty(); }

@@ -93,6 +93,7 @@ void Fields(V& v, EnvVar& t) {
 template <class V>
 void Fields(V& v, ContainerConfig& t) {
   v("metadata", t.metadata), v("image", t.image), v("user_specified_image", t.user_specified_image);
+  v("image_runtime_handler", t.image_runtime_handler);
   v("image_annotations", t.image_annotations), v("command", t.command), v("args", t.args);
   v("working_dir", t.working_dir), v("envs", t.envs), v("mounts", t.mounts), v("devices", t.devices);
   v("cdi_devices", t.cdi_devices), v("labels", t.labels), v("annotations", t.annotations), v("log_path", t.log_path);

@@ -102,6 +102,24 @@ TEST_F(ManagerTest, GivenParentIsUsedAndNoCgroupOfOursIsMade) {
   EXPECT_EQ(m().RunSandbox(ctx_, config).error().code(), Code::kInvalidArgument);
 }
 
+TEST_F(ManagerTest, ImagesAreJudgedWhenAContainerIsCreated) {
+  std::string pod = Pod();
+  auto refused = [&](const char* reference) {
+    return StrCat("docker.io/library/busybox:latest as \"", reference, "\" in ", Sandbox("web").metadata.pod_namespace);
+  };
+  ContainerConfig config = Container("main");
+  world().faults.Lock()->image_refused = refused("busybox");
+  Result<ContainerId> id = m().CreateContainer(ctx_, pod, config);
+  ASSERT_FALSE(id);
+  EXPECT_THAT(id.error().message(), ::testing::StartsWith("SignatureValidationFailed: "));
+  EXPECT_THAT(m().ListContainers({}), IsEmpty());
+  config.user_specified_image = "quay.io/said:1";
+  world().faults.Lock()->image_refused = refused("quay.io/said:1");
+  EXPECT_FALSE(m().CreateContainer(ctx_, pod, config)) << "what the caller says counts";
+  world().faults.Lock()->image_refused = refused("busybox");
+  EXPECT_TRUE(m().CreateContainer(ctx_, pod, config));
+}
+
 TEST_F(ManagerTest, HostNetworkAndHostIpcNeedNeitherNetworkNorShm) {
   SandboxConfig config = Sandbox("host");
   config.port_mappings.clear();

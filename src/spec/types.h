@@ -147,6 +147,7 @@ struct ContainerConfig {
   ContainerMetadata metadata;
   std::string image;  // reference or id as asked
   std::string user_specified_image;
+  std::string image_runtime_handler;  // as the creator says; shown, and nothing else
   StringMap image_annotations;
   std::vector<std::string> command, args;
   std::string working_dir;

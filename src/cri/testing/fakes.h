@@ -241,7 +241,8 @@ class FakeManager : public pod::Manager {
 class FakeImages : public image::Service {
  public:
   Result<image::ImageRef> Pull(const Ctx& ctx, const std::string& reference, const image::Credentials& credentials,
-                               const ProgressFn& progress, const std::string& pod_namespace) override {
+                               const ProgressFn& progress, const std::string& pod_namespace,
+                               const std::string& runtime_handler) override {
     TRY(ctx.Check());
     if (reference.find("unsigned") != std::string::npos && pod_namespace != "lax") {
       return Error(Code::kPermissionDenied, "SignatureValidationFailed: " + reference);
@@ -257,6 +258,7 @@ class FakeImages : public image::Service {
     auto image = std::make_shared<image::Image>();
     image->id = "sha256:" + std::string(64, 'a');
     image->repo_tags = {reference};
+    image->runtime_handlers = {runtime_handler};
     image->size_bytes = 1234;
     image->config.user = "1002:5";
     image->platform = "linux/amd64";
@@ -268,12 +270,15 @@ class FakeImages : public image::Service {
     if (*image && ((*image)->id == reference || (*image)->repo_tags[0] == reference)) return *image;
     return image::ImageRef();
   }
+  Result<> CheckAllowed(const Ctx&, const image::Image&, const std::string&, const std::string&) const override {
+    return {};
+  }
   std::vector<image::ImageRef> List() const override {
     auto image = image_.Lock();
     if (!*image) return {};
     return {*image};
   }
-  Result<> Remove(const std::string&) override {
+  Result<> Remove(const std::string&, const std::string&) override {
     image_.Lock()->reset();
     return {};
   }

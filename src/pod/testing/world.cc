@@ -334,15 +334,21 @@ class FakeImages final : public image::Service {
   }
 
   Result<image::ImageRef> Pull(const Ctx&, const std::string&, const image::Credentials&, const ProgressFn&,
-                               const std::string&) override {
+                               const std::string&, const std::string&) override {
     return image_;
   }
   Result<image::ImageRef> Find(const std::string& reference) const override {
     if (reference == "checkpointed") return checkpoint_;
     return reference == "busybox" || reference == image_->id || reference == image_->repo_digests[0] ? image_ : nullptr;
   }
+  Result<> CheckAllowed(const Ctx&, const image::Image& image, const std::string& reference,
+                        const std::string& pod_namespace) const override {
+    std::string refused = world_.faults.Lock()->image_refused;
+    if (refused != StrCat(image.repo_tags[0], " as ", Quote(reference), " in ", pod_namespace)) return {};
+    return Error(Code::kPermissionDenied, "SignatureValidationFailed: not signed");
+  }
   std::vector<image::ImageRef> List() const override { return {image_}; }
-  Result<> Remove(const std::string&) override { return {}; }
+  Result<> Remove(const std::string&, const std::string&) override { return {}; }
   Result<> Untag(const std::string&) override { return {}; }
   Result<> Lease(const std::string& image_id, const std::string& owner) override {
     world_.Put("leases", owner, image_id);

@@ -30,6 +30,7 @@ struct Faults {
   bool shim_hangs = false;      // signals time out
   int64_t memory_used = 0;      // by every cgroup; 0: none is there
   bool reconnect_hangs = false;
+  std::string image_refused;    // by the signature policy: TAG as "REFERENCE" in NAMESPACE
   std::function<void()> in_setup, in_start, in_rootfs, in_mount_sources;  // called within the call: a test's place to stop it
 };
 

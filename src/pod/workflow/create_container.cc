@@ -88,6 +88,8 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
     return Error(Code::kFailedPrecondition, StrCat("pod sandbox ", pod.id.str(), " is not ready"));
   }
   image::ImageRef image = TRY(PlanRecord(sandbox, container, source));
+  ContainerRecord planned = *container.record.Lock();
+  TRY(CheckImagesAllowed(ctx, sandbox, planned, *image, source));
   FAILPOINT("create_container.before_record");
   TRY(store_.Change(container, [](ContainerRecord&) {}));  // the intent, from PlanRecord
   Rollback undo;
@@ -161,6 +163,28 @@ Result<image::ImageRef> ManagerImpl::PlanRecord(const PodRecord& sandbox, Contai
   if (!image->repo_digests.empty()) record->image_digest_ref = image->repo_digests.front();
   record->resources = config.resources;
   return image;
+}
+
+// Each image that the container gets to see, by the signature policy of now: another may have held when it was pulled.
+Result<> ManagerImpl::CheckImagesAllowed(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record,
+                                         const image::Image& image, const CheckpointSource& source) {
+  const ContainerConfig& config = record.config;
+  const std::string& pod_namespace = sandbox.config.metadata.pod_namespace;
+  const std::string& name = config.user_specified_image.empty() ? config.image : config.user_specified_image;
+  if (!source.image_id.empty()) {
+    image::ImageRef checkpoint = TRY(deps_.images.Find(source.image_id));
+    if (checkpoint == nullptr) return Error(Code::kNotFound, StrCat("image ", source.image_id, " was removed meanwhile"));
+    TRY(deps_.images.CheckAllowed(ctx, *checkpoint, name, pod_namespace));
+  }
+  TRY(deps_.images.CheckAllowed(ctx, image, source.image_id.empty() ? name : std::string(), pod_namespace));
+  for (const Mount& mount : config.mounts) {
+    if (mount.image_ref.empty()) continue;
+    image::ImageRef volume = TRY(deps_.images.Find(mount.image_ref));
+    if (volume == nullptr) return Error(Code::kNotFound, StrCat("image ", mount.image_ref, " was removed meanwhile"));
+    const std::string& said = mount.image_user_specified.empty() ? mount.image : mount.image_user_specified;
+    TRY(deps_.images.CheckAllowed(ctx, *volume, said, pod_namespace));
+  }
+  return {};
 }
 
 Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
@@ -289,6 +313,7 @@ Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecor
   for (const auto& [name, features] : deps_.runtime.Handlers()) {
     if (name == record.handler) in.handler_recursive_readonly = features.recursive_read_only_mounts;
   }
+  in.handler_native = deps_.runtime.IsNative(record.handler);
   if (auto passed = options_.annotations.find(record.handler); passed != options_.annotations.end()) {
     in.pod_annotations = passed->second.pod;
     in.container_annotations = passed->second.container;

@@ -34,6 +34,23 @@ def test_config_verbs(node):
     check_equal(refused.returncode, 1, "an unknown key")
     check(f"crispd.toml:{lines}: unknown key" in refused.stderr, refused.stderr)
     check_equal(crispd("--config", path).returncode, 1, "the daemon refuses it too")
+    # A value that is of the right kind, but wrong.
+    with open(path, "w") as f:
+        f.write('[log]\nlevel = "info"\nformat = "xml"\n[handlers."a.b"]\ntype = "oci"\nbinary = "/none"\n[handlers.c]\ntype = "oci"\n')
+    refused = crispd("--config", path, "config", "check")
+    check("crispd.toml:7: handlers.c.binary: missing" in refused.stderr, refused.stderr)
+    refused = crispd("--config", path, "--set", "handlers.c.binary=/none", "config", "check")
+    check('crispd.toml:3: log.format: "xml" is none of' in refused.stderr, refused.stderr)
+    refused = crispd("--config", path, "--set", "handlers.c.binary=/none", "--set", "log.format=yaml", "config", "check")
+    check('--set log.format: "yaml" is none of' in refused.stderr, refused.stderr)
+    # A handler whose program is not there is left out; the default one may not be.
+    settings = ("--set", "handlers.c.binary=/none", "--set", "log.format=text")
+    warned = crispd("--config", path, *settings, "config", "check")
+    check_equal(warned.returncode, 0, warned.stderr)
+    check('warning: handlers.a.b.binary: no program "/none" is there' in warned.stderr, warned.stderr)
+    refused = crispd("--config", path, *settings, "--set", "runtime.default_handler=c", "config", "check")
+    check_equal(refused.returncode, 1, "a default handler without program")
+    check("handlers.c.binary" in refused.stderr, refused.stderr)
     check_equal(crispd("--config", f"{node.dir}/missing.toml").returncode, 1, "a missing file")
     check_equal(crispd("--no-such-option").returncode, 2, "a bad command line")
 

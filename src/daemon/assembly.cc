@@ -105,12 +105,21 @@ Result<> ProbeUserns(const std::string& shim_binary, const std::string& root_dir
   return rootfs::ProbeIdmap(root_dir, made.user);
 }
 
+std::vector<std::string> MissingHandlers(const Config& config) {
+  std::vector<std::string> names;
+  for (const auto& [name, handler] : config.handlers) {
+    if (handler.type != "native" && !IsInPath(handler.binary)) names.push_back(name);
+  }
+  return names;
+}
+
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events) {
   runtime::Runtime::Options options;
   options.shim_binary = PathOf(config.runtime_shim.empty() ? FindSibling("crisp-shim") : config.runtime_shim);
   options.events = std::move(events);
+  const std::vector<std::string> missing = MissingHandlers(config);
   for (const auto& [name, handler] : config.handlers) {
-    if (handler.type != "native" && !IsInPath(handler.binary)) {
+    if (std::ranges::find(missing, name) != missing.end()) {
       // Both runc and crun are in the defaults; few nodes have both.
       LogInfo("handler left out, its program is not there", {{"handler", name}, {"binary", handler.binary}});
       continue;

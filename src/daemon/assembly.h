@@ -20,6 +20,8 @@ cgroup::Driver CgroupDriver(const Config& config);
 // Tries out whether pods can have user namespaces with images below `root_dir`. Leaves nothing.
 Result<> ProbeUserns(const std::string& shim_binary, const std::string& root_dir);
 runtime::Runtime::Options RuntimeOptions(const Config& config, bool systemd_cgroup, runtime::Events events);
+// Names of OCI handlers whose program is not on this machine: they are left out.
+std::vector<std::string> MissingHandlers(const Config& config);
 // The configured default handler; runc or crun where that is native, as nothing else was said, and cannot be used here.
 std::string DefaultHandler(const Config& config, const runtime::Runtime::Options& options);
 nri::Options NriOptions(const Config& config);

@@ -49,11 +49,13 @@ const Key kKeys[] = {
      "/etc/containerd/certs.d."},
     {"registry.docker_config", &Config::registry_docker_config,
      "A docker config.json with credentials or credential helpers. Empty: none."},
-    {"images.pinned", &Config::images_pinned, "Images that the kubelet shall not collect as garbage."},
+    {"images.pinned", &Config::images_pinned,
+     "Images that the kubelet shall not collect as garbage: a whole name or id, the beginning of names "
+     "(\"quay.io/x/*\") or a part of them (\"*pause*\")."},
     {"images.parallel_layers", &Config::images_parallel_layers,
      "How many layers of one image are fetched and unpacked at once."},
     {"images.signature_policy", &Config::images_signature_policy,
-     "A containers-policy.json(5) that says which images may be pulled; read at each pull. Empty: any image."},
+     "A containers-policy.json(5) that says which images may be pulled and used; read each time. Empty: any image."},
     {"images.signature_policy_dir", &Config::images_signature_policy_dir,
      "NAMESPACE.json in this directory counts instead for pods of that namespace. Empty: none."},
     {"images.signature_lookaside_dir", &Config::images_signature_lookaside_dir,
@@ -397,6 +399,24 @@ Result<> CheckConfig(const Config& config) {
   TRY(CheckRange("log.slow_call_seconds", config.log_slow_call_seconds, 1, 86'400));
   if (!config.metrics_address.empty()) TRY(CheckAddress("metrics.address", config.metrics_address));
   return {};
+}
+
+std::string PlaceOf(const Error& error, std::string_view text, std::string_view file) {
+  const std::string key = error.message().substr(0, error.message().find(": "));
+  toml::parse_result parsed = toml::parse(text, file);
+  if (!parsed) return "";
+  // As written, but for quotes: "handlers.a.b.binary" may be the table handlers's "a.b".
+  uint32_t line = 0;
+  auto look = [&](auto& self, const toml::table& table, const std::string& prefix) -> void {
+    for (const auto& [name, node] : table) {
+      const std::string path = StrCat(prefix, name.str());
+      if (key != path && !key.starts_with(path + ".")) continue;
+      line = node.source().begin.line;
+      if (node.is_table()) self(self, *node.as_table(), path + ".");
+    }
+  };
+  look(look, parsed.table(), "");
+  return line == 0 ? std::string() : StrCat(file, ":", line, ": ");
 }
 
 std::string DumpConfig(const Config& config, bool documented) {

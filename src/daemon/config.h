@@ -91,6 +91,9 @@ Result<> ApplyToml(Config& config, std::string_view text, std::string_view name)
 Result<> ApplySetting(Config& config, std::string_view setting);
 // What one value alone cannot tell: absolute paths, known words, a default handler that exists, addresses.
 Result<> CheckConfig(const Config& config);
+// "FILE:12: " where the TOML text `text` sets what `error`, of CheckConfig, is about, or the table that it lacks in; "" when
+// it does not.
+std::string PlaceOf(const Error& error, std::string_view text, std::string_view file);
 // The whole configuration as TOML that ApplyToml reads back; with each key's description when `documented`.
 std::string DumpConfig(const Config& config, bool documented);
 

@@ -10,6 +10,8 @@
 #include <iostream>
 
 #include "base/log.h"
+#include "base/strings.h"
+#include "daemon/assembly.h"
 #include "daemon/config.h"
 #include "daemon/daemon.h"
 #include "daemon/notify.h"
@@ -26,6 +28,15 @@ struct Arguments {
   std::string config_verb;  // "default", "check", "dump"; "" = run the daemon
 };
 
+// Whose value it is that CheckConfig refuses.
+std::string Where(const Arguments& arguments, const std::string& text, const std::string& file, const Error& error) {
+  for (const std::string& setting : arguments.settings) {
+    const std::string key(Trim(std::string_view(setting).substr(0, setting.find('='))));
+    if (error.message().starts_with(key + ": ")) return "--set ";
+  }
+  return PlaceOf(error, text, file);
+}
+
 // The file must be there if it was named; the default one may be missing.
 Result<Config> LoadConfig(const Arguments& arguments) {
   Config config;
@@ -37,7 +48,8 @@ Result<Config> LoadConfig(const Arguments& arguments) {
     return std::move(text).error();
   }
   for (const std::string& setting : arguments.settings) TRY(ApplySetting(config, setting));
-  TRY(CheckConfig(config));
+  Result<> right = CheckConfig(config);
+  if (!right) return Error(Code::kInvalidArgument, Where(arguments, text ? *text : std::string(), file, right.error()) + right.error().message());
   return config;
 }
 
@@ -94,7 +106,17 @@ int ConfigVerb(const Arguments& arguments) {
   }
   Result<Config> config = LoadConfig(arguments);
   if (!config) return Fail(config.error());
-  std::cout << (arguments.config_verb == "dump" ? DumpConfig(*config, false) : "the configuration is right\n");
+  if (arguments.config_verb == "dump") {
+    std::cout << DumpConfig(*config, false);
+    return 0;
+  }
+  const std::vector<std::string> missing = MissingHandlers(*config);
+  for (const std::string& name : missing) {
+    const std::string text = StrCat("handlers.", name, ".binary: no program ", Quote(config->handlers.at(name).binary), " is there");
+    if (name == config->runtime_default_handler) return Fail(Error(Code::kFailedPrecondition, text + ", and it is the default handler's"));
+    std::cerr << "crispd: warning: " << text << ", so the handler will be left out\n";
+  }
+  std::cout << "the configuration is right\n";
   return 0;
 }
 

@@ -48,6 +48,11 @@ TEST(ParseMessage, AnUnknownFieldIsNamed) {
   EXPECT_EQ(parsed.error().message(), "pod.json: (metadata): no such field: nam");
   EXPECT_EQ(ParseMessage(R"({"lables":{}})", "pod.json", pod).error().message(), "pod.json: no such field: lables");
   EXPECT_FALSE(ParseMessage("[1]", "list", pod));
+  for (const char* wrong : {R"({"labels":{"foo":{}}})", R"({"labels":{"foo":["x"]}})", R"({"labels":{"foo":null}})"}) {
+    EXPECT_EQ(ParseMessage(wrong, "pod.json", pod).error().message(), "pod.json: labels.foo: one value is wanted, like \"text\"") << wrong;
+  }
+  EXPECT_EQ(ParseMessage(R"({"linux":{"sysctls":[]}})", "pod.json", pod).error().message(), "pod.json: linux.sysctls: an object is wanted");
+  EXPECT_TRUE(ParseMessage(R"({"labels":null,"linux":{"sysctls":{"net.core.somaxconn":1024}}})", "pod.json", pod));
   EXPECT_FALSE(ParseMessage("", "empty", pod));
   EXPECT_FALSE(ParseMessage(R"({"metadata":{"attempt":"x"}})", "type", pod));
 }

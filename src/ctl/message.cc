@@ -30,13 +30,39 @@ std::string Readable(std::string_view message) {
   return StrCat(message.substr(0, space), ": no such field: ", message.substr(space + 1));
 }
 
+const pb::FieldDescriptor* FindField(const pb::Descriptor& type, const std::string& name) {
+  const pb::FieldDescriptor* field = type.FindFieldByName(name);
+  return field != nullptr ? field : type.FindFieldByCamelcaseName(name);
+}
+
+// Protobuf's own word on a map of texts that holds something else is no word on what is wrong.
+Result<> CheckMaps(const pb::Descriptor& type, const Json& document, const std::string& prefix) {
+  if (!document.is_object()) return {};
+  for (const auto& [name, value] : document.items()) {
+    const pb::FieldDescriptor* field = FindField(type, name);
+    if (field == nullptr || field->message_type() == nullptr) continue;
+    const std::string path = prefix + name;
+    if (!field->is_map()) {
+      const Json items = value.is_array() ? value : Json::array({value});
+      for (const Json& item : items) TRY(CheckMaps(*field->message_type(), item, path + "."));
+      continue;
+    }
+    if (!value.is_object() && !value.is_null()) return Error(Code::kInvalidArgument, path + ": an object is wanted");
+    if (field->message_type()->FindFieldByName("value")->message_type() != nullptr) continue;
+    for (const auto& [key, entry] : value.items()) {
+      if (!entry.is_structured() && !entry.is_null()) continue;  // null: protobuf takes none here
+      return Error(Code::kInvalidArgument, StrCat(path, ".", key, ": one value is wanted, like \"text\""));
+    }
+  }
+  return {};
+}
+
 // Calls `change` for each string in a document of this type whose field is bytes or an enum.
 void ChangeTexts(const pb::Descriptor& type, Json& document,
                  void (*change)(const pb::FieldDescriptor& field, std::string& text)) {
   if (!document.is_object()) return;
   for (auto& [name, value] : document.items()) {
-    const pb::FieldDescriptor* field = type.FindFieldByName(name);
-    if (field == nullptr) field = type.FindFieldByCamelcaseName(name);
+    const pb::FieldDescriptor* field = FindField(type, name);
     if (field == nullptr || field->is_map()) continue;
     bool texts = field->type() == pb::FieldDescriptor::TYPE_BYTES || field->type() == pb::FieldDescriptor::TYPE_ENUM;
     auto one = [&, field = field](Json& item) {
@@ -103,6 +129,7 @@ Result<> ParseMessage(std::string_view text, std::string_view what, pb::Message&
   std::string_view begin = Trim(text);
   Json document = begin.starts_with('{') ? TRY(ParseJson(text, what)) : TRY(codec::ParseYaml(text, what));
   if (!document.is_object()) return Error(Code::kInvalidArgument, StrCat(what, ": holds no object"));
+  TRY(CheckMaps(*message.GetDescriptor(), document, ""), what);
   ChangeTexts(*message.GetDescriptor(), document, ToProtobufs);
   auto status = pb::util::JsonStringToMessage(DumpJson(document), &message);
   if (!status.ok()) return Error(Code::kInvalidArgument, StrCat(what, ": ", Readable(status.ToString())));

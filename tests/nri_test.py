@@ -199,6 +199,47 @@ def test_a_late_plugin_misses_nothing(node):
     w.finish()
 
 
+def test_plugins_that_join_while_containers_are_made(node):
+    """Each plugin knows each container once, whenever it came: told when it was brought up to date, or by an event."""
+    w = make_world(node, "native")
+    pods, each, plugins = 4, 16, 6
+    made, turn = [], threading.Condition()
+
+    def make(number):
+        pod, config = w.pod(f"pod{number}")
+        for i in range(each):
+            container = w.container(pod, config, f"c{i}", start=i % 4 == 0)
+            with turn:
+                made.append(container)
+                turn.notify_all()
+
+    threads = [threading.Thread(target=make, args=(n,)) for n in range(pods)]
+    for thread in threads:
+        thread.start()
+    joined = []
+    for number in range(plugins):
+        with turn:
+            check(turn.wait_for(lambda: len(made) >= number * pods * each // (plugins + 1), 60), "containers are made")
+        joined.append(nri.Plugin(w.socket, index=f"{10 + number}", name=f"late{number}"))
+    for thread in threads:
+        thread.join()
+    check_equal(len(made), pods * each, "containers made")
+    mixed = 0
+    for number, plugin in enumerate(joined):
+        plugin.ready()
+        told = [c.id for c in plugin.containers]
+        created = [r.container.id for method, r in list(plugin.events) if method == "CreateContainer"]
+        check_equal(sorted(told + created), sorted(made), f"what plugin {number} knows ({len(told)} told, {len(created)} seen)")
+        check_equal(len({p.id for p in plugin.pods} | {r.pod.id for m, r in list(plugin.events) if m == "RunPodSandbox"}), pods, "pods")
+        for container in created:
+            check_equal(plugin.methods(container)[:3], LIFE[:3], "events of one created later")
+        mixed += bool(told) and bool(created)
+    check(mixed >= 2, f"only {mixed} plugins joined while containers were made")
+    for plugin in joined:
+        plugin.close()
+    w.finish()
+
+
 def test_silent_and_dying_plugins(node):
     w = make_world(node, **{"nri.request_timeout_seconds": "5", "nri.registration_timeout_seconds": "10"})
     hang = threading.Event()

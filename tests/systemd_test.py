@@ -58,8 +58,7 @@ def life(node, handler):
     slice_path = f"/kubepods.slice/kubepods-burstable.slice/{slice_name}"
     pod, config = w.pod(cgroup_parent=slice_name)
     c = w.cri.container_config("main", w.image, ["/bin/sleep", "1000"])
-    c.linux.resources.MergeFrom(w.pb.LinuxContainerResources(memory_limit_in_bytes=64 * MB, memory_swap_limit_in_bytes=96 * MB,
-                                                             cpu_quota=50000, cpu_period=100000))
+    c.linux.resources.MergeFrom(w.pb.LinuxContainerResources(memory_limit_in_bytes=64 * MB, cpu_quota=50000, cpu_period=100000))
     container = w.client.CreateContainer(pod_sandbox_id=pod, config=c, sandbox_config=config).container_id
     check_equal(our_units(), [], "units before the start")
     w.client.StartContainer(container_id=container)
@@ -73,17 +72,17 @@ def life(node, handler):
     check_equal(value(f"{slice_path}/{scope}", "pids.max"), "max", "limit of tasks")
 
     def limits():
-        return value(cgroup, "memory.max"), value(cgroup, "memory.swap.max"), value(cgroup, "cpu.max")
-    check_equal(limits(), (str(64 * MB), str(32 * MB), "50000 100000"), "limits")
+        return value(cgroup, "memory.max"), value(cgroup, "cpu.max")
+    check_equal(limits(), (str(64 * MB), "50000 100000"), "limits")
     # An exec has a cgroup of its own, below; a reload makes systemd write what it thinks the limits are.
     check(w.sh(container, "cat /proc/self/cgroup").stdout.startswith(b"0::/crisp-exec-"), "the exec's cgroup")
     harness.run("systemctl", "daemon-reload")
-    check_equal(limits(), (str(64 * MB), str(32 * MB), "50000 100000"), "limits after a reload")
+    check_equal(limits(), (str(64 * MB), "50000 100000"), "limits after a reload")
     w.client.UpdateContainerResources(container_id=container, linux=w.pb.LinuxContainerResources(
-        memory_limit_in_bytes=96 * MB, memory_swap_limit_in_bytes=112 * MB, cpu_quota=20000))
-    check_equal(limits(), (str(96 * MB), str(16 * MB), "20000 100000"), "limits after an update")
+        memory_limit_in_bytes=96 * MB, cpu_quota=20000))
+    check_equal(limits(), (str(96 * MB), "20000 100000"), "limits after an update")
     harness.run("systemctl", "daemon-reload")
-    check_equal(limits(), (str(96 * MB), str(16 * MB), "20000 100000"), "limits after an update and a reload")
+    check_equal(limits(), (str(96 * MB), "20000 100000"), "limits after an update and a reload")
     stats = w.client.ContainerStats(container_id=container).stats
     check(stats.memory.usage_bytes.value > 0 and stats.cpu.usage_core_nano_seconds.value > 0, f"stats: {stats}")
     w.daemon.kill()

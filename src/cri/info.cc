@@ -63,6 +63,19 @@ Json ContainerConfigJson(const spec::ContainerConfig& config) {
           {"tty", config.tty}};
 }
 
+// In the form of the image's own config (image-spec config.md).
+Json HistoryJson(const std::vector<oci::HistoryEntry>& history) {
+  Json list = Json::array();
+  for (const oci::HistoryEntry& entry : history) {
+    list.push_back({{"created", entry.created},
+                    {"created_by", entry.created_by},
+                    {"author", entry.author},
+                    {"comment", entry.comment},
+                    {"empty_layer", entry.empty_layer}});
+  }
+  return list;
+}
+
 }  // namespace
 
 Info SandboxInfo(const pod::SandboxStatus& sandbox) {
@@ -125,7 +138,8 @@ Info ImageInfo(const image::Image& image) {
                  {"Volumes", config.volumes},
                  {"StopSignal", config.stop_signal},
                  {"Labels", config.labels}}},
-               {"rootfs", {{"type", "layers"}, {"diff_ids", image.diff_ids}}}};
+               {"rootfs", {{"type", "layers"}, {"diff_ids", image.diff_ids}}},
+               {"history", HistoryJson(image.history)}};
   return {{"info", DumpJson({{"imageSpec", std::move(spec)}, {"layers", image.layer_dirs}})}};
 }
 

@@ -234,6 +234,7 @@ Result<ImageRef> Store::Describe(const ImageRecord& record, const std::map<std::
   image->created_unix_nanos = config.created_unix_nanos;
   for (const oci::Digest& diff_id : config.diff_ids) image->diff_ids.push_back(diff_id.str());
   image->artifact_type = config.artifact_type;
+  image->history = std::move(config.history);
   image->config = ToImageConfig(std::move(config));
   image->pinned = pinned_.Has(record.id);
   for (const std::string& name : record.tags) image->pinned = image->pinned || pinned_.Has(name);

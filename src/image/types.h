@@ -8,6 +8,8 @@
 #include <string>
 #include <vector>
 
+#include "oci/manifest.h"
+
 namespace crisp::image {
 
 // The part of an OCI image config (image-spec config.md) that a container inherits.
@@ -30,6 +32,7 @@ struct Image {
   uint64_t size_bytes = 0;                // compressed layers + config, as containerd reports it
   ImageConfig config;
   std::vector<std::string> diff_ids;      // bottom layer first
+  std::vector<oci::HistoryEntry> history; // how it was built, oldest step first; often empty
   std::vector<std::string> layer_dirs;    // absolute directories for overlay lowerdir, bottom layer first
   std::string platform;                   // "linux/amd64"
   bool pinned = false;

@@ -10,8 +10,8 @@ PRESET ?= release
 help: ## this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1\t\2/p' Makefile | expand -t 20
 
-build: build/build.ninja ## crispd, crisp-shim, crispctl and crisp-oci into build/bin
-	@cmake --build build -j $(JOBS) --target crispd crisp-shim crispctl crisp-oci
+build: build/build.ninja ## crispd, crisp-shim, crispctl and crisp-oci into build/bin, crispctl's manual into build/man
+	@cmake --build build -j $(JOBS) --target crispd crisp-shim crispctl crisp-oci crispctl_man
 
 build-all: build/build.ninja # the programs and all tests
 	@cmake --build build -j $(JOBS)

@@ -27,7 +27,7 @@ Error FromStatus(const grpc::Status& status, const std::string& endpoint) {
   auto code = static_cast<Code>(status.error_code());
   std::string message = status.error_message();
   if (code == Code::kUnavailable && message.find("failed to connect") != std::string::npos) {
-    return Error(code, StrCat("no runtime answers on ", endpoint, " (is crispd running? -r names another endpoint): ",
+    return Error(code, StrCat("no runtime answers on ", endpoint, ": ",
                               std::string_view(message).substr(message.rfind("; last error: ") + 1)));
   }
   if (code == Code::kUnimplemented) {
@@ -35,7 +35,7 @@ Error FromStatus(const grpc::Status& status, const std::string& endpoint) {
                               message));
   }
   if (code == Code::kDeadlineExceeded && message == "Deadline Exceeded") {
-    return Error(code, StrCat("no answer from ", endpoint, " in time (-t gives more)"));
+    return Error(code, StrCat("no answer from ", endpoint, " in time"));
   }
   return Error(code, message.empty() ? std::string(CodeName(code)) : message);
 }

@@ -1,6 +1,7 @@
 #include "ctl/cri_log.h"
 
 #include "base/strings.h"
+#include "base/time.h"
 #include "ctl/format.h"
 
 namespace crisp::ctl {
@@ -39,10 +40,15 @@ void LogSelector::Line(std::string_view line, bool complete) {
     if (complete) Give(LogStream::kStdout, "\n");
     return;
   }
+  time_ = *time;
   if (*time < selection_.since_unix_nanos) return;
   if (selection_.only && parsed->stream != *selection_.only) return;
   bool& mid_line = mid_line_[parsed->stream == LogStream::kStderr];
-  if (selection_.timestamps && !mid_line) Give(parsed->stream, StrCat(parsed->time, " "));
+  if (selection_.timestamps && !mid_line) {
+    // All nine digits, as crictl: containerd writes no zeros at the end.
+    bool is_utc = parsed->time.ends_with('Z');
+    Give(parsed->stream, StrCat(is_utc ? FormatRfc3339Nano(*time) : std::string(parsed->time), " "));
+  }
   Give(parsed->stream, parsed->text);
   if (!parsed->partial && complete) Give(parsed->stream, "\n");
   mid_line = parsed->partial;

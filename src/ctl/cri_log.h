@@ -33,6 +33,8 @@ class LogSelector {
   // The log ends here, perhaps within a line.
   void Finish();
   bool done() const { return done_; }  // bytes_max reached
+  // When the record was written that the sink is given just now; that of the last one for what does not parse.
+  int64_t time_unix_nanos() const { return time_; }
 
  private:
   void Line(std::string_view line, bool complete);
@@ -44,6 +46,7 @@ class LogSelector {
   std::string pending_;
   bool mid_line_[2] = {false, false};  // the last piece of the stream was partial: no new timestamp
   uint64_t given_ = 0;
+  int64_t time_ = 0;
   bool done_ = false;
 };
 

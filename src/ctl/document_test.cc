@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "cri/v1/api.pb.h"
 #include "ctl/message.h"
+#include "ctl/schema.h"
 #include "ctl/settings.h"
 
 namespace crisp::ctl {
@@ -80,6 +81,21 @@ TEST(Settings, CrictlsFile) {
   EXPECT_TRUE(ParseSettings("", "t")->empty());
   EXPECT_FALSE(ParseSettings("- a\n", "t"));
   EXPECT_FALSE(ParseSettings("a: {b: 1}\n", "t"));
+}
+
+TEST(Schema, TypesOfFieldsAndWhatTheyAreMadeOf) {
+  Json schema = SchemaOf(*::runtime::v1::ContainerConfig::descriptor(), "an-id");
+  EXPECT_EQ(schema["$id"], "an-id");
+  EXPECT_EQ(schema["$ref"], "#/$defs/ContainerConfig");
+  const Json& container = schema["$defs"]["ContainerConfig"]["properties"];
+  EXPECT_EQ(container["metadata"], Json({{"$ref", "#/$defs/ContainerMetadata"}}));
+  EXPECT_EQ(container["command"], Json({{"type", "array"}, {"items", {{"type", "string"}}}}));
+  EXPECT_EQ(container["labels"], Json({{"type", "object"}, {"additionalProperties", {{"type", "string"}}}}));
+  EXPECT_EQ(container["tty"], Json({{"type", "boolean"}}));
+  EXPECT_EQ(container["stop_signal"]["oneOf"].size(), 2u);
+  EXPECT_EQ(schema["$defs"]["KeyValue"]["properties"]["value"], Json({{"type", "string"}}));  // bytes, written as text
+  EXPECT_EQ(schema["$defs"]["ContainerMetadata"]["additionalProperties"], false);
+  EXPECT_FALSE(schema["$defs"].contains("PodSandboxConfig"));
 }
 
 }  // namespace

@@ -154,13 +154,13 @@ TEST(ProgressLines, OnePerLayerAndASumWithinTheWidth) {
   layer->set_bytes_done(50'000'000);
   layer->set_bytes_total(100'000'000);
   layer->set_phase(::crisp::v1::LayerProgress::FETCHING);
-  auto lines = ProgressLines(update, seconds(2), 80);
+  auto lines = ProgressLines(update, seconds(2), 25'000'000, 80);
   ASSERT_EQ(lines.size(), 2u);
   EXPECT_THAT(lines[0], testing::StartsWith("0123456789abc [==================="));
   EXPECT_THAT(lines[0], testing::HasSubstr("50MB / 100MB"));
   EXPECT_THAT(lines[1], testing::HasSubstr("25MB/s"));
   for (size_t width : {10u, 40u, 61u, 200u}) {
-    for (const auto& line : ProgressLines(update, seconds(2), width)) EXPECT_LE(line.size(), width);
+    for (const auto& line : ProgressLines(update, seconds(2), 25'000'000, width)) EXPECT_LE(line.size(), width);
   }
 }
 

@@ -120,4 +120,14 @@ Result<std::vector<Image>> SelectImages(std::vector<Image> images, const std::ve
   return images;
 }
 
+bool IsUsed(const ::runtime::v1::Image& image, const std::vector<::runtime::v1::Container>& containers) {
+  auto is_name = [&](const std::string& name) {
+    return name == image.id() || std::ranges::find(image.repo_tags(), name) != image.repo_tags().end() ||
+           std::ranges::find(image.repo_digests(), name) != image.repo_digests().end();
+  };
+  return std::ranges::any_of(containers, [&](const auto& container) {
+    return is_name(container.image_ref()) || is_name(container.image_id()) || is_name(container.image().image());
+  });
+}
+
 }  // namespace crisp::ctl

@@ -24,4 +24,7 @@ void SortImages(std::vector<::runtime::v1::Image>& images);
 Result<std::vector<::runtime::v1::Image>> SelectImages(std::vector<::runtime::v1::Image> images,
                                                        const std::vector<std::string>& filters);
 
+// One of the containers was made of it, by whatever name.
+bool IsUsed(const ::runtime::v1::Image& image, const std::vector<::runtime::v1::Container>& containers);
+
 }  // namespace crisp::ctl

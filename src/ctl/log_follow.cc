@@ -6,9 +6,9 @@
 #include <unistd.h>
 
 #include <array>
+#include <cstdint>
 
 #include "base/strings.h"
-#include "sys/fd.h"
 
 namespace crisp::ctl {
 
@@ -37,18 +37,6 @@ Result<off_t> FindTail(sys::BorrowedFd fd, size_t lines) {
   }
 }
 
-Result<> Drain(sys::BorrowedFd fd, LogSelector& selector) {
-  std::array<char, 64 << 10> buffer;
-  while (!selector.done()) {
-    ssize_t got = read(fd.get(), buffer.data(), buffer.size());
-    if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Errno(errno, "read the log");
-    if (got == 0) return {};
-    selector.Feed(std::string_view(buffer.data(), static_cast<size_t>(got)));
-  }
-  return {};
-}
-
 bool SameFile(sys::BorrowedFd fd, const std::string& path) {
   struct stat ours{}, named{};
   if (fstat(fd.get(), &ours) != 0) return false;
@@ -56,60 +44,82 @@ bool SameFile(sys::BorrowedFd fd, const std::string& path) {
   return ours.st_dev == named.st_dev && ours.st_ino == named.st_ino;
 }
 
-// Wakes when something happens in the log's directory.
-class Watch {
- public:
-  static Result<Watch> Make(const std::string& path) {
-    Watch watch;
-    watch.fd_ = sys::UniqueFd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
-    if (!watch.fd_.ok()) return Errno(errno, "inotify_init");
-    std::string dir = path.substr(0, path.rfind('/'));
-    if (inotify_add_watch(watch.fd_.get(), dir.c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
-      return Errno(errno, StrCat("watch ", dir));
-    }
-    return watch;
-  }
-  // True when something happened, false after kAskAgainMs of silence.
-  bool Wait() const {
-    pollfd wanted{.fd = fd_.get(), .events = POLLIN, .revents = 0};
-    if (poll(&wanted, 1, kAskAgainMs) <= 0) return false;
-    std::array<char, 4096> events;
-    while (read(fd_.get(), events.data(), events.size()) > 0) {
-    }
-    return true;
-  }
-
- private:
-  sys::UniqueFd fd_;
-};
-
 }  // namespace
 
-Result<> ReadLog(const LogReading& reading, LogSelector& selector) {
-  sys::UniqueFd file = TRY(sys::Open(reading.path, O_RDONLY | O_NOCTTY));
-  if (reading.tail_lines) {
-    off_t offset = TRY(FindTail(file, *reading.tail_lines));
-    if (lseek(file.get(), offset, SEEK_SET) < 0) return Errno(errno, StrCat("seek in ", reading.path));
+Result<LogFile> LogFile::Open(const std::string& path, std::optional<size_t> tail_lines) {
+  sys::UniqueFd file = TRY(sys::Open(path, O_RDONLY | O_NOCTTY));
+  if (tail_lines) {
+    off_t offset = TRY(FindTail(file, *tail_lines));
+    if (lseek(file.get(), offset, SEEK_SET) < 0) return Errno(errno, StrCat("seek in ", path));
   }
-  TRY(Drain(file, selector));
+  return LogFile(path, std::move(file));
+}
+
+Result<bool> LogFile::Read(LogSelector& selector, size_t bytes_max) {
+  std::array<char, 64 << 10> buffer;
+  size_t taken = 0;
+  while (!selector.done() && taken < bytes_max) {
+    ssize_t got = read(file_.get(), buffer.data(), buffer.size());
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Errno(errno, "read the log");
+    if (got == 0) return false;
+    taken += static_cast<size_t>(got);
+    selector.Feed(std::string_view(buffer.data(), static_cast<size_t>(got)));
+  }
+  return !selector.done();
+}
+
+Result<bool> LogFile::FollowRotation(LogSelector& selector) {
+  if (SameFile(file_, path_)) return false;
+  while (TRY(Read(selector, SIZE_MAX))) {  // what came between our last read and the rename
+  }
+  auto next = sys::Open(path_, O_RDONLY | O_NOCTTY);
+  if (next) {
+    file_ = *std::move(next);
+  } else if (next.error().code() != Code::kNotFound) {
+    return std::move(next).error();
+  }  // else renamed once more meanwhile: the next round looks again
+  return true;
+}
+
+Result<LogWatch> LogWatch::Make() {
+  sys::UniqueFd fd(inotify_init1(IN_CLOEXEC | IN_NONBLOCK));
+  if (!fd.ok()) return Errno(errno, "inotify_init");
+  return LogWatch(std::move(fd));
+}
+
+Result<> LogWatch::AddDirectoryOf(const std::string& path) {
+  std::string dir = path.substr(0, path.rfind('/'));
+  if (inotify_add_watch(fd_.get(), dir.c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO) < 0) {
+    return Errno(errno, StrCat("watch ", dir));
+  }
+  return {};
+}
+
+bool LogWatch::Wait() const {
+  pollfd wanted{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+  if (poll(&wanted, 1, kAskAgainMs) <= 0) return false;
+  std::array<char, 4096> events;
+  while (read(fd_.get(), events.data(), events.size()) > 0) {
+  }
+  return true;
+}
+
+Result<> ReadLog(const LogReading& reading, LogSelector& selector) {
+  LogFile file = TRY(LogFile::Open(reading.path, reading.tail_lines));
+  while (TRY(file.Read(selector, SIZE_MAX))) {
+  }
   if (!reading.follow) {
     selector.Finish();
     return {};
   }
-  Watch watch = TRY(Watch::Make(reading.path));
+  LogWatch watch = TRY(LogWatch::Make());
+  TRY(watch.AddDirectoryOf(reading.path));
   bool last_round = false;
   while (!selector.done()) {
-    TRY(Drain(file, selector));
-    if (!SameFile(file, reading.path)) {
-      TRY(Drain(file, selector));  // what came between our last read and the rename
-      auto next = sys::Open(reading.path, O_RDONLY | O_NOCTTY);
-      if (next) {
-        file = *std::move(next);
-      } else if (next.error().code() != Code::kNotFound) {
-        return std::move(next).error();
-      }  // else renamed once more meanwhile: the next round looks again
-      continue;
+    while (TRY(file.Read(selector, SIZE_MAX))) {
     }
+    if (TRY(file.FollowRotation(selector))) continue;
     if (last_round) break;
     // The writer ends before it tells so: one more round reads all of it.
     if (!watch.Wait()) last_round = !reading.still_written();

@@ -3,12 +3,15 @@
 // Exit codes: 0 done, 1 failed, 2 the command line was not understood; exec gives the command's own.
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <cstdlib>
+#include <optional>
 
 #include "base/strings.h"
 #include "ctl/commands/commands.h"
 #include "ctl/format.h"
+#include "ctl/profile.h"
 #include "ctl/settings.h"
 
 namespace crisp::ctl {
@@ -20,12 +23,12 @@ constexpr int kCrictlUsage = 1, kCrictlNoCommand = 3;
 constexpr std::chrono::seconds kTimeout{10};
 
 struct Global {
-  std::string runtime_endpoint, image_endpoint, timeout, config, retries;
+  std::string runtime_endpoint, image_endpoint, timeout, config, retries, cpu_profile, memory_profile;
   bool debug = false;
 };
 // Of crictl, for scripts that have them; without effect here.
 struct Ignored {
-  std::string tracing_endpoint, sampling, cpu_profile, memory_profile;
+  std::string tracing_endpoint, sampling;
   bool tracing = false;
 };
 
@@ -54,6 +57,12 @@ std::string DefaultSettingsPath(std::string_view program) {
   return access(beside.c_str(), F_OK) == 0 ? beside : kCrictlSettingsPath;
 }
 
+// crictl looks for whatever runtime is there; ours never touches another's pods unasked.
+std::string DefaultEndpoint(const Session& session) {
+  std::vector<std::string> here = SocketsHere();
+  return session.program == "crictl" && !here.empty() ? here.front() : kDefaultEndpoint;
+}
+
 // Flags come before the environment, that before the settings file, that before the default.
 Result<> Connect(const Global& global, Session& session) {
   Settings settings = TRY(ReadSettings(global.config));
@@ -64,7 +73,7 @@ Result<> Connect(const Global& global, Session& session) {
   setenv("GRPC_VERBOSITY", debug ? "debug" : "none", debug ? 1 : 0);
   std::string runtime =
       FirstOf({global.runtime_endpoint, Environment("CRISP_ENDPOINT"), Environment("CONTAINER_RUNTIME_ENDPOINT"),
-               settings["runtime-endpoint"], kDefaultEndpoint});
+               settings["runtime-endpoint"], DefaultEndpoint(session)});
   std::string image =
       FirstOf({global.image_endpoint, global.runtime_endpoint.empty() ? Environment("IMAGE_SERVICE_ENDPOINT") : "",
                global.runtime_endpoint.empty() ? settings["image-endpoint"] : "", runtime});
@@ -83,8 +92,6 @@ void AddIgnored(CLI::App& app, Ignored& ignored) {
   app.add_flag("--enable-tracing", ignored.tracing, why);
   app.add_option("--tracing-endpoint", ignored.tracing_endpoint, why);
   app.add_option("--tracing-sampling-rate-per-million", ignored.sampling, why);
-  app.add_option("--profile-cpu", ignored.cpu_profile, why);
-  app.add_option("--profile-mem", ignored.memory_profile, why);
 }
 
 void AddGlobal(CLI::App& app, Global& global) {
@@ -97,24 +104,41 @@ void AddGlobal(CLI::App& app, Global& global) {
   app.add_option("--max-retries", global.retries,
                  "try a connection again so often, with growing pauses; negative: for ever (0)");
   app.add_flag("-D,--debug", global.debug, "let gRPC tell what it does");
+  app.add_option("--profile-cpu", global.cpu_profile, "write a CPU profile of this program, for pprof");
+  app.add_option("--profile-mem", global.memory_profile, "write what memory this program holds at its end, for pprof");
 }
 
-void AddHelp(CLI::App& app, Session& session) {
-  auto* help = app.add_subcommand("help", "what there is, or how a command is used");
-  auto name = std::make_shared<std::string>();
-  help->add_option("COMMAND", *name);
-  help->callback([&app, &session, name] {
-    session.action = [&app, name]() -> Result<int> {
-      auto found = app.get_subcommands([&](CLI::App* command) { return command->check_name(*name); });
-      if (found.empty() && !name->empty()) {
-        return Error(Code::kInvalidArgument, StrCat("no such command: ", Quote(*name), " (crispctl help lists them)"));
-      }
-      // Not app.help(): that shows the help of the command that was called, which is this one.
-      CLI::App* command = found.empty() ? &app : found.front();
-      Print(app.get_formatter()->make_help(command, command->get_name(), CLI::AppFormatMode::Normal));
-      return 0;
-    };
-  });
+// crictl's `ps help` is `ps --help`. exec's words are the command's own.
+std::vector<std::string> Arguments(CLI::App& app, int argc, char** argv) {
+  std::vector<std::string> words(argv + 1, argv + argc);
+  bool asks = words.size() >= 2 && (words.back() == "help" || words.back() == "h");
+  if (asks) {
+    auto command = FindCommand(app, words[words.size() - 2]);
+    if (command && (*command)->get_name() != "exec" && (*command)->get_name() != "help") words.back() = "--help";
+  }
+  std::reverse(words.begin(), words.end());  // as CLI11 takes them
+  return words;
+}
+
+// The line was not understood: what it says about that, and the exit code.
+int Misunderstood(const CLI::ParseError& error, CLI::App& app, Session& session) {
+  bool is_command = app.get_subcommands().empty() && dynamic_cast<const CLI::ExtrasError*>(&error) != nullptr;
+  if (is_command && !app.remaining().empty() && !app.remaining().front().starts_with('-')) {
+    PrintError(session, FindCommand(app, app.remaining().front()).error());
+  } else if (app.exit(error) == 0) {
+    return 0;
+  }
+  if (session.program != "crictl") return kUsage;
+  return is_command ? kCrictlNoCommand : kCrictlUsage;
+}
+
+Result<int> Act(const Global& global, Session& session) {
+  std::optional<CpuProfile> profile;
+  if (!global.cpu_profile.empty()) profile.emplace(TRY(CpuProfile::Make(global.cpu_profile)));
+  auto code = session.action();
+  if (profile) TRY(profile->Write(), "--profile-cpu");
+  if (!global.memory_profile.empty()) TRY(WriteHeapProfile(global.memory_profile), "--profile-mem");
+  return code;
 }
 
 int Main(int argc, char** argv) {
@@ -123,13 +147,15 @@ int Main(int argc, char** argv) {
   Session session;
   session.colours = ColoursOfStdout();
   session.terminal = isatty(STDOUT_FILENO) == 1;
+  if (CalledCrictl(argv[0])) session.program = "crictl";
   global.config = DefaultSettingsPath(argv[0]);
   Ignored ignored;
   AddGlobal(app, global);
   AddIgnored(app, ignored);
-  AddHelp(app, session);
-  app.set_version_flag("-v,--version", "crispctl " CRISP_VERSION);
+  app.set_version_flag("-v,--version",
+                       StrCat(session.program, session.program == "crictl" ? " version " : " ", CRISP_VERSION));
   app.require_subcommand(0, 1);
+  AddHelpCommands(app, session);
   AddSystemCommands(app, session);
   AddConfigCommands(app, session);
   AddPullCommands(app, session);
@@ -137,6 +163,7 @@ int Main(int argc, char** argv) {
   AddPodCommands(app, session);
   AddContainerCommands(app, session);
   AddStreamCommands(app, session);
+  AddUpdateCommands(app, session);
   AddCheckpointCommands(app, session);
   AddListCommands(app, session);
   AddTreeCommands(app, session);
@@ -145,27 +172,28 @@ int Main(int argc, char** argv) {
   AddDoctorCommands(app, session);
   AddLogCommands(app, session);
   AddStatsCommands(app, session);
+  AddTopCommands(app, session);
+  AddDiskCommands(app, session);
+  AddManCommands(app, session);
   AddCompletionCommands(app, session);
   try {
-    app.parse(argc, argv);
+    app.parse(Arguments(app, argc, argv));
   } catch (const CLI::ParseError& e) {
-    if (app.exit(e) == 0) return 0;
-    if (!CalledCrictl(argv[0])) return kUsage;
-    return app.get_subcommands().empty() && dynamic_cast<const CLI::ExtrasError*>(&e) != nullptr ? kCrictlNoCommand
-                                                                                                 : kCrictlUsage;
+    return Misunderstood(e, app, session);
   }
   session.config_path = global.config;
+  if (!app.get_subcommands().empty()) session.command = app.get_subcommands().front()->get_name();
   if (auto connected = Connect(global, session); !connected) {
-    PrintError(connected.error());
-    return kUsage;
+    PrintError(session, connected.error());
+    return session.program == "crictl" ? kCrictlUsage : kUsage;
   }
   if (!session.action) {
     std::fputs(app.help().c_str(), stderr);
     return kUsage;
   }
-  auto code = session.action();
+  auto code = Act(global, session);
   if (!code) {
-    PrintError(code.error());
+    PrintError(session, code.error());
     return 1;
   }
   return std::fflush(stdout) == 0 ? *code : 1;

@@ -6,6 +6,7 @@
 
 #include "base/strings.h"
 #include "ctl/format.h"
+#include "ctl/near.h"
 
 namespace crisp::ctl {
 
@@ -71,9 +72,24 @@ Result<std::string> FindOne(const Items& items, const std::string& text, std::st
   }
   const auto& found = by_id.empty() ? by_name : by_id;
   if (found.size() == 1) return found[0];
-  if (found.empty()) return Error(Code::kNotFound, StrCat("no ", kind, " has the id or name ", Quote(text)));
-  return Error(Code::kInvalidArgument,
-               StrCat(found.size(), " ", kind, "s have the id or name ", Quote(text), ": say more of the id"));
+  if (found.empty()) {
+    std::vector<std::string> known;
+    for (const auto& item : items) {
+      known.push_back(item.metadata().name());
+      // As much of an id as was given, and what it may look like in a table.
+      known.push_back(item.id().substr(0, std::max(text.size(), ShortId(item.id()).size())));
+    }
+    return Error(Code::kNotFound,
+                 StrCat("no ", kind, " has the id or name ", Quote(text), DidYouMean(NearMisses(text, known))));
+  }
+  std::vector<std::string> which;
+  for (const auto& item : items) {
+    constexpr size_t kMost = 4;
+    if (std::ranges::find(found, item.id()) == found.end() || which.size() > kMost) continue;
+    which.push_back(which.size() == kMost ? "…" : StrCat(ShortId(item.id()), " ", item.metadata().name()));
+  }
+  return Error(Code::kInvalidArgument, StrCat(found.size(), " ", kind, "s have the id or name ", Quote(text), " (",
+                                              Join(which, ", "), "): say more of the id"));
 }
 
 }  // namespace

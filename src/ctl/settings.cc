@@ -1,11 +1,24 @@
 #include "ctl/settings.h"
 
+#include <unistd.h>
+
 #include "base/json.h"
 #include "base/strings.h"
 #include "codec/yaml.h"
 #include "sys/file.h"
 
 namespace crisp::ctl {
+
+std::vector<std::string> SocketsHere() {
+  // crictl looks at all but the first of these when it is told nothing.
+  constexpr const char* kSockets[] = {"/run/crisp/crisp.sock", "/run/containerd/containerd.sock", "/run/crio/crio.sock",
+                                      "/var/run/cri-dockerd.sock"};
+  std::vector<std::string> here;
+  for (const char* path : kSockets) {
+    if (access(path, F_OK) == 0) here.push_back(StrCat("unix://", path));
+  }
+  return here;
+}
 
 const std::vector<std::string>& SettingNames() {
   static const std::vector<std::string> names = {"runtime-endpoint",     "image-endpoint",      "timeout",    "debug",

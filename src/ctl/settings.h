@@ -10,6 +10,9 @@
 
 namespace crisp::ctl {
 
+// Sockets of runtimes that exist on this machine, ours first, as endpoints: "unix:///run/crisp/crisp.sock".
+std::vector<std::string> SocketsHere();
+
 inline constexpr const char* kSettingsPath = "/etc/crispctl.yaml";
 // runtime-endpoint, image-endpoint, timeout (seconds or a duration), debug, pull-image-on-create, disable-pull-on-run,
 // max-retries.

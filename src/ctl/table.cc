@@ -27,6 +27,9 @@ const char* Code(Colour colour) {
     case Colour::kYellow: return "\033[33m";
     case Colour::kRed: return "\033[31m";
     case Colour::kDim: return "\033[2m";
+    case Colour::kCyan: return "\033[36m";
+    case Colour::kMagenta: return "\033[35m";
+    case Colour::kBlue: return "\033[34m";
     case Colour::kNone: break;
   }
   return "";

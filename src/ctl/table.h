@@ -9,7 +9,7 @@
 
 namespace crisp::ctl {
 
-enum class Colour { kNone, kGreen, kYellow, kRed, kDim };
+enum class Colour { kNone, kGreen, kYellow, kRed, kDim, kCyan, kMagenta, kBlue };
 
 struct Cell {
   Cell(std::string t, Colour c = Colour::kNone) : text(std::move(t)), colour(c) {}  // implicit: rows of texts

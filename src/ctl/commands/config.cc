@@ -3,6 +3,7 @@
 
 #include "base/strings.h"
 #include "ctl/commands/commands.h"
+#include "ctl/format.h"
 #include "ctl/settings.h"
 
 namespace crisp::ctl {
@@ -20,6 +21,18 @@ Result<> CheckName(const std::string& name) {
   const auto& names = SettingNames();
   if (std::find(names.begin(), names.end(), name) != names.end()) return {};
   return Error(Code::kInvalidArgument, StrCat("no such setting: ", Quote(name), " (", Join(names, ", "), ")"));
+}
+
+Result<> CheckValue(const std::string& name, const std::string& value) {
+  if (name == "timeout") {
+    TRY(ParseDuration(value), name);
+  } else if (name == "max-retries") {
+    if (!ParseInt<int>(value))
+      return Error(Code::kInvalidArgument, StrCat(name, " wants a number, not ", Quote(value)));
+  } else if (name != "runtime-endpoint" && name != "image-endpoint" && value != "true" && value != "false") {
+    return Error(Code::kInvalidArgument, StrCat(name, " wants true or false, not ", Quote(value)));
+  }
+  return {};
 }
 
 Result<int> ConfigCommand(Session& session, const ConfigOptions& options) {
@@ -42,6 +55,7 @@ Result<int> ConfigCommand(Session& session, const ConfigOptions& options) {
     return Error(Code::kInvalidArgument, StrCat("config: a value for ", options.words[0], " is missing"));
   for (const auto& [key, value] : changes) {
     TRY(CheckName(key));
+    TRY(CheckValue(key, value));
     settings[key] = value;
   }
   if (!changes.empty()) {

@@ -1,4 +1,4 @@
-// create, start, run, stop, rm, update: the life of a container.
+// create, start, run, stop, rm: the life of a container.
 #include <cstdio>
 
 #include "base/strings.h"
@@ -84,7 +84,7 @@ Result<int> RunCommand(Session& session, const CreateOptions& options) {
     cri::RemovePodSandboxRequest remove;
     remove.set_pod_sandbox_id(pod);
     if (auto removed = session.client->Call(&Client::Runtime::RemovePodSandbox, remove, kPodTimeout); !removed) {
-      PrintError(std::move(removed.error()).Context(StrCat("remove pod ", pod, ", which is left")));
+      PrintError(session, std::move(removed.error()).Context(StrCat("remove pod ", pod, ", which is left")));
     }
     return std::move(started).error();
   }
@@ -109,7 +109,7 @@ Result<int> StopCommand(Session& session, std::vector<std::string> containers, b
   } else if (containers.empty()) {
     return Error(Code::kInvalidArgument, "stop: name a container, or -a for all");
   }
-  return ForEach(containers, [&](const std::string& text) { return StopOne(session, text, grace_seconds); });
+  return ForEach(session, containers, [&](const std::string& text) { return StopOne(session, text, grace_seconds); });
 }
 
 struct RmOptions {
@@ -148,44 +148,8 @@ Result<int> RmCommand(Session& session, RmOptions options) {
   } else if (options.containers.empty()) {
     return Error(Code::kInvalidArgument, "rm: name a container, or -a for all");
   }
-  return ForEach(options.containers, [&](const std::string& text) { return RemoveOne(session, text, options); });
-}
-
-struct UpdateOptions {
-  std::vector<std::string> containers;
-  int64_t cpu_period = 0, cpu_quota = 0, cpu_share = 0, oom_score_adj = 0;
-  std::string cpuset_cpus, cpuset_mems, memory, memory_swap;
-  int64_t windows = 0;
-  std::vector<std::string> unified;
-};
-
-Result<int> UpdateCommand(Session& session, const UpdateOptions& options) {
-  if (options.windows != 0) {
-    return Error(Code::kInvalidArgument,
-                 "--cpu-count and --cpu-maximum are of Windows: use --cpu-quota and --cpu-period");
-  }
-  cri::UpdateContainerResourcesRequest request;
-  cri::LinuxContainerResources& resources = *request.mutable_linux();
-  resources.set_cpu_period(options.cpu_period);
-  resources.set_cpu_quota(options.cpu_quota);
-  resources.set_cpu_shares(options.cpu_share);
-  resources.set_oom_score_adj(options.oom_score_adj);
-  resources.set_cpuset_cpus(options.cpuset_cpus);
-  resources.set_cpuset_mems(options.cpuset_mems);
-  if (!options.memory.empty()) resources.set_memory_limit_in_bytes(TRY(ParseBytes(options.memory)));
-  if (!options.memory_swap.empty()) resources.set_memory_swap_limit_in_bytes(TRY(ParseBytes(options.memory_swap)));
-  for (const std::string& pair : options.unified) {
-    size_t equals = pair.find('=');
-    if (equals == std::string::npos)
-      return Error(Code::kInvalidArgument, StrCat("--unified wants file=value, not ", Quote(pair)));
-    (*resources.mutable_unified())[pair.substr(0, equals)] = pair.substr(equals + 1);
-  }
-  return ForEach(options.containers, [&](const std::string& text) -> Result<> {
-    request.set_container_id(TRY(FindContainer(*session.client, text)));
-    TRY(session.client->Call(&Client::Runtime::UpdateContainerResources, request), StrCat("update container ", text));
-    Print(request.container_id() + "\n");
-    return {};
-  });
+  return ForEach(session, options.containers,
+                 [&](const std::string& text) { return RemoveOne(session, text, options); });
 }
 
 void AddCreateOptions(CLI::App& command, CreateOptions& options) {
@@ -203,7 +167,8 @@ void AddCreateAndRun(CLI::App& app, Session& session) {
   create->add_option("CONTAINER-FILE", options->container_file, "JSON or YAML; - is stdin")->required();
   create->add_option("POD-FILE", options->pod_file)->required();
   AddCreateOptions(*create, *options);
-  create->callback([=, &session] { session.action = [=, &session] { return CreateCommand(session, *options); }; });
+  AddSchema(*create, session, SchemaKind::kChosen);
+  SetAction(*create, session, [=, &session] { return CreateCommand(session, *options); });
 
   auto* run = app.add_subcommand("run", "run a pod with one container; prints the container's id");
   auto run_options = std::make_shared<CreateOptions>();
@@ -211,14 +176,15 @@ void AddCreateAndRun(CLI::App& app, Session& session) {
   run->add_option("POD-FILE", run_options->pod_file)->required();
   run->add_option("-r,--runtime", run_options->handler, "runtime handler");
   AddCreateOptions(*run, *run_options);
-  run->callback([=, &session] { session.action = [=, &session] { return RunCommand(session, *run_options); }; });
+  AddSchema(*run, session, SchemaKind::kChosen);
+  SetAction(*run, session, [=, &session] { return RunCommand(session, *run_options); });
 
   auto* start = app.add_subcommand("start", "start created containers");
   auto containers = std::make_shared<std::vector<std::string>>();
   start->add_option("CONTAINER", *containers)->required();
   start->callback([=, &session] {
     session.action = [=, &session]() -> Result<int> {
-      return ForEach(*containers, [&](const std::string& text) -> Result<> {
+      return ForEach(session, *containers, [&](const std::string& text) -> Result<> {
         std::string id = TRY(FindContainer(*session.client, text));
         TRY(Start(session, id));
         Print(text + "\n");
@@ -248,31 +214,11 @@ void AddStopAndRm(CLI::App& app, Session& session) {
   rm->callback([=, &session] { session.action = [=, &session] { return RmCommand(session, *options); }; });
 }
 
-void AddUpdate(CLI::App& app, Session& session) {
-  auto* update = app.add_subcommand("update", "change limits of running containers");
-  auto options = std::make_shared<UpdateOptions>();
-  update->add_option("CONTAINER", options->containers)->required();
-  update->add_option("--cpu-period", options->cpu_period, "CFS period, microseconds");
-  update->add_option("--cpu-quota", options->cpu_quota, "CFS quota, microseconds");
-  update->add_option("--cpu-share", options->cpu_share, "CPU shares (relative weight)");
-  update->add_option("--cpuset-cpus", options->cpuset_cpus, "CPUs, like 0-2,7");
-  update->add_option("--cpuset-mems", options->cpuset_mems, "memory nodes");
-  update->add_option("--memory", options->memory, "memory limit, like 512Mi");
-  update->add_option("--memory-swap", options->memory_swap, "memory and swap limit");
-  update->add_option("--oom-score-adj", options->oom_score_adj);
-  for (const char* windows : {"--cpu-count", "--cpu-maximum"}) {
-    update->add_option(windows, options->windows, "of Windows, for crictl's sake")->group("");
-  }
-  update->add_option("--unified", options->unified, "cgroup v2 FILE=VALUE, repeated")->allow_extra_args(false);
-  update->callback([=, &session] { session.action = [=, &session] { return UpdateCommand(session, *options); }; });
-}
-
 }  // namespace
 
 void AddContainerCommands(CLI::App& app, Session& session) {
   AddCreateAndRun(app, session);
   AddStopAndRm(app, session);
-  AddUpdate(app, session);
 }
 
 }  // namespace crisp::ctl

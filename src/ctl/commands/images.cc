@@ -11,6 +11,7 @@
 #include "ctl/describe.h"
 #include "ctl/format.h"
 #include "ctl/image_rows.h"
+#include "ctl/near.h"
 
 namespace crisp::ctl {
 
@@ -67,14 +68,26 @@ Result<int> ImagesCommand(Session& session, const ImagesOptions& options) {
   return 0;
 }
 
-Result<cri::ImageStatusResponse> StatusOf(Session& session, const std::string& name, bool verbose) {
+}  // namespace
+
+Result<cri::ImageStatusResponse> ImageStatusOf(Session& session, const std::string& name, bool verbose) {
   cri::ImageStatusRequest request;
   request.mutable_image()->set_image(name);
   request.set_verbose(verbose);
   auto answer = TRY(session.client->Call(&Client::Images::ImageStatus, request), StrCat("image ", name));
-  if (!answer.has_image()) return Error(Code::kNotFound, StrCat("no such image: ", name));
-  return answer;
+  if (answer.has_image()) return answer;
+  std::vector<std::string> known;
+  for (const auto& image : TRY(List(session, ""))) {
+    known.push_back(ShortId(image.id()));
+    for (const std::string& tag : image.repo_tags()) {
+      known.push_back(tag);
+      known.push_back(tag.substr(tag.rfind('/') + 1));
+    }
+  }
+  return Error(Code::kNotFound, StrCat("no such image: ", name, DidYouMean(NearMisses(name, known))));
 }
+
+namespace {
 
 struct InspectOptions {
   std::vector<std::string> names, filters;
@@ -94,8 +107,8 @@ Result<int> InspectCommand(Session& session, const InspectOptions& options) {
     for (const auto& image : TRY(SelectImages(std::move(listed), options.filters))) names.push_back(image.id());
   }
   std::vector<Json> statuses;
-  int code = ForEach(names, [&](const std::string& name) -> Result<> {
-    auto answer = TRY(StatusOf(session, name, !options.quiet));
+  int code = ForEach(session, names, [&](const std::string& name) -> Result<> {
+    auto answer = TRY(ImageStatusOf(session, name, !options.quiet));
     std::map<std::string, std::string> info(answer.info().begin(), answer.info().end());
     if (format.IsTable()) {
       Print(DescribeImageStatus(answer.image()) + (options.quiet ? "" : DescribeInfo(info)));
@@ -109,7 +122,7 @@ Result<int> InspectCommand(Session& session, const InspectOptions& options) {
 }
 
 Result<> RemoveOne(Session& session, const std::string& name) {
-  auto answer = TRY(StatusOf(session, name, false));
+  auto answer = TRY(ImageStatusOf(session, name, false));
   cri::RemoveImageRequest request;
   request.mutable_image()->set_image(name);
   TRY(session.client->Call(&Client::Images::RemoveImage, request, kPodTimeout), StrCat("remove image ", name));
@@ -120,22 +133,11 @@ Result<> RemoveOne(Session& session, const std::string& name) {
 
 // All images, or those that no container uses; pinned ones stay.
 Result<std::vector<std::string>> ImagesToRemove(Session& session, bool prune) {
-  std::vector<std::string> used, names;
-  if (prune) {
-    ListFilter every{.all = true};
-    for (const auto& container : TRY(ListContainers(*session.client, every))) {
-      used.push_back(container.image_ref());
-      used.push_back(container.image_id());
-      used.push_back(container.image().image());
-    }
-  }
-  auto images = TRY(List(session, ""));
-  for (const auto& image : images) {
-    auto in_use = [&](const std::string& name) { return std::find(used.begin(), used.end(), name) != used.end(); };
-    bool keep = image.pinned() || in_use(image.id()) ||
-                std::any_of(image.repo_tags().begin(), image.repo_tags().end(), in_use) ||
-                std::any_of(image.repo_digests().begin(), image.repo_digests().end(), in_use);
-    if (!keep) names.push_back(image.id());
+  std::vector<cri::Container> containers;
+  if (prune) containers = TRY(ListContainers(*session.client, ListFilter{.all = true}));
+  std::vector<std::string> names;
+  for (const auto& image : TRY(List(session, ""))) {
+    if (!image.pinned() && !IsUsed(image, containers)) names.push_back(image.id());
   }
   return names;
 }
@@ -146,7 +148,7 @@ Result<int> RmiCommand(Session& session, std::vector<std::string> names, bool al
   } else if (names.empty()) {
     return Error(Code::kInvalidArgument, "rmi: name an image, or -a for all, or --prune for the unused ones");
   }
-  return ForEach(names, [&](const std::string& name) { return RemoveOne(session, name); });
+  return ForEach(session, names, [&](const std::string& name) { return RemoveOne(session, name); });
 }
 
 Result<int> FsInfoCommand(Session& session, const OutputOption& output) {
@@ -220,7 +222,7 @@ void AddArchiveCommands(CLI::App& images, Session& session) {
   untag->add_option("IMAGE", *names)->required();
   untag->callback([=, &session] {
     session.action = [=, &session]() -> Result<int> {
-      return ForEach(*names, [&](const std::string& name) { return Untag(session, name); });
+      return ForEach(session, *names, [&](const std::string& name) { return Untag(session, name); });
     };
   });
 }
@@ -228,8 +230,9 @@ void AddArchiveCommands(CLI::App& images, Session& session) {
 }  // namespace
 
 void AddImageCommands(CLI::App& app, Session& session) {
-  auto* images =
-      app.add_subcommand("images", "list images; also: images import, export, untag")->alias("image")->alias("img");
+  auto* images = app.add_subcommand("images", "list images; also: image history, import, export, untag")
+                     ->alias("image")
+                     ->alias("img");
   auto options = std::make_shared<ImagesOptions>();
   images->add_option("NAME", options->name, "only this image");
   images
@@ -246,6 +249,7 @@ void AddImageCommands(CLI::App& app, Session& session) {
     if (images->get_subcommands().empty()) session.action = [=, &session] { return ImagesCommand(session, *options); };
   });
   AddArchiveCommands(*images, session);
+  AddHistoryCommands(app, *images, session);
 
   auto* inspecti = app.add_subcommand("inspecti", "show everything about images");
   auto inspect = std::make_shared<InspectOptions>();

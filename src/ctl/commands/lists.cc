@@ -181,9 +181,9 @@ Result<int> InspectCommand(Session& session, const ListOptions& options, List li
   } else if (ids.empty()) {
     return Error(Code::kInvalidArgument, "name what to inspect, or choose by -a, -l, -n, --name, --label or --state");
   }
-  if (options.timing) return ForEach(ids, [&](const std::string& id) { return PrintTimings(session, id); });
+  if (options.timing) return ForEach(session, ids, [&](const std::string& id) { return PrintTimings(session, id); });
   std::vector<Json> statuses;
-  int code = ForEach(ids, [&](const std::string& id) -> Result<> {
+  int code = ForEach(session, ids, [&](const std::string& id) -> Result<> {
     statuses.push_back(TRY(inspect(session, id, options.quiet, format.IsTable())));
     return {};
   });

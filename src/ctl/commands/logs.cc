@@ -1,9 +1,9 @@
-// logs: a container's log file, as the kubelet's log format has it.
+// logs: the log file of a container, as the kubelet's log format has it, or those of a pod.
 #include <cstdio>
 
 #include "base/strings.h"
 #include "base/time.h"
-#include "ctl/commands/commands.h"
+#include "ctl/commands/pod_logs.h"
 #include "ctl/format.h"
 #include "ctl/log_follow.h"
 
@@ -12,7 +12,7 @@ namespace crisp::ctl {
 namespace {
 
 struct LogsOptions {
-  std::string container, since, stream;
+  std::string container, pod, since, stream;
   int64_t tail = -1, limit_bytes = -1;
   bool follow = false, timestamps = false, previous = false, reopen = false;
 };
@@ -57,16 +57,45 @@ Result<LogSelection> ToSelection(const LogsOptions& options) {
   return selection;
 }
 
+bool IsPod(Session& session, const std::string& id) {
+  cri::PodSandboxStatusRequest request;
+  request.set_pod_sandbox_id(id);
+  return session.client->Call(&Client::Runtime::PodSandboxStatus, request).has_value();
+}
+
+Result<int> OfPod(Session& session, const LogsOptions& options, const LogSelection& selection, std::string pod) {
+  if (options.previous || options.reopen) {
+    return Error(Code::kInvalidArgument, "--previous and --reopen are for one container, not for a pod");
+  }
+  PodLogsOptions of_pod{.pod = std::move(pod), .selection = selection, .follow = options.follow};
+  if (options.tail >= 0) of_pod.tail_lines = static_cast<size_t>(options.tail);
+  return ShowPodLogs(session, of_pod);
+}
+
 Result<int> LogsCommand(Session& session, const LogsOptions& options) {
   LogSelection selection = TRY(ToSelection(options));
-  std::string id = TRY(FindContainer(*session.client, options.container));
+  if (!options.pod.empty()) {
+    return OfPod(session, options, selection, TRY(FindPod(*session.client, options.pod)));
+  }
+  if (options.container.empty()) return Error(Code::kInvalidArgument, "logs: name a container or a pod");
+  auto found = FindContainer(*session.client, options.container);
+  if (!found && found.error().code() == Code::kNotFound) {
+    auto pod = FindPod(*session.client, options.container);
+    if (pod) return OfPod(session, options, selection, *pod);
+  }
+  if (!found) return std::move(found).error();
+  std::string id = *std::move(found);
   if (options.previous) id = TRY(PreviousOf(session, id));
   if (options.reopen) {
     cri::ReopenContainerLogRequest request;
     request.set_container_id(id);
     TRY(session.client->Call(&Client::Runtime::ReopenContainerLog, request), StrCat("reopen the log of ", id));
   }
-  cri::ContainerStatus status = TRY(Status(session, id));
+  auto answer = Status(session, id);
+  if (!answer && answer.error().code() == Code::kNotFound && IsPod(session, id)) {
+    return OfPod(session, options, selection, id);  // a whole id is believed to be a container's
+  }
+  cri::ContainerStatus status = TRY(std::move(answer));
   if (status.log_path().empty()) return Error(Code::kFailedPrecondition, StrCat("container ", id, " writes no log"));
 
   LogReading reading{.path = status.log_path(), .follow = options.follow};
@@ -88,9 +117,10 @@ Result<int> LogsCommand(Session& session, const LogsOptions& options) {
 }  // namespace
 
 void AddLogCommands(CLI::App& app, Session& session) {
-  auto* logs = app.add_subcommand("logs", "show a container's log");
+  auto* logs = app.add_subcommand("logs", "show the log of a container, or of all containers of a pod");
   auto options = std::make_shared<LogsOptions>();
-  logs->add_option("CONTAINER", options->container)->required();
+  logs->add_option("CONTAINER", options->container, "or a pod, when no container is called so");
+  logs->add_option("--pod", options->pod, "all containers of this pod, by time");
   logs->add_flag("-f,--follow", options->follow, "go on until the container ends");
   logs->add_option("--tail", options->tail, "only the last N lines (-1: all)");
   logs->add_option("--since", options->since,

@@ -42,6 +42,7 @@ Result<> RemovePod(Session& session, const std::string& text, bool force) {
     cri::StopPodSandboxRequest stop;
     stop.set_pod_sandbox_id(id);
     TRY(session.client->Call(&Client::Runtime::StopPodSandbox, stop, kPodTimeout), StrCat("stop pod ", text));
+    Print(StrCat("Stopped sandbox ", id, "\n"));
   } else if (TRY(session.client->Call(&Client::Runtime::PodSandboxStatus, status_request)).status().state() ==
              cri::SANDBOX_READY) {
     return Error(Code::kFailedPrecondition, StrCat("pod ", text, " is running, stop it first or use -f"));
@@ -60,7 +61,7 @@ Result<int> RemovePods(Session& session, std::vector<std::string> pods, bool all
   } else if (pods.empty()) {
     return Error(Code::kInvalidArgument, "rmp: name a pod, or -a for all");
   }
-  return ForEach(pods, [&](const std::string& pod) { return RemovePod(session, pod, force); });
+  return ForEach(session, pods, [&](const std::string& pod) { return RemovePod(session, pod, force); });
 }
 
 }  // namespace
@@ -71,14 +72,15 @@ void AddPodCommands(CLI::App& app, Session& session) {
   runp->add_option("POD-FILE", options->pod_file, "JSON or YAML; - is stdin")->required();
   runp->add_option("-r,--runtime", options->handler, "runtime handler");
   runp->add_option("-T,--cancel-timeout", options->timeout, "give up after this long");
-  runp->callback([&session, options] { session.action = [&session, options] { return RunPod(session, *options); }; });
+  AddSchema(*runp, session, SchemaKind::kPod);
+  SetAction(*runp, session, [=, &session] { return RunPod(session, *options); });
 
   auto* stopp = app.add_subcommand("stopp", "stop pods");
   auto stop_pods = std::make_shared<std::vector<std::string>>();
   stopp->add_option("POD", *stop_pods)->required();
   stopp->callback([&session, stop_pods] {
     session.action = [&session, stop_pods]() -> Result<int> {
-      return ForEach(*stop_pods, [&](const std::string& pod) { return StopPod(session, pod); });
+      return ForEach(session, *stop_pods, [&](const std::string& pod) { return StopPod(session, pod); });
     };
   });
 

@@ -23,7 +23,8 @@ class ProgressArea {
     winsize size{};
     size_t width = ioctl(STDERR_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col > 0 ? size.ws_col : 80;
     auto elapsed = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin_);
-    std::vector<std::string> lines = ProgressLines(update, elapsed, width - 1);
+    pace_.Add(elapsed, BytesDone(update));
+    std::vector<std::string> lines = ProgressLines(update, elapsed, pace_.rate(), width - 1);
     Clear();
     for (const std::string& line : lines) std::fprintf(stderr, "%s\n", line.c_str());
     lines_ = lines.size();
@@ -35,6 +36,7 @@ class ProgressArea {
     lines_ = 0;
   }
   std::chrono::steady_clock::time_point begin_ = std::chrono::steady_clock::now();
+  Pace pace_;
   size_t lines_ = 0;
 };
 
@@ -79,13 +81,7 @@ Result<int> PullCommand(Session& session, const PullOptions& options) {
   cri::AuthConfig auth = TRY(ToAuth(options.auth));
   cri::ImageSpec image;
   image.set_image(options.image);
-  for (const std::string& text : options.annotations) {
-    size_t equals = text.find('=');
-    if (equals == std::string::npos) {
-      return Error(Code::kInvalidArgument, StrCat("--annotation wants key=value, not ", Quote(text)));
-    }
-    (*image.mutable_annotations())[text.substr(0, equals)] = text.substr(equals + 1);
-  }
+  TRY(AddPairs(options.annotations, "--annotation", *image.mutable_annotations()));
   std::string ref = TRY(PullImage(session, image, auth, timeout, options.pod_file.empty() ? nullptr : &pod));
   Print(StrCat("Image is up to date for ", ref, "\n"));
   return 0;
@@ -126,7 +122,8 @@ void AddPullCommands(CLI::App& app, Session& session) {
   pull->add_option("-a,--annotation", options->annotations, "key=value for the runtime, repeated")
       ->allow_extra_args(false);
   pull->add_option("--pod-config", options->pod_file, "the pod that the image is for");
-  pull->callback([=, &session] { session.action = [=, &session] { return PullCommand(session, *options); }; });
+  AddSchema(*pull, session, SchemaKind::kPod);
+  SetAction(*pull, session, [=, &session] { return PullCommand(session, *options); });
 }
 
 }  // namespace crisp::ctl

@@ -1,12 +1,16 @@
+#include <poll.h>
 #include <termios.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cstdio>
 #include <iostream>
 
 #include "base/json.h"
 #include "base/strings.h"
 #include "ctl/commands/commands.h"
+#include "ctl/hint.h"
+#include "ctl/settings.h"
 
 namespace crisp::ctl {
 
@@ -36,9 +40,26 @@ Result<std::string> ReadPassword() {
 
 void Print(std::string_view text) { std::fwrite(text.data(), 1, text.size(), stdout); }
 
-void PrintError(const Error& error) {
+void SetAction(CLI::App& command, Session& session, std::function<Result<int>()> action) {
+  command.callback([&command, &session, action = std::move(action)] {
+    if (command.get_subcommands().empty()) session.action = action;
+  });
+}
+
+void PrintError(Session& session, const Error& error) {
   std::fflush(stdout);
-  std::fprintf(stderr, "crispctl: %s\n", Printable(error.message()).c_str());
+  std::fprintf(stderr, "%s: %s\n", session.program.c_str(), Printable(error.message()).c_str());
+  HintContext context{.program = session.program, .command = session.command, .sockets = SocketsHere()};
+  if (session.client != nullptr) context.endpoint = session.client->runtime_endpoint();
+  std::string hint = HintFor(error, context);
+  if (hint == session.hinted) return;
+  std::fprintf(stderr, "  → %s\n", Printable(hint).c_str());
+  session.hinted = std::move(hint);
+}
+
+bool Pause(double seconds, int fd) {
+  pollfd wanted{.fd = fd, .events = POLLIN, .revents = 0};
+  return poll(&wanted, 1, static_cast<int>(std::clamp(seconds, 0.1, 3600.0) * 1000)) > 0;
 }
 
 Result<Output> OutputOption::Get() const {
@@ -105,11 +126,12 @@ Result<cri::AuthConfig> ToAuth(const AuthOptions& options) {
   return auth;
 }
 
-int ForEach(const std::vector<std::string>& items, const std::function<Result<>(const std::string&)>& one) {
+int ForEach(Session& session, const std::vector<std::string>& items,
+            const std::function<Result<>(const std::string&)>& one) {
   int code = 0;
   for (const std::string& item : items) {
     if (auto done = one(item); !done) {
-      PrintError(done.error());
+      PrintError(session, done.error());
       code = 1;
     }
   }

@@ -1,7 +1,5 @@
 // stats, statsp: what containers and pods use. CPU is the difference of two readings, where the runtime gives no rate.
 // metricsp, metricdescs: what the kubelet shows as metrics, and the names and labels of that.
-#include <poll.h>
-
 #include <algorithm>
 #include <cstdio>
 #include <map>
@@ -9,6 +7,7 @@
 #include "base/strings.h"
 #include "ctl/commands/commands.h"
 #include "ctl/format.h"
+#include "ctl/usage.h"
 
 namespace crisp::ctl {
 
@@ -21,33 +20,6 @@ struct StatsOptions {
   double seconds = 1;
   bool all = false, watch = false;
 };
-
-// Waits between two readings; nothing to wake us earlier.
-void Pause(double seconds) { poll(nullptr, 0, static_cast<int>(std::clamp(seconds, 0.1, 3600.0) * 1000)); }
-
-std::string Percent(const cri::CpuUsage& now, const cri::CpuUsage* before) {
-  double cores = 0;
-  if (now.has_usage_nano_cores()) {
-    cores = static_cast<double>(now.usage_nano_cores().value()) / 1e9;
-  } else if (before != nullptr && now.timestamp() > before->timestamp()) {
-    double used = static_cast<double>(now.usage_core_nano_seconds().value()) -
-                  static_cast<double>(before->usage_core_nano_seconds().value());
-    cores = std::max(0.0, used / static_cast<double>(now.timestamp() - before->timestamp()));
-  }
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2f", cores * 100);
-  return text;
-}
-
-template <class Filter>
-Result<> AddLabels(const std::vector<std::string>& labels, Filter& filter) {
-  for (const std::string& label : labels) {
-    size_t equals = label.find('=');
-    if (equals == std::string::npos) return Error(Code::kInvalidArgument, StrCat("no key=value label: ", Quote(label)));
-    (*filter.mutable_label_selector())[label.substr(0, equals)] = label.substr(equals + 1);
-  }
-  return {};
-}
 
 // The order of crictl, and of one look after the other.
 template <class List>
@@ -62,7 +34,7 @@ Result<cri::ListContainerStatsResponse> Containers(Session& session, const Stats
   cri::ListContainerStatsRequest request;
   if (!options.id.empty()) request.mutable_filter()->set_id(options.id);
   if (!options.pod.empty()) request.mutable_filter()->set_pod_sandbox_id(TRY(FindPod(*session.client, options.pod)));
-  TRY(AddLabels(options.labels, *request.mutable_filter()));
+  TRY(AddPairs(options.labels, "--label", *request.mutable_filter()->mutable_label_selector()));
   return ById(session.client->Call(&Client::Runtime::ListContainerStats, request));
 }
 
@@ -74,16 +46,16 @@ std::string ContainerTable(Session& session, const cri::ListContainerStatsRespon
   for (const auto& stats : now.stats()) {
     table.Add(
         {ShortId(stats.attributes().id()), stats.attributes().metadata().name(),
-         Percent(stats.cpu(), earlier[stats.attributes().id()]), HumanSize(stats.memory().working_set_bytes().value()),
-         HumanSize(stats.writable_layer().used_bytes().value()), StrCat(stats.writable_layer().inodes_used().value()),
-         HumanSize(stats.swap().swap_usage_bytes().value())});
+         Percent(Cores(stats.cpu(), earlier[stats.attributes().id()])),
+         HumanSize(stats.memory().working_set_bytes().value()), HumanSize(stats.writable_layer().used_bytes().value()),
+         StrCat(stats.writable_layer().inodes_used().value()), HumanSize(stats.swap().swap_usage_bytes().value())});
   }
   return table.Render(session.colours);
 }
 
 Result<cri::ListPodSandboxStatsResponse> Pods(Session& session, const StatsOptions& options) {
   cri::ListPodSandboxStatsRequest request;
-  TRY(AddLabels(options.labels, *request.mutable_filter()));
+  TRY(AddPairs(options.labels, "--label", *request.mutable_filter()->mutable_label_selector()));
   if (!options.id.empty()) request.mutable_filter()->set_id(TRY(FindPod(*session.client, options.id)));
   return ById(session.client->Call(&Client::Runtime::ListPodSandboxStats, request));
 }
@@ -95,7 +67,7 @@ std::string PodTable(Session& session, const cri::ListPodSandboxStatsResponse& n
   Table table({"POD", "POD ID", "CPU %", "MEM"});
   for (const auto& stats : now.stats()) {
     table.Add({stats.attributes().metadata().name(), ShortId(stats.attributes().id()),
-               Percent(stats.linux().cpu(), earlier[stats.attributes().id()]),
+               Percent(Cores(stats.linux().cpu(), earlier[stats.attributes().id()])),
                HumanSize(stats.linux().memory().working_set_bytes().value())});
   }
   return table.Render(session.colours);
@@ -110,7 +82,7 @@ Result<int> StatsCommand(Session& session, const StatsOptions& options, List lis
     return 0;
   }
   do {
-    Pause(options.seconds);
+    Pause(options.seconds, -1);
     auto now = TRY(list(session, options));
     if (options.watch && session.terminal) Print("\033[H\033[2J");
     if (format.IsTable()) {
@@ -137,7 +109,7 @@ Result<int> MetricsCommand(Session& session, const StatsOptions& options) {
     TRY(PrintMessage(metrics, format));
     if (!options.watch) return 0;
     std::fflush(stdout);
-    Pause(options.seconds);
+    Pause(options.seconds, -1);
   }
 }
 

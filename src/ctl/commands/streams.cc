@@ -102,7 +102,7 @@ int ExecAll(Session& session, const ExecOptions& options, const std::vector<std:
   auto one = [&](size_t i) {
     if (!options.quiet && !options.parallel) Print(ids[i] + ":\n");
     auto code = ExecOne(session, options, ids[i]);
-    if (!code) PrintError(std::move(code.error()).Context(StrCat("container ", ShortId(ids[i]))));
+    if (!code) PrintError(session, std::move(code.error()).Context(StrCat("container ", ShortId(ids[i]))));
     codes[i] = code ? *code : 1;
   };
   std::vector<std::thread> threads;

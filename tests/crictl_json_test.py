@@ -7,10 +7,10 @@ crispd and Debian's containerd.
 import harness
 import json
 import os
-import re
 import subprocess
 
 import peer
+import upstream
 
 from harness import Skip, check, check_equal, eventually
 
@@ -24,28 +24,20 @@ CONTAINER = {"metadata": {"name": "main", "attempt": 1}, "command": ["/bin/sh", 
              "envs": [{"key": "A", "value": "B=C"}], "mounts": [{"host_path": "/usr/share", "container_path": "/data", "readonly": True}],
              "linux": {"resources": {"memory_limit_in_bytes": 64 << 20, "cpu_period": 100000, "cpu_quota": 50000,
                                      "cpu_shares": 512, "oom_score_adj": 100}}}
-# What changes from one look to the next, on its own.
-MOVING = {"timestamp", "usageCoreNanoSeconds", "usageNanoCores", "availableBytes", "usageBytes", "rssBytes", "pageFaults",
-          "majorPageFaults", "workingSetBytes", "usedBytes", "inodesUsed", "processCount", "swapUsageBytes", "avg10", "avg60",
-          "avg300", "total", "swapAvailableBytes", "rxBytes", "txBytes", "rxErrors", "txErrors"}
-
-
 class Pair:
     """crictl and crispctl called crictl, with the same arguments."""
 
     def __init__(self, node, runtime):
-        upstream = os.environ.get("CRISP_CRICTL")
-        if not upstream:
+        if not upstream.program():
             raise Skip("CRISP_CRICTL does not name upstream's crictl")
         self.runtime = runtime
         ours = f"{runtime.dir}/crictl"
         os.symlink(f"{harness.BUILD}/bin/crispctl", ours)
-        self.programs = [upstream, ours]
+        self.programs = [upstream.program(), ours]
         config = f"{runtime.dir}/crictl.yaml"
         with open(config, "w") as f:
             f.write(f"runtime-endpoint: {runtime.endpoint}\nimage-endpoint: {runtime.endpoint}\ntimeout: 60\n")
-        self.environment = {k: v for k, v in os.environ.items() if not k.startswith(("CRI", "CONTAINER_RUNTIME", "IMAGE_S"))}
-        self.environment["CRI_CONFIG_FILE"] = config
+        self.environment = upstream.environment(config)
         self.different = []
 
     def _run(self, program, arguments):
@@ -73,7 +65,7 @@ class Pair:
             seen = form(ours.stdout)
         except ValueError:
             seen = ours.stdout
-        found = list(differences(wanted, seen))
+        found = list(upstream.differences(wanted, seen))
         if found:
             self.different.append(f"{what}:\n" + "\n".join(found))
 
@@ -81,58 +73,17 @@ class Pair:
         self.compare(*arguments, form=json.loads)
 
     def moving(self, *arguments):
-        self.compare(*arguments, form=lambda text: still(json.loads(text)))
+        self.compare(*arguments, form=lambda text: upstream.still(json.loads(text)))
 
     def yaml(self, *arguments):
         import yaml
         self.compare(*arguments, form=yaml.safe_load)
 
     def table(self, *arguments):
-        """Cells, not blanks; how long ago something was may differ between two looks."""
-        def cells(text):
-            text = re.sub(r"\x1b\[\d*[A-Z]", "", text)  # upstream wipes the screen
-            text = re.sub(r"(Less than a second|About a minute|\d+ \w+) ago", "AGO", text)
-            return [line.split() for line in text.splitlines()]
-        self.compare(*arguments, form=cells)
+        self.compare(*arguments, form=upstream.cells)
 
     def end(self):
         check(not self.different, f"{len(self.different)} differences on {self.runtime.name}:\n" + "\n".join(self.different))
-
-
-def still(value):
-    """The document with a mark in place of what moves: keys and types are compared."""
-    if isinstance(value, dict):
-        if "containers" in value:  # of a pod's stats: containerd has no order
-            value = value | {"containers": sorted(value["containers"], key=lambda c: c["attributes"]["id"])}
-        return {k: (type(v).__name__ if k in MOVING and not isinstance(v, (dict, list)) else
-                    {"value": "moves"} if k in MOVING and isinstance(v, dict) and set(v) == {"value"} else still(v))
-                for k, v in value.items()}
-    if isinstance(value, list):
-        return [still(v) for v in value]
-    return value
-
-
-# Fields that CRI got after the crictl that we compare with was built: it cannot show them.
-NEWER = set(os.environ.get("CRISP_CRICTL_UNKNOWN", "mountOptions mount_options userNamespacesHostNetwork").split())
-
-
-def differences(wanted, seen, path=""):
-    if isinstance(wanted, dict) and isinstance(seen, dict):
-        for key in sorted((set(wanted) | set(seen)) - (NEWER - set(wanted))):
-            if key not in seen:
-                yield f"  {path}.{key}: missing, upstream has {json.dumps(wanted[key])[:200]}"
-            elif key not in wanted:
-                yield f"  {path}.{key}: too much: {json.dumps(seen[key])[:200]}"
-            else:
-                yield from differences(wanted[key], seen[key], f"{path}.{key}")
-    elif isinstance(wanted, list) and isinstance(seen, list) and len(wanted) == len(seen):
-        for i, (w, s) in enumerate(zip(wanted, seen)):
-            yield from differences(w, s, f"{path}[{i}]")
-    elif isinstance(wanted, (int, float)) and isinstance(seen, (int, float)):
-        if float(wanted) != float(seen):  # crictl reads the numbers in info as floating point
-            yield f"  {path}: upstream {wanted}, ours {seen}"
-    elif wanted != seen:
-        yield f"  {path}: upstream {wanted!r:.400}, ours {seen!r:.400}"
 
 
 def make_objects(node, runtime, pair):

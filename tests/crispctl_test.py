@@ -1,58 +1,17 @@
 #!/usr/bin/python3
 """crispctl against a real crispd: what its users type and see."""
-import fcntl
 import harness
 import json
 import os
-import pty
-import re
 import select
 import signal
 import socket
-import struct
 import subprocess
 import tarfile
-import termios
 import xml.etree.ElementTree
 
+from ctl import Ctl, Terminal, container_file, pod_file, write
 from harness import check, check_equal, eventually
-
-
-class Ctl:
-    def __init__(self, daemon):
-        self.program = [f"{harness.BUILD}/bin/crispctl", "-r", daemon.endpoint]
-
-    def __call__(self, *arguments, code=0, text=None):
-        done = subprocess.run([*self.program, *arguments], input=text, capture_output=True,
-                              text=True, timeout=120)
-        check(done.returncode == code, f"crispctl {' '.join(arguments)}: exit code {done.returncode}, wanted {code}\n"
-                                       f"{done.stdout}{done.stderr}")
-        self.errors = done.stderr
-        return done.stdout
-
-    def json(self, *arguments):
-        return json.loads(self(*arguments, "-o", "json"))
-
-
-def write(path, text):
-    with open(path, "w") as f:
-        f.write(text)
-    return path
-
-
-def pod_file(daemon, name="web"):
-    os.makedirs(f"{daemon.dir}/logs/{name}", exist_ok=True)
-    return write(f"{daemon.dir}/{name}.yaml", f"""
-metadata: {{name: {name}, namespace: default, uid: uid-{name}}}
-log_directory: {daemon.dir}/logs/{name}
-linux: {{cgroup_parent: {daemon.cgroup_parent}}}
-""")
-
-
-def container_file(daemon, name, image, script):
-    return write(f"{daemon.dir}/{name}-container.json", json.dumps({
-        "metadata": {"name": name}, "image": {"image": image}, "command": ["/bin/sh", "-c", script],
-        "log_path": f"{name}.log"}))
 
 
 def test_pods_from_files(node):
@@ -130,40 +89,8 @@ def test_run_and_its_failures(node):
     ctl("frobnicate", code=2)
     ctl("exec", "-s", "nothing", "true", code=1)
     done = subprocess.run([f"{harness.BUILD}/bin/crispctl", "-r", f"{daemon.dir}/none.sock", "ps"], capture_output=True, text=True)
-    check(done.returncode == 1 and "is crispd running" in done.stderr, f"no daemon: {done.stderr}")
+    check(done.returncode == 1 and "start the runtime" in done.stderr, f"no daemon: {done.stderr}")
     daemon.check_clean()
-
-
-class Terminal:
-    """A program with a terminal of its own."""
-
-    def __init__(self, *command, size=(24, 80)):
-        self.master, slave = pty.openpty()
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", *size, 0, 0))
-        self.slave, self.seen = slave, b""
-        self.process = subprocess.Popen(command, stdin=slave, stdout=slave, stderr=slave, start_new_session=True,
-                                        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0))
-
-    def resize(self, rows, columns):
-        fcntl.ioctl(self.master, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
-
-    def type(self, text):
-        os.write(self.master, text)
-
-    def until(self, text):
-        while text not in self.seen:
-            ready, _, _ = select.select([self.master], [], [], 60)
-            check(ready, f"{text!r} did not come; seen: {self.seen!r}")
-            self.seen += os.read(self.master, 65536)
-        self.seen = self.seen.split(text, 1)[1]
-
-    def end(self):
-        """(exit code, is the terminal as it was?)"""
-        code = self.process.wait(60)
-        lflag = termios.tcgetattr(self.slave)[3]
-        os.close(self.master)
-        os.close(self.slave)
-        return code, bool(lflag & termios.ECHO and lflag & termios.ICANON)
 
 
 def streams(node, transport):
@@ -242,64 +169,6 @@ def test_streams_over_spdy(node):
 
 def test_streams_over_websocket(node):
     streams(node, "websocket")
-
-
-# What crictl 1.36 has: its commands, aliases and long flags.
-CRICTL = """
-attach: stdin tls-ca tls-cert tls-key tls-sni tls-server-name transport tty
-checkpoint: export
-completion:
-config: get list set
-create: auth cancel-timeout creds no-pull pull-timeout pt username with-pull
-events event: output template
-exec: ignore-errors image interactive label last latest name parallel pod quiet state sync timeout tls-ca tls-cert
-  tls-key tls-sni tls-server-name transport tty
-help:
-imagefsinfo: output template
-images image img: digests filter no-trunc output pinned quiet verbose
-info: output quiet template
-inspect: all image label last latest name namespace output pod quiet state template
-inspecti: filter name output quiet template
-inspectp: label last latest name namespace output quiet state template
-logs: follow limit-bytes previous reopen since stream tail timestamps
-metricdescs: output
-metricsp: output watch
-pods: id label last latest name namespace no-trunc output quiet state verbose
-port-forward: tls-ca tls-cert tls-key tls-sni tls-server-name transport
-ps: all id image label last latest name namespace no-trunc output pod quiet resolve-image-path state verbose
-pull: annotation auth creds pod-config pull-timeout pt username
-rm: all force keep-logs
-rmi: all prune
-rmp: all force
-run: auth cancel-timeout creds no-pull pull-timeout pt runtime username with-pull
-runp: cancel-timeout runtime
-runtime-config:
-start:
-stats: all id label output pod seconds watch
-statsp: id label output seconds watch
-stop: all timeout
-stopp:
-update: cpu-period cpu-quota cpu-share cpuset-cpus cpuset-mems memory oom-score-adj
-update-runtime-config: pod-cidr
-version:
-"""
-CRICTL_GLOBAL = """config debug enable-tracing tracing-endpoint tracing-sampling-rate-per-million runtime-endpoint
-  image-endpoint timeout max-retries profile-cpu profile-mem help version"""
-
-
-def test_commands_and_flags_of_crictl(node):
-    def words(*arguments):
-        done = subprocess.run([f"{harness.BUILD}/bin/crispctl", *arguments, "--help"], capture_output=True, text=True)
-        check_equal(done.returncode, 0, f"crispctl {' '.join(arguments)} --help: {done.stderr}")
-        return set(re.findall(r"--[a-z-]+", done.stdout))
-
-    missing = [f"--{flag}" for flag in CRICTL_GLOBAL.split() if f"--{flag}" not in words()]
-    for line in CRICTL.replace("\n  ", " ").strip().splitlines():
-        names, flags = line.split(":")
-        for name in names.split():
-            known = words(name)
-            missing += [f"{name} --{flag}" for flag in flags.split() if f"--{flag}" not in known]
-    check_equal(missing, [], "flags of crictl that crispctl does not have")
 
 
 def test_crictl_by_name(node):

@@ -171,11 +171,12 @@ def sha256(data):
 class Image:
     """An OCI image in memory: list of layer blobs (tar.gz) and a config."""
 
-    def __init__(self, layers, **config):
+    def __init__(self, layers, history=None, **config):
         self.layers = layers
         diff_ids = [sha256(gzip.decompress(layer) if layer[:2] == b"\x1f\x8b" else layer) for layer in layers]
         self.config = json.dumps({"architecture": "amd64", "os": "linux", "config": config,
-                                  "rootfs": {"type": "layers", "diff_ids": diff_ids}}).encode()
+                                  "rootfs": {"type": "layers", "diff_ids": diff_ids},
+                                  **({"history": history} if history else {})}).encode()
         self.manifest = json.dumps({
             "schemaVersion": 2, "mediaType": "application/vnd.oci.image.manifest.v1+json",
             "config": {"mediaType": "application/vnd.oci.image.config.v1+json", "size": len(self.config),

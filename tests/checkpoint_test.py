@@ -243,6 +243,7 @@ def check_crash_within_a_checkpoint(node, handler):
     w.daemon.stop()
     w.daemon.environment = {"CRISP_FAILPOINTS": "checkpoint.after_dump=kill"}
     w.daemon.start()
+    w.client = w.daemon.client(default_timeout=300)  # the old one's connection may not be back yet
     try:
         w.client.CheckpointContainer(container_id=container, location=f"{node.dir}/c.tar", wait_for_ready=False)
     except Exception:

@@ -139,7 +139,7 @@ class Lists : public Served {
                                    .layers = layers_,
                                    .streams = streams_},
                                   {.version = "9.9", .default_handler = "runc", .info = {}}};
-  ImageService image_service_{{.front = front_, .images = fake_images_, .layers = layers_}};
+  ImageService image_service_{{.front = front_, .images = fake_images_, .runtime = fake_runtime_, .layers = layers_}};
 };
 
 TEST_F(Lists, ManyContainersComeInBatches) {
@@ -256,7 +256,7 @@ TEST_F(Lists, FiltersOfPodStats) {
 TEST_F(Lists, Images) {
   Context c1;
   v1::ListImagesResponse unary;
-  ASSERT_TRUE(fake_images_.Pull(Ctx(), "busybox:1", {}, {}, ""));
+  ASSERT_TRUE(fake_images_.Pull(Ctx(), "busybox:1", {}, {}, "", ""));
   ASSERT_TRUE(images_->ListImages(&c1, {}, &unary).ok());
   ASSERT_EQ(unary.images_size(), 1);
   using Im = v1::ImageService::Stub;

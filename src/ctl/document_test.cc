@@ -53,7 +53,8 @@ TEST(ParseMessage, AnUnknownFieldIsNamed) {
     EXPECT_EQ(ParseMessage(wrong, "pod.json", pod).error().message(), "pod.json: labels.foo: one value is wanted, like \"text\"") << wrong;
   }
   EXPECT_EQ(ParseMessage(R"({"linux":{"sysctls":[]}})", "pod.json", pod).error().message(), "pod.json: linux.sysctls: an object is wanted");
-  EXPECT_TRUE(ParseMessage(R"({"labels":null,"linux":{"sysctls":{"net.core.somaxconn":1024}}})", "pod.json", pod));
+  Result<> odd = ParseMessage(R"({"labels":null,"linux":{"sysctls":{"net.core.somaxconn":"1024"}}})", "pod.json", pod);
+  EXPECT_TRUE(odd) << odd.error().message();
   EXPECT_FALSE(ParseMessage("", "empty", pod));
   EXPECT_FALSE(ParseMessage(R"({"metadata":{"attempt":"x"}})", "type", pod));
 }

@@ -51,7 +51,7 @@ const Key kKeys[] = {
      "A docker config.json with credentials or credential helpers. Empty: none."},
     {"images.pinned", &Config::images_pinned,
      "Images that the kubelet shall not collect as garbage: a whole name or id, the beginning of names "
-     "(\"quay.io/x/*\") or a part of them (\"*pause*\")."},
+     "(\"quay.io/x/*\") or a part of them (\"*pause*\"): with a part, whoever may choose an image's name may pin it."},
     {"images.parallel_layers", &Config::images_parallel_layers,
      "How many layers of one image are fetched and unpacked at once."},
     {"images.signature_policy", &Config::images_signature_policy,
@@ -84,7 +84,8 @@ const Key kKeys[] = {
     {"checkpoint.enabled", &Config::checkpoint_enabled,
      "Let CRI make checkpoints of containers and pods: every page of their memory, secrets included, goes to a file."},
     {"checkpoint.restore", &Config::checkpoint_restore,
-     "Let CRI restore them: a checkpoint's processes go on with the privileges that they had."},
+     "Let CRI restore them. CRIU does what an archive's images say, as root: whoever may name one is to be trusted like root "
+     "on the node."},
     {"checkpoint.bytes_max", &Config::checkpoint_bytes_max, "Size limit of one container's checkpoint."},
     {"checkpoint.archives_max", &Config::checkpoint_archives_max,
      "No further checkpoint into a directory that has so many already."},

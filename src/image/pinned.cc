@@ -21,6 +21,8 @@ PinnedNames::PinnedNames(const std::vector<std::string>& patterns) {
   }
 }
 
+bool PinnedNames::HasId(std::string_view id) const { return exact_.contains(id); }
+
 bool PinnedNames::Has(std::string_view name) const {
   return exact_.contains(name) ||
          std::ranges::any_of(starts_, [&](const std::string& start) { return name.starts_with(start); }) ||

@@ -13,6 +13,7 @@ namespace crisp::image {
 class PinnedNames {
  public:
   explicit PinnedNames(const std::vector<std::string>& patterns);
+  bool HasId(std::string_view id) const;  // a whole one: a pattern is of names
   bool Has(std::string_view name) const;  // a normalised name or an id
 
  private:

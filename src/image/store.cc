@@ -230,13 +230,14 @@ Result<ImageRef> Store::Describe(const ImageRecord& record, const std::map<std::
   image->size_bytes = record.size_bytes;
   image->checkpoint_of = record.checkpoint_of;
   image->runtime_handlers = record.handlers;
+  if (image->runtime_handlers.empty()) image->runtime_handlers = {""};  // one that came without a name
   image->platform = config.platform.Text();
   image->created_unix_nanos = config.created_unix_nanos;
   for (const oci::Digest& diff_id : config.diff_ids) image->diff_ids.push_back(diff_id.str());
   image->artifact_type = config.artifact_type;
   image->history = std::move(config.history);
   image->config = ToImageConfig(std::move(config));
-  image->pinned = pinned_.Has(record.id);
+  image->pinned = pinned_.HasId(record.id);
   for (const std::string& name : record.tags) image->pinned = image->pinned || pinned_.Has(name);
   for (const std::string& name : record.digests) image->pinned = image->pinned || pinned_.Has(name);
   std::set<std::string> seen;
@@ -382,6 +383,10 @@ Result<ImageRef> Store::AddNames(const std::string& image_id, const ImageNames& 
 
 Result<> Store::Remove(const std::string& image_id) {
   std::lock_guard lock(changing_);
+  return RemoveHeld(image_id);
+}
+
+Result<> Store::RemoveHeld(const std::string& image_id) {
   if (FindById(image_id) == nullptr) return {};
   TRY(db_.Delete(kImagesTable, image_id, state::Durability::kSynced));
   FAILPOINT("remove_image.after_record");
@@ -395,24 +400,22 @@ Result<> Store::Remove(const std::string& image_id) {
 }
 
 Result<> Store::Untag(const std::string& tag) {
-  std::unique_lock lock(changing_);
+  std::lock_guard lock(changing_);
   ImageRef image = FindByTag(tag);
   if (image == nullptr) return {};
   ImageRecord record = *Record(image->id);
   std::erase(record.tags, tag);
   std::erase(record.digests, tag);
   if (!record.tags.empty()) return Publish({{record.id, record}}, {}, {});
-  lock.unlock();
-  return Remove(record.id);  // digests alone name what a tag brought in: the last tag takes the image along
+  return RemoveHeld(record.id);  // digests alone name what a tag brought in: the last tag takes the image along
 }
 
 Result<> Store::RemoveHandler(const std::string& image_id, const std::string& handler) {
-  std::unique_lock lock(changing_);
+  std::lock_guard lock(changing_);
   std::optional<ImageRecord> record = Record(image_id);
   if (!record || std::erase(record->handlers, handler) == 0) return {};
   if (!record->handlers.empty()) return Publish({{record->id, *record}}, {}, {});
-  lock.unlock();
-  return Remove(image_id);
+  return RemoveHeld(image_id);
 }
 
 // Layers that no image, lease or pin names.

@@ -123,6 +123,7 @@ class Store {
                    const ImageNames& names);
   Result<> Publish(const std::map<std::string, ImageRecord>& changed, state::Batch batch,
                    const std::vector<LayerRecord>& new_layers);
+  Result<> RemoveHeld(const std::string& image_id);  // with changing_ held
   Result<> CollectGarbage();  // with changing_ held
 
   const std::string images_dir_;

@@ -96,10 +96,18 @@ Result<> Stage(const spec::Mount& mount, const MountStaging::Work& work, const s
   return rootfs::StageMount({.source = source, .idmap = idmap, .receive = receive, .target = target});
 }
 
+bool IsStaged(const MountStaging& staging, size_t i, const std::string& real_path) {
+  const MountStaging::Work& work = staging.mounts[i];
+  if (work.stage || !work.against_swaps) return work.stage;
+  const std::string path = real_path + (real_path.ends_with('/') ? "" : "/");
+  return std::none_of(staging.ours.begin(), staging.ours.end(),
+                      [&](const std::string& dir) { return (dir + "/").starts_with(path); });
+}
+
 Result<> StageAll(const std::vector<spec::Mount>& mounts, const std::vector<sys::UniqueFd>& opened,
                   const MountStaging& staging, std::vector<spec::MountSource>& sources) {
   for (size_t i = 0; i < mounts.size(); ++i) {
-    if (!staging.mounts[i].stage) continue;
+    if (!IsStaged(staging, i, sources[i].real_path)) continue;
     TRY(sys::MakeDir(staging.dir, 0711));
     std::string target = StrCat(staging.dir, "/", i);
     Result<> staged = Stage(mounts[i], staging.mounts[i], opened[i], target);

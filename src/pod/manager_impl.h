@@ -142,7 +142,6 @@ class ManagerImpl final : public Manager {
   Result<UsernsRef> PodUserns(const PodRecord& sandbox);  // nullptr: the node's
   Result<> RelabelMounts(const Ctx& ctx, const ContainerId& id, const ContainerInputs& inputs,
                          const ContainerPlan& plan);
-  bool StagedForOci(const PodRecord& sandbox, const Mount& mount) const;
   Result<MountStaging> PlanStaging(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record);
   Result<std::string> TargetPidNamespace(const PodRecord& sandbox, const ContainerConfig& config);
   Result<std::optional<std::string>> SeccompProfile(const ContainerConfig& config);

@@ -20,9 +20,12 @@ struct MountStaging {
     std::optional<ImageContent> image;            // instead of a host path
     std::shared_ptr<const sys::UniqueFd> userns;  // nullptr: ids as they are
     bool stage = false;
+    bool against_swaps = false;  // staged also without another reason, unless it holds one of `ours`
   };
   std::string dir;           // made when something is staged; a mount's place is its index
   std::vector<Work> mounts;  // as many as the request has
+  // Real paths of crisp's directories with mounts in them: each copy of those would be in the next copy.
+  std::vector<std::string> ours;
 };
 
 }  // namespace crisp::pod

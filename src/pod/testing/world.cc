@@ -26,6 +26,23 @@ std::string Escape(std::string path) {
   return path;
 }
 
+// CRIU's images of one process in namespaces of its own, as far as anybody looks into them.
+Result<> WriteImages(const std::string& dir, const std::string& memory) {
+  auto image = [](std::string_view magics, std::string_view entry) {
+    return StrCat(magics, std::string{static_cast<char>(entry.size()), 0, 0, 0}, entry);
+  };
+  using namespace std::string_view_literals;
+  for (const auto& [name, bytes] : {
+           std::pair("inventory.img", image("\x40\x59\x10\x55\x16\x31\x31\x58"sv, "\x1a\x0a\x28\1\x30\1\x38\1\x40\1\x48\1"sv)),
+           std::pair("pstree.img", image("\x19\x43\x56\x54\x30\x30\x27\x50"sv, "\x08\1"sv)),
+           std::pair("ids-1.img", image("\x19\x43\x56\x54\x30\x20\x43\x54"sv, "\x28\2\x30\2\x38\2\x40\2\x48\2"sv)),
+           std::pair("pages-1.img", memory),
+       }) {
+    TRY(sys::WriteFileAtomic(StrCat(dir, "/", name), bytes, 0600, sys::Durability::kNone));
+  }
+  return {};
+}
+
 template <class T>
 void Must(const Result<T>& result) {
   if (!result) std::fprintf(stderr, "world: %s\n", result.error().message().c_str());
@@ -188,7 +205,7 @@ class FakeRuntime final : public runtime::Runtime {
     CHECK(world_.Has("mounts", config["root"]["path"].get<std::string>()));
     std::vector<std::string> args = config["process"]["args"];
     if (!spec.restore_images_dir.empty()) {
-      world_.Put("restored", spec.id.str(), TRY(sys::ReadFile(spec.restore_images_dir + "/inventory.img")));
+      world_.Put("restored", spec.id.str(), TRY(sys::ReadFile(spec.restore_images_dir + "/pages-1.img")));
       args = {"run"};
     }
     if (args[0] == "gibberish") return Error(Code::kUnknown, "no \xff good");
@@ -244,7 +261,7 @@ class FakeRuntime final : public runtime::Runtime {
                                sys::Durability::kNone));
       return Error(Code::kInternal, "criu failed");
     }
-    return sys::WriteFileAtomic(dirs.images + "/inventory.img", "memory of " + id.str(), 0600, sys::Durability::kNone);
+    return WriteImages(dirs.images, "memory of " + id.str());
   }
   Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId& id, const std::string&,
                                            const runtime::ExecSpec& spec, std::chrono::seconds timeout, size_t) override {
@@ -338,7 +355,7 @@ class FakeImages final : public image::Service {
     return image_;
   }
   Result<image::ImageRef> Find(const std::string& reference) const override {
-    if (reference == "checkpointed") return checkpoint_;
+    if (reference == "checkpointed" || reference == checkpoint_->id) return checkpoint_;
     return reference == "busybox" || reference == image_->id || reference == image_->repo_digests[0] ? image_ : nullptr;
   }
   Result<> CheckAllowed(const Ctx&, const image::Image& image, const std::string& reference,

@@ -1,5 +1,7 @@
 // CreateContainer's part about mounts: images that are volumes, ids, and what must be mounted before the OCI runtime
 // runs.
+#include <filesystem>
+
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "pod/bounded.h"
@@ -70,27 +72,30 @@ Result<ManagerImpl::UsernsRef> ManagerImpl::PodUserns(const PodRecord& sandbox) 
       TRY(sys::Open(sandbox.namespaces.user, O_RDONLY), "the pod's user namespace"));
 }
 
-// An OCI runtime resolves the path that it is given once more. What it finds at a staged mount's is what we opened (S52).
-// Not staged: what has all of crisp's own mounts below it ("/", "/run"), each copy of which would be in the next copy.
-// There is nothing above such a path that a container could swap. The native handler refuses a path that has got
-// symlinks ("src-plain").
-bool ManagerImpl::StagedForOci(const PodRecord& sandbox, const Mount& mount) const {
-  if (deps_.runtime.IsNative(sandbox.handler)) return false;
-  const std::string path = mount.host_path + (mount.host_path.ends_with('/') ? "" : "/");
-  return !(paths_.state_dir + "/").starts_with(path) && !(paths_.root_dir + "/").starts_with(path);
+namespace {
+std::string RealPath(const std::string& path) {
+  std::error_code error;
+  std::filesystem::path real = std::filesystem::canonical(path, error);
+  return error ? path : real.string();
 }
+}  // namespace
 
 // Decides what is staged and through which ids.
 Result<MountStaging> ManagerImpl::PlanStaging(const Ctx& ctx, const PodRecord& sandbox, const ContainerRecord& record) {
   MountStaging staging{.dir = paths_.Mounts(record.id)};
   const NamespaceOptions& pod = sandbox.config.security.namespaces;
   UsernsRef pod_userns = TRY(PodUserns(sandbox));
+  // An OCI runtime, and CRIU, resolves the path that it is given once more. What it finds at a staged mount's is what we
+  // opened (S52). Not staged: what has crisp's own mounts below it ("/", "/run"); there is nothing above such a path that a
+  // container could swap. The native handler refuses a path that has got symlinks ("src-plain").
+  const bool resolves_again = !deps_.runtime.IsNative(sandbox.handler) || record.restore;
+  if (resolves_again) staging.ours = {RealPath(paths_.state_dir), RealPath(paths_.root_dir)};
   for (const Mount& mount : record.config.mounts) {
     MountStaging::Work& work = staging.mounts.emplace_back();
     bool mapped = !mount.uid_mappings.empty() || !mount.gid_mappings.empty();
     bool bidirectional = mount.propagation == Propagation::kBidirectional;  // must stay the node's own mount
-    bool must = mapped || pod.userns_pod || StagedForOci(sandbox, mount);
-    work.stage = !mount.image.empty() || (must && !bidirectional);
+    work.stage = !mount.image.empty() || ((mapped || pod.userns_pod) && !bidirectional);
+    work.against_swaps = resolves_again && !bidirectional;
     if (!mount.image_ref.empty()) {
       image::ImageRef image = TRY(deps_.images.Find(mount.image_ref));
       if (image == nullptr) return ImageVolumeError(Code::kNotFound, mount, "was removed meanwhile");

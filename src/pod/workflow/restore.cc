@@ -168,10 +168,11 @@ Result<RestoredPod> ManagerImpl::RestorePod(const Ctx& caller, const std::string
 
 Result<RestoredPod> ManagerImpl::MakeRestored(const Ctx& caller, PodEntry& pod, const RestorePlan& plan,
                                               const std::vector<ContainerConfig>& containers) {
-  TRY(MakeSandbox(caller.Detached(kRunSandboxTimeout), pod));
   RestoredPod restored{pod.id, {}};
   Rollback undo;
+  // Also where the sandbox's own making fails when it stands already.
   undo.Add("remove a pod that could not be restored", [&] { return DiscardRestored(caller, pod); });
+  TRY(MakeSandbox(caller.Detached(kRunSandboxTimeout), pod));
   FAILPOINT("restore_pod.after_sandbox");
   for (const ContainerConfig& each : containers) {
     const std::string& name = each.metadata.name;

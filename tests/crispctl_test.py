@@ -3,6 +3,7 @@
 import harness
 import json
 import os
+import re
 import select
 import signal
 import socket
@@ -262,6 +263,8 @@ def test_templates_and_views(node):
     ctl("trace", "web", "-o", "png", code=1)
     tree = ctl("tree").splitlines()
     check("default/web" in tree[0] and "main" in tree[1] and "running" in tree[1], f"tree: {tree}")
+    tree = ctl("tree", "--processes").splitlines()
+    check("cgroup /" in tree[2] and re.search(r"\d+  \S", tree[3]), f"tree of processes: {tree}")
     check("RuntimeReady: true" in ctl("doctor"), "doctor")
     ctl("rmp", "-a", "-f")
     check("tree" in ctl("help") and "--follow" in ctl("help", "logs"), "help")

@@ -2,8 +2,10 @@
 #include <gmock/gmock.h>
 
 #include "base/json.h"
+#include "base/strings.h"
 #include "ctl/disk.h"
 #include "ctl/history.h"
+#include "ctl/processes.h"
 #include "ctl/progress.h"
 #include "ctl/usage.h"
 
@@ -155,6 +157,23 @@ TEST(Pace, OfTheLastSeconds) {
   EXPECT_EQ(pace.rate(), 1000u);
   for (int second = 2; second <= 8; ++second) pace.Add(milliseconds(second * 1000), 1000);
   EXPECT_EQ(pace.rate(), 0u) << "a stall shows";
+}
+
+TEST(Processes, OfAContainerAndItsSubCgroups) {
+  EXPECT_EQ(CgroupOf("4:cpu,cpuacct:/a\n3:pids:/b\n0::/c\n"), "/b");
+  EXPECT_EQ(CgroupOf("0::/c\n"), "/c");
+  EXPECT_EQ(CgroupOf("nonsense"), "");
+  EXPECT_EQ(PidOfInfo(R"({"pid": 7})"), 7);
+  for (const char* none : {"", "[]", "{}", R"({"pid": "7"})"}) EXPECT_EQ(PidOfInfo(none), 0) << none;
+  std::vector<NodeProcess> all = {{1, 0, "/", "init"}, {5, 1, "/pod/c", "sh"}, {6, 5, "/pod/c/exec", "sleep 1"}, {7, 1, "/pod/c", "stray"},
+                                  {8, 5, "/pod/c2", "other"}, {9, 6, "/pod/c", "deep"}};
+  EXPECT_FALSE(ProcessesOf(all, 99));
+  auto found = ProcessesOf(all, 5);
+  ASSERT_TRUE(found);
+  EXPECT_EQ(found->cgroup, "/pod/c");
+  std::string text;
+  for (const auto& line : found->lines) text += StrCat(line.depth, ":", line.process.pid, " ");
+  EXPECT_EQ(text, "0:5 1:6 2:9 0:7 ");
 }
 
 }  // namespace

@@ -52,11 +52,11 @@ std::optional<ProcessStat> ParseProcessStat(std::string_view stat) {
   size_t name_end = stat.rfind(')');
   if (name_end == std::string_view::npos) return std::nullopt;
   std::vector<std::string_view> words = SplitWords(stat.substr(name_end + 1));
-  constexpr size_t kState = 0, kStartTime = 19;  // fields 3 and 22
+  constexpr size_t kState = 0, kParent = 1, kStartTime = 19;  // fields 3, 4 and 22
   if (words.size() <= kStartTime || words[kState].size() != 1) return std::nullopt;
   std::optional<uint64_t> start = ParseInt<uint64_t>(words[kStartTime]);
   if (!start) return std::nullopt;
-  return ProcessStat{words[kState][0], *start};
+  return ProcessStat{words[kState][0], *start, ParseInt<pid_t>(words[kParent]).value_or(0)};
 }
 
 std::optional<ProcessStat> ReadProcessStat(pid_t pid) {

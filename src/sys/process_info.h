@@ -24,6 +24,7 @@ std::optional<uint64_t> ParseSoftOpenFilesLimit(std::string_view limits);
 struct ProcessStat {
   char state = '?';        // 'Z' and 'X': ended
   uint64_t start_ticks = 0;  // since boot
+  pid_t parent = 0;
 };
 std::optional<ProcessStat> ReadProcessStat(pid_t pid);
 // Pure: of the text of /proc/PID/stat, whose second field is a name that may hold anything.

@@ -1,8 +1,9 @@
-// tree: pods with their containers under them.
+// tree: pods with their containers under them, and under these their processes and cgroup.
 #include "base/strings.h"
 #include "base/time.h"
 #include "ctl/commands/commands.h"
 #include "ctl/format.h"
+#include "ctl/processes.h"
 
 namespace crisp::ctl {
 
@@ -21,9 +22,38 @@ std::string StateName(cri::ContainerState state) {
   return Lower(std::move(name));
 }
 
-Result<int> TreeCommand(Session& session, const ListFilter& filter) {
+// Under a container's line. A container that has just gone has none.
+Result<> PrintProcesses(Session& session, const cri::Container& container, const std::vector<NodeProcess>& all,
+                        bool last) {
+  if (container.state() != cri::CONTAINER_RUNNING) return {};
+  cri::ContainerStatusRequest request;
+  request.set_container_id(container.id());
+  request.set_verbose(true);
+  auto status = session.client->Call(&Client::Runtime::ContainerStatus, request);
+  if (!status && status.error().code() == Code::kNotFound) return {};
+  if (!status) return std::move(status).error();
+  auto info = status->info().find("info");
+  pid_t pid = info == status->info().end() ? 0 : PidOfInfo(info->second);
+  const std::string margin = last ? "   " : "\u2502  ";
+  std::optional<ContainerProcesses> processes = ProcessesOf(all, pid);
+  if (!processes) {
+    Print(margin + Paint("its processes are not to be seen from here", Colour::kDim, session.colours) + "\n");
+    return {};
+  }
+  Print(margin + Paint("cgroup " + Printable(processes->cgroup), Colour::kDim, session.colours) + "\n");
+  constexpr size_t kCommandWidth = 100;
+  for (const ContainerProcesses::Line& line : processes->lines) {
+    std::string command = Printable(line.process.command.substr(0, kCommandWidth));
+    Print(StrCat(margin, std::string(static_cast<size_t>(line.depth) * 2, ' '), line.process.pid, "  ", command, "\n"));
+  }
+  return {};
+}
+
+Result<int> TreeCommand(Session& session, const ListFilter& filter, bool with_processes) {
   auto pods = TRY(ListPods(*session.client, filter));
   auto containers = TRY(ListContainers(*session.client, ListFilter{.all = true}));
+  std::vector<NodeProcess> processes;
+  if (with_processes) processes = TRY(NodeProcesses());
   int64_t now = UnixNanosNow();
   for (const auto& pod : pods) {
     bool ready = pod.state() == cri::SANDBOX_READY;
@@ -42,6 +72,7 @@ Result<int> TreeCommand(Session& session, const ListFilter& filter) {
                    HumanAgo(container->created_at(), now), "  ",
                    Printable(image.user_specified_image().empty() ? image.image() : image.user_specified_image()),
                    "\n"));
+      if (with_processes) TRY(PrintProcesses(session, *container, processes, container == own.back()));
     }
   }
   return 0;
@@ -50,15 +81,17 @@ Result<int> TreeCommand(Session& session, const ListFilter& filter) {
 }  // namespace
 
 void AddTreeCommands(CLI::App& app, Session& session) {
-  auto* tree = app.add_subcommand("tree", "pods and the containers in them");
+  auto* tree = app.add_subcommand("tree", "pods, the containers in them, their processes and cgroups");
   auto filter = std::make_shared<ListFilter>();
   auto watch = std::make_shared<bool>(false);
   tree->add_option("--name", filter->name, "regular expression for the pod's name");
   tree->add_option("--namespace", filter->pod_namespace, "regular expression for the pod's namespace");
+  auto processes = std::make_shared<bool>(false);
+  tree->add_flag("-p,--processes", *processes, "the cgroup and the processes of each running container, too");
   tree->add_flag("-w,--watch", *watch, "again at each event");
   tree->callback([=, &session] {
     session.action = [=, &session] {
-      auto print = [&] { return TreeCommand(session, *filter); };
+      auto print = [&] { return TreeCommand(session, *filter, *processes); };
       return *watch ? Watch(session, print) : print();
     };
   });

@@ -170,12 +170,13 @@ bool SpdySession::writable(uint32_t stream) const {
   return found != streams_.end() && found->second.ours_open;
 }
 
-size_t SpdySession::Send(uint32_t stream, std::string_view bytes) {
+size_t SpdySession::Send(uint32_t stream, std::string_view bytes, Windows windows) {
   auto found = streams_.find(stream);
   if (found == streams_.end() || !found->second.ours_open) return 0;
   int64_t allowed = static_cast<int64_t>(bytes.size());
-  if (peer_knows_windows_) allowed = std::min(allowed, found->second.send_window);
-  if (peer_knows_connection_window_) allowed = std::min(allowed, send_window_);
+  const bool bound = windows == Windows::kBind;
+  if (bound && peer_knows_windows_) allowed = std::min(allowed, found->second.send_window);
+  if (bound && peer_knows_connection_window_) allowed = std::min(allowed, send_window_);
   if (allowed <= 0) return 0;
   found->second.send_window -= allowed;
   send_window_ -= allowed;

@@ -42,7 +42,9 @@ class SpdySession {
   uint32_t Open(const SpdyHeaders& headers);
   void Reply(uint32_t stream);
   // Appends as much as the peer's windows allow and says how much that is. 0 also when the stream is not open.
-  size_t Send(uint32_t stream, std::string_view bytes);
+  // kIgnore: for whoever does not read what the peer says, and so would not learn of wider windows; they count on, below 0 too.
+  enum class Windows { kBind, kIgnore };
+  size_t Send(uint32_t stream, std::string_view bytes, Windows windows = Windows::kBind);
   void End(uint32_t stream);
   void Reset(uint32_t stream, SpdyStatus status);
   void Consumed(uint32_t stream, size_t bytes);

@@ -155,6 +155,25 @@ TEST(Spdy, WindowsBindOnlyForPeersThatKnowThem) {
   EXPECT_EQ(peers.server.Send(a, big), 10u);
 }
 
+TEST(Spdy, WindowsAreIgnoredByWhoDoesNotReadThem) {
+  Peers peers;
+  uint32_t a = peers.client.Open({});
+  peers.Exchange();
+  std::string update;
+  SpdyFrameWriter::WindowUpdate(update, 0, 1);
+  SpdyFrameWriter::WindowUpdate(update, a, 1);
+  ASSERT_TRUE(peers.server.Receive(update));
+  const std::string big(100'000, 'x');
+  EXPECT_EQ(peers.server.Send(a, big), 65537u);
+  EXPECT_EQ(peers.server.Send(a, big), 0u);
+  EXPECT_EQ(peers.server.Send(a, big, SpdySession::Windows::kIgnore), big.size());
+  std::string more;
+  SpdyFrameWriter::WindowUpdate(more, 0, 100'000 + 7);
+  SpdyFrameWriter::WindowUpdate(more, a, 100'000 + 7);
+  ASSERT_TRUE(peers.server.Receive(more));
+  EXPECT_EQ(peers.server.Send(a, big), 7u) << "they count on";
+}
+
 TEST(Spdy, InitialWindowOfSettingsCountsForOpenStreams) {
   Peers peers;
   uint32_t a = peers.client.Open({});

@@ -62,7 +62,10 @@ Task<> SpdyLink::Leave() {
 Task<bool> SpdyLink::Send(uint32_t channel, std::string_view bytes) {
   while (!bytes.empty()) {
     if (over_ || !session_.writable(channel)) co_return false;
-    size_t sent = session_.output_bytes() < kBacklogMax ? session_.Send(channel, bytes) : 0;
+    // Both sides may have sent much before either knew of windows. While so much has come in that we do not read on, wider
+    // windows for what goes out are not read either, and what has come in may wait for just that (cat): then TCP binds alone.
+    auto windows = paused_ ? SpdySession::Windows::kIgnore : SpdySession::Windows::kBind;
+    size_t sent = session_.output_bytes() < kBacklogMax ? session_.Send(channel, bytes, windows) : 0;
     bytes.remove_prefix(sent);
     if (sent > 0) changed_.Notify();
     if (!bytes.empty()) co_await changed_.Wait();
@@ -89,7 +92,10 @@ void SpdyLink::OnConsumed(uint32_t channel, size_t bytes) {
 Task<> SpdyLink::ReadLoop() {
   std::vector<char> buffer(kReadBytes);
   while (!over_) {
+    paused_ = true;
+    changed_.Notify();
     co_await WaitUntilUncongested();
+    paused_ = false;
     // Answers (to pings, say) that the client does not read.
     while (!over_ && session_.output_bytes() >= 2 * kBacklogMax) co_await changed_.Wait();
     if (over_) break;

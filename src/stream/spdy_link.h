@@ -53,6 +53,7 @@ class SpdyLink final : public Link, private codec::SpdySession::Events {
   codec::SpdySession session_;
   std::deque<Arrival> arrivals_;
   bool goaway_ = false, writing_ = false;
+  bool paused_ = false;  // nothing is read: too much waits
 };
 
 }  // namespace crisp::stream

@@ -1,4 +1,5 @@
 // StartContainer: exactly once per container. While one runs, another one joins it.
+#include <algorithm>
 #include <filesystem>
 
 #include "base/failpoint.h"
@@ -132,8 +133,11 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
     if (r.finished_at != 0 && r.finished_at < r.started_at) r.started_at = r.finished_at;
     r.pid = started.pid;
   }));
-  // The container has its own copies of them, and the node's volumes shall not be busy for longer than it runs.
-  if (Result<> unstaged = host_->Unstage(paths_.Mounts(container.id)); !unstaged) {
+  // The container has its own copies of them, and the node's volumes shall not be busy for longer than it runs. A volume from
+  // an image has an empty layer in there, without which its directories list nothing: then all stays until the removal.
+  bool image_volumes = std::ranges::any_of(record.config.mounts, [](const Mount& mount) { return !mount.image_ref.empty(); });
+  Result<> unstaged = image_volumes ? Result<>() : host_->Unstage(paths_.Mounts(container.id));
+  if (!unstaged) {
     LogWarning("staged mounts stay until the container is removed",
                {{"container", container.id.str()}, {"error", unstaged.error()}});
   }

@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """crispctl against a real crispd: what its users type and see."""
 import harness
+import concurrent.futures
 import json
 import os
 import re
@@ -162,6 +163,21 @@ def streams(node, transport):
     ctl("port-forward", "web", "x:1", code=1)
     ctl("rmp", "-a", "-f")
     daemon.check_clean()
+
+
+def test_much_in_and_out_over_spdy(node):
+    """What a command writes is read while it has not yet taken all of its stdin, whoever learns of windows first."""
+    daemon = node.crispd()
+    ctl = Ctl(daemon)
+    image = node.registry.push(harness.busybox_image(), "busybox")
+    ctl("run", container_file(daemon, "main", image, "exec sleep 1000"), pod_file(daemon))
+    text = b"x" * 1000000
+
+    def through_cat(_):
+        return subprocess.run([*ctl.program, "exec", "-r", "spdy", "-i", "main", "cat"], input=text, stdout=subprocess.PIPE,
+                              timeout=60).stdout == text
+    with concurrent.futures.ThreadPoolExecutor(3) as pool:
+        check(all(pool.map(through_cat, range(60))), "what came back is not what went in")
 
 
 def test_streams_over_spdy(node):

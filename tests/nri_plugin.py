@@ -79,7 +79,7 @@ class Plugin:
             self.socket.shutdown(socket.SHUT_RDWR)
         self.socket.close()
 
-    def ready(self, seconds=20):
+    def ready(self, seconds=60):
         if not self.synchronized.wait(seconds):
             raise AssertionError("the plugin was not brought up to date")
         return self
@@ -94,7 +94,7 @@ class Plugin:
         body = ttrpc.Request(service="nri.pkg.api.v1alpha1.Runtime", method=method, payload=request.SerializeToString())
         self._send(TO_RUNTIME, stream, REQUEST, body.SerializeToString())
         with self.answered:
-            if not self.answered.wait_for(lambda: stream in self.answers or self.closed.is_set(), 20):
+            if not self.answered.wait_for(lambda: stream in self.answers or self.closed.is_set(), 60):
                 raise AssertionError(f"no answer to {method}")
         if stream not in self.answers:
             raise ConnectionError(f"closed instead of an answer to {method}")

@@ -363,7 +363,7 @@ class Crispd:
         for pid, command in self.node.processes():
             if os.path.basename(command.split()[0]) != "crispd" and re.search("crisp-shim|runc|crun", command):
                 found.append(f"process {pid} {command}")
-        for directory in ("state/pods", "state/containers", "state/netns", "root/containers", "root/images/tmp"):
+        for directory in ("state/pods", "state/containers", "state/netns", "root/containers", "root/removed", "root/images/tmp"):
             if os.path.isdir(f"{self.dir}/{directory}"):
                 found += [f"file {directory}/{entry}" for entry in os.listdir(f"{self.dir}/{directory}")]
         for directory, _, files in os.walk(self.dir):

@@ -100,9 +100,11 @@ class RealHost final : public Host {
   Result<> Unmount(const std::string& dir) override { return sys::Unmount(dir); }
   Result<> UnmountBelow(const std::string& dir) override { return sys::UnmountBelow(dir); }
 
-  Result<> PrepareRootfs(const Ctx& ctx, const rootfs::RootfsSpec& spec) override { return rootfs::PrepareRootfs(ctx, spec); }
-  Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) override {
-    return rootfs::RemoveRootfs(ctx, container_dir, mount_point);
+  Result<> PrepareRootfs(const Ctx& ctx, const rootfs::RootfsSpec& spec) override {
+    return rootfs::PrepareRootfs(ctx, spec);
+  }
+  Result<> UnmountRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) override {
+    return rootfs::UnmountRootfs(ctx, container_dir, mount_point);
   }
   Result<rootfs::User> ResolveUser(const std::string& root, const rootfs::UserRequest& request) override {
     sys::UniqueFd fd = TRY(sys::Open(root, O_PATH | O_DIRECTORY));
@@ -136,7 +138,8 @@ class RealHost final : public Host {
   Result<std::vector<spec::DeviceNode>> AllDevices(const std::vector<std::string>& exclude) override {
     return FindAllDevices(exclude);
   }
-  Result<std::optional<runtime::ContainerExit>> ReadExit(const std::string& pod_run_dir, const ContainerId& id) override {
+  Result<std::optional<runtime::ContainerExit>> ReadExit(const std::string& pod_run_dir,
+                                                         const ContainerId& id) override {
     return runtime::Runtime::ReadExit(pod_run_dir, id);
   }
 

@@ -1,5 +1,5 @@
-// Host: what pods need of the node besides the other modules: mounts, files, devices, facts. The seam to the kernel; the
-// tests of workflows have another one made of plain files (testing/).
+// Host: what pods need of the node besides the other modules: mounts, files, devices, facts. The seam to the kernel;
+// the tests of workflows have another one made of plain files (testing/).
 //
 // Threading: any thread. All removals are idempotent.
 #pragma once
@@ -50,7 +50,7 @@ class Host {
   virtual Result<> UnmountBelow(const std::string& dir) = 0;
 
   virtual Result<> PrepareRootfs(const Ctx& ctx, const rootfs::RootfsSpec& spec) = 0;
-  virtual Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) = 0;
+  virtual Result<> UnmountRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) = 0;
   virtual Result<rootfs::User> ResolveUser(const std::string& root, const rootfs::UserRequest& request) = 0;
   virtual Result<> CopyUpVolume(const Ctx& ctx, const std::string& root, const std::string& volume_path,
                                 const std::string& host_dir) = 0;
@@ -72,7 +72,8 @@ class Host {
   virtual Result<std::vector<spec::DeviceNode>> AllDevices(const std::vector<std::string>& exclude) = 0;
 
   // runtime::Runtime::ReadExit
-  virtual Result<std::optional<runtime::ContainerExit>> ReadExit(const std::string& pod_run_dir, const ContainerId& id) = 0;
+  virtual Result<std::optional<runtime::ContainerExit>> ReadExit(const std::string& pod_run_dir,
+                                                                 const ContainerId& id) = 0;
 };
 
 }  // namespace crisp::pod

@@ -1,5 +1,10 @@
 #include "pod/manager.h"
 
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstdio>
+
 #include "base/log.h"
 #include "base/time.h"
 #include "pod/manager_impl.h"
@@ -23,12 +28,23 @@ ManagerImpl::~ManagerImpl() {
   exits_.Stop();
   losses_.Stop();
   background_.Stop();
+  removals_.DrainUntil(Clock::now() + 1s);  // a stop leaves little behind, and the next start the rest not for long
+  removals_.Stop();
 }
 
 Result<> ManagerImpl::Load() {
   // 0711 would let a user namespace's root walk through; none is supported yet, so nobody but us looks in (S50).
-  for (const std::string& dir : {paths_.Pods(), paths_.Containers(), paths_.ContainerRoots()}) {
+  for (const std::string& dir : {paths_.Pods(), paths_.Containers(), paths_.ContainerRoots(), paths_.Removed()}) {
     TRY(sys::MakeDirs(dir, 0700));
+  }
+  for (const char* name : {"", "/proc", "/sys", "/dev", "/etc"}) {
+    std::string dir = paths_.MountPoints() + name;
+    TRY(sys::MakeDir(dir, 0755));
+    if (chmod(dir.c_str(), 0755) != 0) return Errno(errno, "chmod " + dir);  // containers see it, whatever our umask is
+  }
+  for (const char* file : {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}) {
+    if (sys::Exists(paths_.MountPoints() + file)) continue;
+    TRY(sys::WriteFileAtomic(paths_.MountPoints() + file, "", 0644, sys::Durability::kNone));
   }
   TRY(store_.Load());
   HoldAll();
@@ -44,6 +60,7 @@ void ManagerImpl::DrainBackground() {
   exits_.Drain();
   losses_.Drain();
   background_.Drain();
+  removals_.Drain();
 }
 
 Result<OpLock::Hold> ManagerImpl::HoldPod(const Ctx& ctx, PodEntry& pod, const char* verb) {
@@ -83,7 +100,26 @@ Result<> ManagerImpl::RemoveDir(const std::string& path) {
   return sys::RemoveTree(path);
 }
 
-Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps, std::unique_ptr<Host> host) {
+void ManagerImpl::DeleteRemoved(const std::string& dir) {
+  removals_.Post([this, dir] {
+    Result<> removed = RemoveDir(dir);
+    if (!removed) LogWarning("remains of a container, will be tried again", {{"dir", dir}, {"error", removed.error()}});
+  });
+}
+
+// A container's files cost milliseconds to delete where the file system gives each freed block back to the disk at once
+// (ext4 with `discard`): one rename now, the rest later. What a crash leaves there the sweep at the next start finds.
+Result<> ManagerImpl::ThrowAwayRoot(const ContainerId& id) {
+  std::string root = paths_.ContainerRoot(id), removed = StrCat(paths_.Removed(), "/", id.str());
+  if (rename(root.c_str(), removed.c_str()) == 0) {
+    DeleteRemoved(removed);
+    return {};
+  }
+  return errno == ENOENT ? Result<>() : RemoveDir(root);
+}
+
+Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps,
+                                                 std::unique_ptr<Host> host) {
   auto manager = std::make_unique<ManagerImpl>(options, deps, std::move(host));
   TRY(manager->Load());
   return manager;

@@ -62,7 +62,8 @@ class ManagerImpl final : public Manager {
   Result<PodId> RunSandbox(const Ctx& ctx, const SandboxConfig& config) override;
   Result<> StopSandbox(const Ctx& ctx, const std::string& id) override;
   Result<> RemoveSandbox(const Ctx& ctx, const std::string& id) override;
-  Result<ContainerId> CreateContainer(const Ctx& ctx, const std::string& pod_id, const ContainerConfig& config) override;
+  Result<ContainerId> CreateContainer(const Ctx& ctx, const std::string& pod_id,
+                                      const ContainerConfig& config) override;
   Result<> StartContainer(const Ctx& ctx, const std::string& id) override;
   Result<> StopContainer(const Ctx& ctx, const std::string& id, std::chrono::seconds grace) override;
   Result<> RemoveContainer(const Ctx& ctx, const std::string& id) override;
@@ -153,7 +154,8 @@ class ManagerImpl final : public Manager {
   Result<> SetResources(const Ctx& ctx, ContainerEntry& container, const ContainerRecord& record,
                         const std::string& resources_json, const Resources& update);
   // Lets the hooks adjust the planned config.json.
-  Result<> AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container, std::string& config_json);
+  Result<> AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, ContainerEntry& container,
+                           std::string& config_json);
   // Does what the CDI devices of the request ask for to the planned config.json.
   Result<> InjectDevices(const std::vector<std::string>& names, std::string& config_json);
   Result<> StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container);
@@ -262,6 +264,8 @@ class ManagerImpl final : public Manager {
   }
   Result<> UnmountFiles(const PodRecord& record);  // with /dev/shm
   Result<> RemoveDir(const std::string& path);
+  void DeleteRemoved(const std::string& dir);
+  Result<> ThrowAwayRoot(const ContainerId& id);
   Hooks& hooks() { return deps_.hooks != nullptr ? *deps_.hooks : no_hooks_; }
   SandboxStatus PodStatusOf(const PodId& id);
   ContainerStatus StatusNow(ContainerEntry& container) { return StatusOf(*container.record.Lock(), paths_); }
@@ -283,6 +287,7 @@ class ManagerImpl final : public Manager {
   Workers exits_{1};       // records exits only: nothing here waits for a verb
   Workers background_{3};  // cleaning after exits, late reconnects
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
+  Workers removals_{1};    // files of removed containers
   Retries retries_;        // removals and undos of pods that failed
 };
 
@@ -291,6 +296,7 @@ sys::IdMaps UsernsMaps(const std::vector<IdMapping>& uids, const std::vector<IdM
 Owner PodRoot(const SandboxConfig& config);
 
 // Makes a manager with another host: tests.
-Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps, std::unique_ptr<Host> host);
+Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps,
+                                                 std::unique_ptr<Host> host);
 
 }  // namespace crisp::pod

@@ -17,6 +17,11 @@ struct Paths {
   std::string Containers() const { return state_dir + "/containers"; }
   std::string ContainerRoots() const { return root_dir + "/containers"; }
 
+  // Roots of removed containers, on their way out.
+  std::string Removed() const { return root_dir + "/removed"; }
+  // Directories and empty files that every container gets something mounted on.
+  std::string MountPoints() const { return root_dir + "/mount-points"; }
+
   std::string PodDir(const PodId& id) const { return StrCat(Pods(), "/", id.str()); }  // shim's run dir as well
   std::string PodFiles(const PodId& id) const { return PodDir(id) + "/files"; }  // a small file system of its own (S53)
 

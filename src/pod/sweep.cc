@@ -1,6 +1,6 @@
 // Nothing stays without an owner: directories, mounts, cgroups, shims, leases and networks that no record names. An
-// object gets its entry before anything of it exists and loses it after everything is gone, so whatever was found before
-// its entry was looked for in vain has no owner.
+// object gets its entry before anything of it exists and loses it after everything is gone, so whatever was found
+// before its entry was looked for in vain has no owner.
 #include <filesystem>
 
 #include "base/log.h"
@@ -28,7 +28,8 @@ void LogLeft(std::string_view what, const std::string& id, const Result<>& done)
   if (done) {
     LogWarning("removed remains that no record names", {{"what", what}, {"id", id}});
   } else {
-    LogWarning("remains that no record names, will be tried again", {{"what", what}, {"id", id}, {"error", done.error()}});
+    LogWarning("remains that no record names, will be tried again",
+               {{"what", what}, {"id", id}, {"error", done.error()}});
   }
 }
 
@@ -66,7 +67,8 @@ void ManagerImpl::RetryDiscards(const Ctx& ctx) {
     if (!hold) continue;
     Result<> done = RemoveHeld(own, *container);
     if (!done) {
-      LogWarning("container could not be removed, will be tried again", {{"container", container->id.str()}, {"error", done.error()}});
+      LogWarning("container could not be removed, will be tried again",
+                 {{"container", container->id.str()}, {"error", done.error()}});
     }
   }
 }
@@ -87,20 +89,23 @@ void ManagerImpl::SweepPodDirs(const Ctx& ctx) {
 }
 
 Result<> ManagerImpl::FreeUnknownContainer(const Ctx& ctx, const ContainerId& id) {
-  TRY(host_->RemoveRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));
+  TRY(host_->UnmountRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));
   TRY(host_->UnmountBelow(paths_.Bundle(id)));
   TRY(sys::RemoveTree(paths_.ContainerRoot(id)));
   return sys::RemoveTree(paths_.Bundle(id));
 }
 
 void ManagerImpl::SweepContainerDirs(const Ctx& ctx) {
+  for (const ContainerId& id : IdsIn<ContainerId>(paths_.Removed()))
+    DeleteRemoved(StrCat(paths_.Removed(), "/", id.str()));
   std::vector<ContainerId> found = IdsIn<ContainerId>(paths_.Containers());
   std::vector<ContainerId> roots = IdsIn<ContainerId>(paths_.ContainerRoots());
   found.insert(found.end(), roots.begin(), roots.end());
   std::sort(found.begin(), found.end());
   found.erase(std::unique(found.begin(), found.end()), found.end());
   for (const ContainerId& id : found) {
-    if (store_.Container(id) == nullptr) LogLeft("container", id.str(), FreeUnknownContainer(ctx.WithTimeout(kUndoTimeout), id));
+    if (store_.Container(id) == nullptr)
+      LogLeft("container", id.str(), FreeUnknownContainer(ctx.WithTimeout(kUndoTimeout), id));
   }
 }
 

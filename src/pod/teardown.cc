@@ -55,7 +55,8 @@ Result<> ManagerImpl::StopHeld(const Ctx& ctx, ContainerEntry& container, Clock:
   if (!MayRun(record)) return {};
   if (kill_at > Clock::now()) {
     FAILPOINT("stop_container.before_signal");
-    Result<> signalled = deps_.runtime.Signal(ctx.WithTimeout(kSignalTimeout), record.pod, record.id, record.stop_signal);
+    Result<> signalled =
+        deps_.runtime.Signal(ctx.WithTimeout(kSignalTimeout), record.pod, record.id, record.stop_signal);
     FAILPOINT("stop_container.after_signal");
     // A signal that cannot be delivered leaves nothing to be waited for.
     if (signalled) {
@@ -72,8 +73,8 @@ Result<> ManagerImpl::StopHeld(const Ctx& ctx, ContainerEntry& container, Clock:
   return Escalate(ctx, container);
 }
 
-// Always ends, and always with an exit recorded: SIGKILL by the shim, then all of the cgroup, then the shim itself, then
-// we say what must have happened.
+// Always ends, and always with an exit recorded: SIGKILL by the shim, then all of the cgroup, then the shim itself,
+// then we say what must have happened.
 Result<> ManagerImpl::Escalate(const Ctx& ctx, ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   FAILPOINT("stop_container.before_kill");
@@ -155,11 +156,11 @@ Result<> ManagerImpl::FreeContainer(const Ctx& ctx, ContainerEntry& container) {
   TRY(CleanRuntimeState(ctx, container));
   FAILPOINT("discard_container.after_runtime");
   ctx.Stage("remove the container's root file system");
-  TRY(host_->RemoveRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));
+  TRY(host_->UnmountRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));
   FAILPOINT("discard_container.after_rootfs");
   TRY(host_->Unstage(paths_.Mounts(id)));
   FAILPOINT("discard_container.after_unstage");
-  TRY(RemoveDir(paths_.ContainerRoot(id)));
+  TRY(ThrowAwayRoot(id));
   FAILPOINT("discard_container.after_root_dir");
   TRY(RemoveDir(paths_.Bundle(id)));
   FAILPOINT("discard_container.after_bundle");

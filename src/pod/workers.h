@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "base/context.h"
 #include "base/synchronized.h"
 
 namespace crisp::pod {
@@ -34,6 +35,11 @@ class Workers {
   void Drain() {
     auto state = state_.Lock();
     state.Wait(changed_, [&] { return state->queue.empty() && state->busy == 0; });
+  }
+  // The same, but no longer than this.
+  void DrainUntil(Clock::time_point until) {
+    auto state = state_.Lock();
+    state.WaitUntil(changed_, until, [&] { return state->queue.empty() && state->busy == 0; });
   }
 
  private:

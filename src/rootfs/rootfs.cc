@@ -62,17 +62,16 @@ Result<> PrepareRootfs(const Ctx& ctx, const RootfsSpec& spec) {
   }
   sys::OverlaySpec overlay{
       .lower = lower, .upper = UpperDir(spec.container_dir), .work = WorkDir(spec.container_dir), .skip_sync = true};
-  return MountLayers(std::move(overlay), spec.idmap, LayersDir(spec.container_dir), spec.mount_point);
+  const std::string bottom = spec.idmap.on() ? "" : spec.bottom_dir;
+  return MountLayers(std::move(overlay), spec.idmap, LayersDir(spec.container_dir), spec.mount_point, bottom);
 }
 
-Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) {
+Result<> UnmountRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) {
   TRY(ctx.Check());
   TRY(sys::UnmountBelow(mount_point));
   if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
     return Errno(errno, "rmdir " + mount_point);
-  TRY(DetachLayers(LayersDir(container_dir)));
-  for (const char* part : {"/upper", "/work", "/empty"}) TRY(sys::RemoveTree(container_dir + part));
-  return {};
+  return DetachLayers(LayersDir(container_dir));
 }
 
 namespace {

@@ -1,7 +1,7 @@
 // Root file systems of containers: an overlay of the image's layers and a directory of the container's own.
 //
 // Threading: any thread; calls for one container are the caller's to serialise. Everything made here is removed by
-// RemoveRootfs alone, which is idempotent: a destructor removes nothing.
+// UnmountRootfs and whoever deletes container_dir, which is idempotent: a destructor removes nothing.
 #pragma once
 
 #include <string>
@@ -25,6 +25,9 @@ struct RootfsSpec {
   std::string container_dir;            // on the durable root: holds upper/ and work/; made when missing, 0700
   std::string mount_point;              // made when missing
   Idmap idmap = {};
+  // Below the layers, "" for none: what every container gets something mounted on, so that nobody makes it in each
+  // upper directory. Not with mapped ids: it has the node's.
+  std::string bottom_dir = {};
 };
 
 // Mounts the overlay; already mounted there: success. A read-only container gets an upper directory as well: OCI
@@ -35,8 +38,9 @@ struct RootfsSpec {
 // mounted again, only deleted. A process that wants its data to outlive the machine has a volume.
 Result<> PrepareRootfs(const Ctx& ctx, const RootfsSpec& spec);
 
-// Unmounts and deletes upper/ and work/ (container_dir itself is left). Missing parts: success.
-Result<> RemoveRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point);
+// Unmounts and removes mount_point; container_dir, with what was written, is then the caller's to delete. Missing
+// parts: success.
+Result<> UnmountRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point);
 
 // Bytes and inodes of the writable part, walked; bounded by ctx.
 struct Usage {

@@ -76,10 +76,10 @@ TEST_F(RootfsTest, PrepareAndRemoveRepeat) {
   ASSERT_TRUE(PrepareRootfs({}, spec));
   EXPECT_EQ(Read(spec.mount_point + "/g"), "written");
 
-  ASSERT_TRUE(RemoveRootfs({}, spec.container_dir, spec.mount_point));
+  ASSERT_TRUE(UnmountRootfs({}, spec.container_dir, spec.mount_point));
   EXPECT_FALSE(sys::Exists(spec.mount_point));
-  EXPECT_FALSE(sys::Exists(UpperDir(spec.container_dir)));
-  EXPECT_TRUE(RemoveRootfs({}, spec.container_dir, spec.mount_point));
+  EXPECT_EQ(Read(UpperDir(spec.container_dir) + "/g"), "written");  // the caller's to delete
+  EXPECT_TRUE(UnmountRootfs({}, spec.container_dir, spec.mount_point));
   EXPECT_EQ(Read(layer + "/f"), "layer");
 }
 
@@ -87,8 +87,8 @@ TEST_F(RootfsTest, AnImageWithoutLayersIsEmpty) {
   RootfsSpec spec{.layer_dirs = {}, .container_dir = root_ + "/c", .mount_point = root_ + "/m"};
   ASSERT_TRUE(PrepareRootfs({}, spec));
   Write(spec.mount_point + "/f", "x");
-  ASSERT_TRUE(RemoveRootfs({}, spec.container_dir, spec.mount_point));
-  EXPECT_FALSE(sys::Exists(spec.container_dir + "/empty"));
+  ASSERT_TRUE(UnmountRootfs({}, spec.container_dir, spec.mount_point));
+  EXPECT_FALSE(sys::Exists(spec.mount_point));
 }
 
 TEST_F(RootfsTest, RemoveTakesMountsThatSomebodyLeftInside) {
@@ -96,7 +96,7 @@ TEST_F(RootfsTest, RemoveTakesMountsThatSomebodyLeftInside) {
   RootfsSpec spec{.layer_dirs = {root_ + "/layer"}, .container_dir = root_ + "/c", .mount_point = root_ + "/m"};
   ASSERT_TRUE(PrepareRootfs({}, spec));
   ASSERT_TRUE(sys::MountTmpfs(spec.mount_point + "/sub", 4096, 0700));
-  EXPECT_TRUE(RemoveRootfs({}, spec.container_dir, spec.mount_point));
+  EXPECT_TRUE(UnmountRootfs({}, spec.container_dir, spec.mount_point));
   EXPECT_FALSE(sys::Exists(spec.mount_point));
 }
 

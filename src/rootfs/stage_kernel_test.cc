@@ -92,7 +92,7 @@ TEST_F(StageTest, ARootFileSystemIsSeenWithMappedIdsAndItsLayersStayAsTheyAre) {
   sys::UniqueFd root = Path(spec.mount_point);
   ASSERT_TRUE(CopyUpVolume({}, root, "/", volume));
   EXPECT_EQ(OwnerOf(volume + "/of-user"), kRoot + 1000);
-  ASSERT_TRUE(RemoveRootfs({}, spec.container_dir, spec.mount_point));
+  ASSERT_TRUE(UnmountRootfs({}, spec.container_dir, spec.mount_point));
   EXPECT_FALSE(sys::Exists(spec.mount_point));
 }
 

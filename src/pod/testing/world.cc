@@ -79,7 +79,8 @@ std::string World::Get(const std::string& kind, const std::string& name) const {
 
 std::vector<std::string> World::Names(const std::string& kind) const {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(Dir("world/" + kind))) names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(Dir("world/" + kind)))
+    names.push_back(entry.path().filename().string());
   std::sort(names.begin(), names.end());
   return names;
 }
@@ -91,7 +92,8 @@ std::vector<std::string> World::Left() const {
   }
   for (const char* dir : {"state/pods", "state/containers", "root/containers"}) {
     if (!fs::exists(Dir(dir))) continue;
-    for (const auto& entry : fs::directory_iterator(Dir(dir))) left.push_back(StrCat(dir, "/", entry.path().filename().string()));
+    for (const auto& entry : fs::directory_iterator(Dir(dir)))
+      left.push_back(StrCat(dir, "/", entry.path().filename().string()));
   }
   return left;
 }
@@ -228,7 +230,8 @@ class FakeRuntime final : public runtime::Runtime {
     world_.End(id, 128 + signal, false, true);
     return {};
   }
-  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId& id, const std::string&, const std::string&) override {
+  Result<> DeleteContainer(const Ctx&, const PodId&, const ContainerId& id, const std::string&,
+                           const std::string&) override {
     world_.End(id, 137, false, true);
     if (Take(world_.faults.Lock()->deletes_failing)) return Error(Code::kInternal, "runc delete: device busy");
     world_.Remove("oci", id.str());
@@ -264,10 +267,12 @@ class FakeRuntime final : public runtime::Runtime {
     return WriteImages(dirs.images, "memory of " + id.str());
   }
   Result<runtime::ExecSyncResult> ExecSync(const Ctx&, const PodId&, const ContainerId& id, const std::string&,
-                                           const runtime::ExecSpec& spec, std::chrono::seconds timeout, size_t) override {
+                                           const runtime::ExecSpec& spec, std::chrono::seconds timeout,
+                                           size_t) override {
     if (!world_.Has("processes", id.str())) return Error(Code::kFailedPrecondition, "not running");
     if (spec.cmd[0] == "sleep") {
-      return Error(Code::kDeadlineExceeded, StrCat("command ", spec.cmd[0], " timed out after ", timeout.count(), " s"));
+      return Error(Code::kDeadlineExceeded,
+                   StrCat("command ", spec.cmd[0], " timed out after ", timeout.count(), " s"));
     }
     return runtime::ExecSyncResult{spec.process_json, "", 3};
   }
@@ -418,12 +423,15 @@ class FakeCgroups final : public cgroup::Cgroups {
     world_.Put("resources", path, std::string(resources));
     return {};
   }
-  Directories DirectoriesOf(const std::string& path) const override { return {.v1 = {}, .v2 = "/sys/fs/cgroup" + path}; }
+  Directories DirectoriesOf(const std::string& path) const override {
+    return {.v1 = {}, .v2 = "/sys/fs/cgroup" + path};
+  }
   Result<> Freeze(const Ctx&, const std::string&, bool) override { return {}; }
   Result<> SetLimits(const std::string& path, const cgroup::Limits& limits) override {
     TRY(cgroup::CheckOurs(path));
-    std::string text = StrCat("memory=", limits.memory_bytes, " swap=", limits.memory_swap_bytes, " shares=", limits.cpu_shares,
-                              " quota=", limits.cpu_quota_micros, "/", limits.cpu_period_micros);
+    std::string text =
+        StrCat("memory=", limits.memory_bytes, " swap=", limits.memory_swap_bytes, " shares=", limits.cpu_shares,
+               " quota=", limits.cpu_quota_micros, "/", limits.cpu_period_micros);
     for (const auto& [size, bytes] : limits.hugepages) text += StrCat(" ", size, "=", bytes);
     world_.Put("limits", path, text);
     return {};
@@ -511,9 +519,8 @@ class FakeHost final : public Host {
     world_.Put("mounts", spec.mount_point);
     return {};
   }
-  Result<> RemoveRootfs(const Ctx&, const std::string& container_dir, const std::string& mount_point) override {
-    TRY(Unmount(mount_point));
-    return sys::RemoveTree(container_dir + "/upper");
+  Result<> UnmountRootfs(const Ctx&, const std::string&, const std::string& mount_point) override {
+    return Unmount(mount_point);
   }
   Result<rootfs::User> ResolveUser(const std::string& root, const rootfs::UserRequest& request) override {
     CHECK(world_.Has("mounts", root));

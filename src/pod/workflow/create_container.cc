@@ -195,6 +195,7 @@ Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, Conta
   if (source.any()) TRY(StageCheckpoint(ctx, container, source, image));
   rootfs::RootfsSpec spec;
   spec.layer_dirs = image.layer_dirs;
+  spec.bottom_dir = paths_.MountPoints();
   spec.container_dir = paths_.ContainerRoot(container.id);
   spec.mount_point = paths_.Rootfs(container.id);
   UsernsRef userns = TRY(PodUserns(sandbox));
@@ -244,8 +245,8 @@ Result<> ManagerImpl::AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, 
     std::string place = TRY(JsonGet<std::string>(config["linux"], "cgroupsPath"));
     std::string planned = container.record.Lock()->cgroup_oci_path;
     if (place != planned) {
-      // By the systemd driver a path is a unit's name, whose directory we would have to guess. And a container's cgroup is
-      // killed and removed as a whole, so it must not be one that holds others.
+      // By the systemd driver a path is a unit's name, whose directory we would have to guess. And a container's cgroup
+      // is killed and removed as a whole, so it must not be one that holds others.
       bool holds_others = place == "/" || StrCat(planned, "/").starts_with(StrCat(place, "/"));
       // What does not end in the container's id the cgroup module refuses to kill and to remove (CheckOurs): such a
       // container could never be removed.
@@ -254,7 +255,8 @@ Result<> ManagerImpl::AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, 
                        place.find_first_of(std::string_view("\0\n:", 3)) != std::string::npos ||
                        !place.ends_with("/" + container.id.str());
       if (deps_.cgroups.driver() != cgroup::Driver::kCgroupfs || leads_out || holds_others) {
-        return Error(Code::kUnimplemented, StrCat("a plugin wants the cgroup ", Quote(place), ", which cannot be used"));
+        return Error(Code::kUnimplemented,
+                     StrCat("a plugin wants the cgroup ", Quote(place), ", which cannot be used"));
       }
       TRY(store_.Change(container, [&](ContainerRecord& r) { r.cgroup_oci_path = r.cgroup_path = place; }));
     }
@@ -294,7 +296,8 @@ Result<ContainerInputs> ManagerImpl::GatherInputs(const Ctx& ctx, const PodRecor
   rootfs::User user = TRY(host_->ResolveUser(in.rootfs, UserRequestOf(record.config, image)));
   in.user = {user.uid, user.gid, user.additional_gids, user.home};
   in.cgroups_path = record.cgroup_oci_path;
-  if (!sandbox.host_network) in.namespaces.net = sandbox.namespaces.net.empty() ? sandbox.netns_path : sandbox.namespaces.net;
+  if (!sandbox.host_network)
+    in.namespaces.net = sandbox.namespaces.net.empty() ? sandbox.netns_path : sandbox.namespaces.net;
   in.namespaces.ipc = sandbox.namespaces.ipc;
   in.namespaces.uts = sandbox.namespaces.uts;
   in.namespaces.pid = sandbox.namespaces.pid;

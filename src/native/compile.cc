@@ -179,15 +179,21 @@ Result<> CompileHooks(const Node& config, Launch& out) {
 }
 
 Result<std::vector<Hook>> PoststopHooks(std::string_view config_json) {
-  Json json = TRY(ParseJson(config_json, "config.json", kLimits));
-  Node hooks = TRY(Node(&json, "").Member("hooks"));
+  return PoststopHooksOf(TRY(ParseJson(config_json, "config.json", kLimits)));
+}
+
+Result<std::vector<Hook>> PoststopHooksOf(const Json& config) {
+  Node hooks = TRY(Node(&config, "").Member("hooks"));
   return HookList(hooks, "poststop");
 }
 
 Result<Launch> Compile(const CompileInput& input) {
-  Json json = TRY(ParseJson(input.config_json, "config.json", kLimits));
-  if (!json.is_object()) return Error(Code::kInvalidArgument, "config.json is not an object");
-  return CompileConfig(Node(&json, ""), input);
+  return Compile(TRY(ParseJson(input.config_json, "config.json", kLimits)), input);
+}
+
+Result<Launch> Compile(const Json& config, const CompileInput& input) {
+  if (!config.is_object()) return Error(Code::kInvalidArgument, "config.json is not an object");
+  return CompileConfig(Node(&config, ""), input);
 }
 
 namespace {

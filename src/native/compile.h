@@ -6,6 +6,7 @@
 // member ("linux.seccomp.syscalls[3].action: …"); malformed input is kInvalidArgument. Threading: any thread.
 #pragma once
 
+#include <nlohmann/json_fwd.hpp>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -32,9 +33,12 @@ struct CompileInput {
 };
 
 Result<Launch> Compile(const CompileInput& input);
+// The same for who has parsed it already: input.config_json is not looked at.
+Result<Launch> Compile(const nlohmann::json& config, const CompileInput& input);
 
 // hooks.poststop of a configuration: run by whoever deletes the container.
 Result<std::vector<Hook>> PoststopHooks(std::string_view config_json);
+Result<std::vector<Hook>> PoststopHooksOf(const nlohmann::json& config);
 
 // What holds for every process of the container, to be kept for CompileExec: the namespaces that it does not share with
 // whoever made it, and what the specification has in `linux` and not in `process`.

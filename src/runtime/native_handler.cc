@@ -8,6 +8,7 @@
 #include <cerrno>
 #include <chrono>
 
+#include "base/json.h"
 #include "base/log.h"
 #include "base/strings.h"
 #include "native/compile.h"
@@ -45,7 +46,7 @@ native::Host ToHost(const NativeCgroup& cgroup) {
 }
 
 Result<> KeepPoststop(const ContainerSpec& spec, const native::Launch& launch) {
-  std::vector<native::Hook> hooks = TRY(native::PoststopHooks(spec.config_json));
+  std::vector<native::Hook> hooks = TRY(native::PoststopHooksOf(*spec.config));
   if (hooks.empty()) return {};
   native::Launch kept;
   kept.id = launch.id;
@@ -57,15 +58,14 @@ Result<> KeepPoststop(const ContainerSpec& spec, const native::Launch& launch) {
   return sys::WriteFileAtomic(PoststopFile(spec.bundle_dir), bytes, 0600, sys::Durability::kNone);
 }
 
-Result<native::Launch> CompileLaunch(const std::string& config_json, const ContainerId& id, const std::string& bundle,
+Result<native::Launch> CompileLaunch(const Json& config, const ContainerId& id, const std::string& bundle,
                                      const NativeCgroup& cgroup) {
   native::CompileInput input;
-  input.config_json = config_json;
   input.id = id.str();
   input.bundle = bundle;
   input.host = ToHost(cgroup);
   input.cgroup = {cgroup.v1_dirs, cgroup.v2_dir};
-  return native::Compile(input);
+  return native::Compile(config, input);
 }
 
 // What later verbs need.
@@ -91,7 +91,7 @@ auto FindFreezer(const NativeCgroup& cgroup, Strings& v1_dirs) -> decltype(v1_di
 }  // namespace
 
 Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec) {
-  native::Launch launch = TRY(CompileLaunch(spec.config_json, spec.id, spec.bundle_dir, spec.cgroup));
+  native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   TRY(KeepForLater(spec, launch, native::ExecTemplate(launch)));
   std::string bytes = TRY(native::Encode(launch));
   return ToFile(bytes);
@@ -136,7 +136,7 @@ Result<> RunPoststopHooks(const Ctx& ctx, const ContainerId& id, const std::stri
 
 Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, const std::string& shim_binary,
                                                       const std::string& pid_file) {
-  native::Launch launch = TRY(CompileLaunch(spec.config_json, spec.id, spec.bundle_dir, spec.cgroup));
+  native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   const native::CriuDirs dirs{spec.restore_images_dir, spec.bundle_dir};
   native::RestorePlan plan = TRY(native::PlanRestore(launch, dirs));
   native::ExecLaunch exec = native::ExecTemplate(launch);
@@ -170,7 +170,8 @@ Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec,
 void DoneRestoring(const std::string& bundle_dir) { native::ClearRestoreRoot(CriuRoot(bundle_dir)); }
 
 Result<std::vector<std::string>> NativeDumpArgv(const CheckpointSpec& spec) {
-  native::Launch launch = TRY(CompileLaunch(spec.config_json, spec.id, spec.bundle_dir, spec.cgroup));
+  Json config = TRY(ParseJson(spec.config_json, "config.json"));
+  native::Launch launch = TRY(CompileLaunch(config, spec.id, spec.bundle_dir, spec.cgroup));
   const std::string* freezer = spec.cgroup.unified ? &spec.cgroup.v2_dir : FindFreezer(spec.cgroup, spec.cgroup.v1_dirs);
   native::DumpPlan plan = TRY(native::PlanDump(launch, spec.pid, freezer == nullptr ? "" : *freezer));
   TRY(native::KeepDescriptors(spec.pid, spec.dirs.images));

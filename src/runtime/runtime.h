@@ -12,6 +12,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <nlohmann/json_fwd.hpp>
 #include <optional>
 #include <string>
 #include <vector>
@@ -80,7 +81,7 @@ struct ContainerSpec {
   bool stdin_once = false;      // close it when the first attached client goes
   std::vector<std::string> oom_event_files;  // read at exit for an `oom_kill N` line with N > 0
   std::string restore_images_dir;            // CRIU's images to restore it from, "" = start it; the directory is ours
-  std::string config_json;                   // native handlers only: what the bundle's config.json says
+  std::shared_ptr<const nlohmann::json> config;  // native handlers only: what the bundle's config.json says
   NativeCgroup cgroup;                       // likewise
 };
 

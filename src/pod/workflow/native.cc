@@ -27,9 +27,10 @@ runtime::NativeCgroup ManagerImpl::NativeCgroupOf(const ContainerRecord& record)
 Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& ctx, const ContainerRecord& record,
                                                                      runtime::ContainerSpec& spec) {
   std::unique_ptr<sys::IdleProcess> placeholder;
-  spec.config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-  Json config = TRY(ParseJson(spec.config_json, "config.json"));
+  std::string text = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
+  Json config = TRY(ParseJson(text, "config.json"));
   std::string resources = DumpJson(config["linux"]["resources"]);
+  spec.config = std::make_shared<const Json>(std::move(config));
   if (deps_.cgroups.driver() == cgroup::Driver::kSystemd) {
     placeholder = TRY(deps_.runtime.MakeIdle());
     TRY(deps_.cgroups.CreateScope(ctx, record.cgroup_path, resources, placeholder->pid()), "scope");

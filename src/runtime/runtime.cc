@@ -1,5 +1,6 @@
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -155,6 +156,24 @@ void RuntimeImpl::OnClosed(const LinkPtr& link) {
 
 // ---- pods ----
 
+// Kept from pod to pod: giving the mount up waits for the kernel's RCU. A file that was replaced, by an upgrade, is opened
+// anew.
+Result<std::shared_ptr<const sys::UniqueFd>> RuntimeImpl::ShimProgram() {
+  struct stat now{};
+  if (stat(options_.shim_binary.c_str(), &now) != 0) return Errno(errno, "stat " + options_.shim_binary);
+  auto same = [&](const struct stat& then) {
+    return then.st_dev == now.st_dev && then.st_ino == now.st_ino && then.st_ctim.tv_sec == now.st_ctim.tv_sec &&
+           then.st_ctim.tv_nsec == now.st_ctim.tv_nsec;
+  };
+  {
+    auto kept = shim_program_.Lock();
+    if (kept->fd != nullptr && same(kept->file)) return kept->fd;
+  }
+  auto opened = std::make_shared<const sys::UniqueFd>(TRY(sys::OpenProgramReadOnly(options_.shim_binary)));
+  *shim_program_.Lock() = {opened, now};
+  return opened;
+}
+
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   std::string path = spec.run_dir + "/shim.sock";
   sys::UniqueFd listener = TRY(shimapi::Listen(path, shimapi::SocketType::kSeqPacket));
@@ -162,8 +181,8 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   sys::Command command;
   // Containers reach /proc/PID/exe of what the shim makes before it is their program (S24). Our own number: the child has
   // closed the descriptor by then.
-  sys::UniqueFd program = TRY(sys::OpenProgramReadOnly(options_.shim_binary));
-  command.program = StrCat("/proc/", getpid(), "/fd/", program.get());
+  std::shared_ptr<const sys::UniqueFd> program = TRY(ShimProgram());
+  command.program = StrCat("/proc/", getpid(), "/fd/", program->get());
   command.argv0 = options_.shim_binary;
   command.args = {spec.pod.str(), spec.run_dir};
   command.env = RuntimeEnvironment();  // which it hands on to the OCI runtimes

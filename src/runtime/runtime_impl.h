@@ -1,6 +1,8 @@
 // The one implementation of Runtime. Private to the module.
 #pragma once
 
+#include <sys/stat.h>
+
 #include <atomic>
 #include <mutex>
 
@@ -80,6 +82,7 @@ class RuntimeImpl final : public Runtime {
   ShimLink::ContainerExited ExitCallback();
   void OnGone(const LinkPtr& link);
   void OnClosed(const LinkPtr& link);
+  Result<std::shared_ptr<const sys::UniqueFd>> ShimProgram();
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
@@ -95,6 +98,11 @@ class RuntimeImpl final : public Runtime {
   Options options_;
   std::map<std::string, std::unique_ptr<Handler>> handlers_;  // fixed after the constructor
   Synchronized<std::map<PodId, LinkPtr>> links_;              // leaf lock
+  struct OpenProgram {
+    std::shared_ptr<const sys::UniqueFd> fd;
+    struct stat file{};  // before it was opened
+  };
+  Synchronized<OpenProgram> shim_program_;  // leaf lock
   std::unique_ptr<ShimHub> hub_;
 };
 

@@ -1,4 +1,5 @@
 // crispd: the container runtime's daemon. Parses the command line, reads the configuration, builds the daemon, waits.
+#include <absl/synchronization/mutex.h>
 #include <grpc/support/log.h>
 #include <malloc.h>
 #include <sys/prctl.h>
@@ -78,6 +79,8 @@ void PrepareProcess() {
   // We never fork, and gRPC's support for it costs a lock on each poll.
   setenv("GRPC_ENABLE_FORK_SUPPORT", "false", 1);
   gpr_set_log_function(LogOfGrpc);
+  // Debian's library is built with the search for deadlocks on: each of gRPC's locks is entered into a graph.
+  absl::SetMutexDeadlockDetectionMode(absl::OnDeadlockCycle::kIgnore);
   sigset_t blocked;
   sigemptyset(&blocked);
   sigaddset(&blocked, SIGTERM);

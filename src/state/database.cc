@@ -225,7 +225,10 @@ Result<> SqliteDatabase::Start(Connection db) {
         return SQLITE_OK;
       },
       this);
-  put_ = TRY(Prepare(db_.get(), "INSERT OR REPLACE INTO rows (tbl, key, version, value) VALUES (?, ?, ?, ?)"));
+  // Not OR REPLACE: that gives the row another place, and the index a new entry, at every change.
+  put_ = TRY(Prepare(db_.get(),
+                     "INSERT INTO rows (tbl, key, version, value) VALUES (?, ?, ?, ?) "
+                     "ON CONFLICT (tbl, key) DO UPDATE SET version = excluded.version, value = excluded.value"));
   delete_ = TRY(Prepare(db_.get(), "DELETE FROM rows WHERE tbl = ? AND key = ?"));
   get_ = TRY(Prepare(db_.get(), "SELECT value FROM rows WHERE tbl = ? AND key = ?"));
   list_ = TRY(Prepare(db_.get(), "SELECT key, version, value FROM rows WHERE tbl = ? ORDER BY key"));

@@ -2,6 +2,14 @@
 // compared with in the same run. No runtime, no daemon, no JSON: only the calls that a pod of one container on a bridge
 // network cannot do without. Prints JSON: milliseconds, p50 and p99, of start and end.
 //
+// Start: a network namespace and a veth pair with its host end in the bridge; directories and an overlay; a cgroup of the
+// container's own in every hierarchy that a container gets one in; one clone into namespaces, which joins the cgroup, makes
+// the mounts that any container has, changes its root and executes a program: until that runs. The cgroup is joined in the
+// cheapest way there is: on v2 by CLONE_INTO_CGROUP, on v1 by each hierarchy's "tasks" (one thread, without the lock over
+// all processes that cgroup.procs takes: it waits up to milliseconds for the kernel's RCU). The v2 tree of a hybrid machine
+// has no controller and is left alone.
+// End: SIGKILL, reaping the process, removing the cgroup; the kernel removes the rest in its own time.
+//
 //   floor --bridge BRIDGE --lower DIR --scratch DIR [--cgroup NAME] [--lives N]
 // Run it in a network namespace that has the bridge (bench/run does); DIR is an unpacked image with /bin/true.
 #include <fcntl.h>
@@ -86,7 +94,8 @@ class Request {
 
 struct Place {
   std::string bridge, lower, scratch, cgroup = "crisp-floor";
-  std::vector<std::string> hierarchies;
+  std::vector<std::string> v1;  // mount points
+  std::string v2;               // "" unless it is the only one
   int netlink = -1;
   unsigned bridge_index = 0;
 };
@@ -95,7 +104,7 @@ struct Pod {
   int netns = -1;
   pid_t pid = 0;
   int pidfd = -1;
-  std::string directory;
+  std::string directory, cgroup;  // the latter below each hierarchy
 };
 
 int NewNetns() {
@@ -126,17 +135,41 @@ void AttachVeth(Place& place, const std::string& name, int netns) {
   request.Send(place.netlink);
 }
 
+// On v1 a new cpuset is empty, and then nobody can join.
+void CopyCpuset(const std::string& from, const std::string& to) {
+  for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {
+    int in = open((from + file).c_str(), O_RDONLY | O_CLOEXEC);
+    if (in < 0) return;
+    char value[256];
+    ssize_t n = read(in, value, sizeof value);
+    close(in);
+    int out = open((to + file).c_str(), O_WRONLY | O_CLOEXEC);
+    if (n <= 0 || out < 0 || write(out, value, static_cast<size_t>(n)) != n) Die("cpuset");
+    close(out);
+  }
+}
+
+void MakeCgroup(const Place& place, const std::string& cgroup) {
+  for (const std::string& hierarchy : place.v1) {
+    if (mkdir((hierarchy + cgroup).c_str(), 0755) != 0) Die("make a cgroup");
+    CopyCpuset(hierarchy + cgroup.substr(0, cgroup.rfind('/')), hierarchy + cgroup);
+  }
+  if (!place.v2.empty() && mkdir((place.v2 + cgroup).c_str(), 0755) != 0) Die("make a cgroup");
+}
+
+void RemoveCgroup(const Place& place, const std::string& cgroup) {
+  // Busy for a moment longer than its last process can be waited for; then it stays for the end of the run.
+  for (const std::string& hierarchy : place.v1) rmdir((hierarchy + cgroup).c_str());
+  if (!place.v2.empty()) rmdir((place.v2 + cgroup).c_str());
+}
+
 // The container's process: cgroups, mounts, pivot_root, exec. Runs in the clone; no allocation after it began.
 int Child(const Pod& pod, const Place& place, int ready) {
   if (setns(pod.netns, CLONE_NEWNET) != 0) Die("setns");
-  for (const std::string& hierarchy : place.hierarchies) {
-    // "0" into tasks: the calling thread itself, without the global lock that cgroup.procs takes
-    int fd = open((hierarchy + "/" + place.cgroup + "/tasks").c_str(), O_WRONLY);
-    if (fd < 0) fd = open((hierarchy + "/" + place.cgroup + "/cgroup.procs").c_str(), O_WRONLY);
-    if (fd >= 0) {
-      if (write(fd, "0", 1) != 1) Die("cgroup");
-      close(fd);
-    }
+  for (const std::string& hierarchy : place.v1) {
+    int fd = open((hierarchy + pod.cgroup + "/tasks").c_str(), O_WRONLY);
+    if (fd < 0 || write(fd, "0", 1) != 1) Die("join a cgroup");  // "0": who writes
+    close(fd);
   }
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) Die("private");
   std::string root = pod.directory + "/root";
@@ -168,16 +201,26 @@ Pod Start(Place& place, int number) {
   for (const char* sub : {"/root", "/upper", "/work"}) mkdir((pod.directory + sub).c_str(), 0755);
   pod.netns = NewNetns();
   AttachVeth(place, "fl" + std::to_string(number), pod.netns);
+  pod.cgroup = "/" + place.cgroup + "/" + std::to_string(number);
+  MakeCgroup(place, pod.cgroup);
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) Die("pipe");
   clone_args arguments{};
   arguments.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
   arguments.pidfd = reinterpret_cast<uint64_t>(&pod.pidfd);
   arguments.exit_signal = SIGCHLD;
+  int v2 = -1;
+  if (!place.v2.empty()) {
+    v2 = open((place.v2 + pod.cgroup).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (v2 < 0) Die("open the cgroup");
+    arguments.flags |= CLONE_INTO_CGROUP;
+    arguments.cgroup = static_cast<uint64_t>(v2);
+  }
   long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) Die("clone3");
   if (pid == 0) _exit(Child(pod, place, ends[1]));
   pod.pid = static_cast<pid_t>(pid);
+  if (v2 >= 0) close(v2);
   close(ends[1]);
   char byte;
   if (read(ends[0], &byte, 1) != 1) Die("the container did not start");
@@ -187,9 +230,10 @@ Pod Start(Place& place, int number) {
   return pod;
 }
 
-void End(const Pod& pod) {
+void End(const Place& place, const Pod& pod) {
   syscall(SYS_pidfd_send_signal, pod.pidfd, SIGKILL, nullptr, 0);
   waitpid(pod.pid, nullptr, 0);
+  RemoveCgroup(place, pod.cgroup);
   close(pod.pidfd);
   close(pod.netns);  // the kernel removes the veth with the namespace, in its own time
 }
@@ -218,19 +262,19 @@ int main(int argc, char** argv) {
   }
   std::ifstream mounts("/proc/self/mountinfo");
   for (std::string line; std::getline(mounts, line);) {
-    if (line.find(" - cgroup") == std::string::npos) continue;
+    const bool v2 = line.find(" - cgroup2 ") != std::string::npos;
+    if (!v2 && line.find(" - cgroup ") == std::string::npos) continue;
     std::istringstream words(line);
     std::string word;
     for (int i = 0; i < 5; ++i) words >> word;
-    std::string directory = word + "/" + place.cgroup;
-    if (mkdir(directory.c_str(), 0755) != 0) continue;
-    for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) {  // empty at birth on v1, and then nobody can join
-      std::ifstream from(word + file);
-      std::string value;
-      if (std::getline(from, value)) std::ofstream(directory + file) << value;
+    if (v2) {
+      place.v2 = word;
+    } else if (std::find(place.v1.begin(), place.v1.end(), word) == place.v1.end()) {
+      place.v1.push_back(word);
     }
-    place.hierarchies.push_back(word);
   }
+  if (!place.v1.empty()) place.v2.clear();
+  MakeCgroup(place, "/" + place.cgroup);
   place.bridge_index = if_nametoindex(place.bridge.c_str());
   place.netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (place.bridge_index == 0 || place.netlink < 0) Die("bridge");
@@ -240,13 +284,14 @@ int main(int argc, char** argv) {
     Pod pod = Start(place, i + 1);
     double started = Since(begin);
     begin = Clock::now();
-    End(pod);
+    End(place, pod);
     if (i >= 0) {
       start.push_back(started);
       end.push_back(Since(begin));
     }
   }
-  for (const std::string& hierarchy : place.hierarchies) rmdir((hierarchy + "/" + place.cgroup).c_str());
+  for (int i = 0; i <= lives; ++i) RemoveCgroup(place, "/" + place.cgroup + "/" + std::to_string(i));
+  RemoveCgroup(place, "/" + place.cgroup);
   std::printf("{");
   Print("pod start", start);
   std::printf(",");

@@ -70,6 +70,23 @@ TEST_F(ManagerTest, OneWholeLife) {
   ExpectNothingLeft();
 }
 
+TEST_F(ManagerTest, FilesOfARemovedContainerGoInTheBackground) {
+  std::string pod = Pod(), id = Created(pod);
+  const std::string root = StrCat(dir_, "/root/containers/", id), removed = StrCat(dir_, "/root/removed/", id);
+  ASSERT_TRUE(sys::Exists(root));
+  ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  EXPECT_FALSE(sys::Exists(root));
+  // As a crash leaves it.
+  (*daemon_)->DrainBackground();
+  ASSERT_TRUE(sys::MakeDirs(removed + "/upper/etc", 0700));
+  Restart();
+  (*daemon_)->Sweep(ctx_);
+  (*daemon_)->DrainBackground();
+  EXPECT_FALSE(sys::Exists(removed));
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
 TEST_F(ManagerTest, RemovingAPodStopsAndRemovesAllOfIt) {
   std::string pod = Pod();
   Running(pod, {"run"}, "a");

@@ -90,7 +90,7 @@ std::vector<std::string> World::Left() const {
   for (const char* kind : kKinds) {
     for (const std::string& name : Names(kind)) left.push_back(StrCat(kind, "/", name));
   }
-  for (const char* dir : {"state/pods", "state/containers", "root/containers"}) {
+  for (const char* dir : {"state/pods", "state/containers", "root/containers", "root/removed"}) {
     if (!fs::exists(Dir(dir))) continue;
     for (const auto& entry : fs::directory_iterator(Dir(dir)))
       left.push_back(StrCat(dir, "/", entry.path().filename().string()));

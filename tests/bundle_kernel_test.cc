@@ -113,7 +113,7 @@ class BundleTest : public testing::TestWithParam<const char*> {
   void TearDown() override {
     if (dir_.empty()) return;
     (void)Runtime({"delete", "--force", id_.str()});
-    EXPECT_TRUE(rootfs::RemoveRootfs({}, dir_, dir_ + "/rootfs"));
+    EXPECT_TRUE(rootfs::UnmountRootfs({}, dir_, dir_ + "/rootfs"));
     EXPECT_TRUE(sys::RemoveTree(dir_));
   }
 

@@ -301,6 +301,7 @@ def test_restart_tells_a_plugin_of_all_there_is(node):
         w.pb.KeyValue(key="BIG", value=b"x" * 100_000)]) for n in range(50)]
     w.daemon.kill()
     w.daemon.start()
+    w.client = w.daemon.client()
     with nri.Plugin(w.socket) as plugin:
         plugin.ready()
         check_equal(sorted(c.id for c in plugin.containers), sorted(containers), "containers told")

@@ -116,6 +116,11 @@ Result<> DiskUsage::MeasureAll(const Ctx& ctx) {
     total.usage.inodes_used += part.inodes_used + 1;
     parts.emplace(std::move(name), part);
   }
+  if (!removed_.empty()) {
+    image::FsUsage going = TRY(MeasureTree(ctx, removed_));
+    total.usage.used_bytes += going.used_bytes;
+    total.usage.inodes_used += going.inodes_used;
+  }
   constexpr std::chrono::seconds kYoung(5), kOld(30);
   Clock::time_point now = Clock::now();
   auto state = state_.Lock();

@@ -22,8 +22,8 @@ Result<image::FsUsage> MeasureTree(const Ctx& ctx, const std::string& dir);
 class DiskUsage {
  public:
   // `dir` has one directory for each container. It is also the mount point that is reported: the kubelet looks up its
-  // file system.
-  explicit DiskUsage(std::string dir) : dir_(std::move(dir)) {}
+  // file system. `removed`, if any, has what is being deleted of removed ones: part of the total.
+  explicit DiskUsage(std::string dir, std::string removed = {}) : dir_(std::move(dir)), removed_(std::move(removed)) {}
   ~DiskUsage();
 
   const std::string& dir() const { return dir_; }
@@ -65,7 +65,7 @@ class DiskUsage {
   Result<Part> MeasurePart(const Ctx& ctx, const std::string& name) const;
   Result<> MeasureAll(const Ctx& ctx);
 
-  const std::string dir_;
+  const std::string dir_, removed_;
   Synchronized<State> state_;
   std::stop_source stopping_;
   Pool background_{{.name = "cri-disk", .threads_max = 1, .queue_max = 1}};

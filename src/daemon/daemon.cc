@@ -116,7 +116,7 @@ void Daemon::Observe(const cri::CallRecord& call) {
 Result<> Daemon::Serve() {
   front_.emplace(cri::Front::Options{.observer = [this](const cri::CallRecord& call) { Observe(call); },
                                      .slow_after = std::chrono::seconds(config_.log_slow_call_seconds)});
-  layers_.emplace(config_.root_dir + "/containers");
+  layers_.emplace(config_.root_dir + "/containers", config_.root_dir + "/removed");
   streaming_ = TRY(Streaming::Listen(StreamingOptions(config_), *pods_), "streaming");
   runtime_service_.emplace(cri::RuntimeService::Deps{.front = *front_,
                                                      .pods = *pods_,

@@ -29,6 +29,7 @@ ManagerImpl::~ManagerImpl() {
   losses_.Stop();
   background_.Stop();
   removals_.DrainUntil(Clock::now() + 1s);  // a stop leaves little behind, and the next start the rest not for long
+  stop_removals_.request_stop();
   removals_.Stop();
 }
 
@@ -93,18 +94,25 @@ SandboxStatus ManagerImpl::PodStatusOf(const PodId& id) {
 }
 
 Result<> ManagerImpl::RemoveDir(const std::string& path) {
-  Result<> removed = sys::RemoveTree(path);
+  return RemoveDir(path, {});
+}
+
+Result<> ManagerImpl::RemoveDir(const std::string& path, const std::stop_token& stop) {
+  Result<> removed = sys::RemoveTree(path, stop);
   if (removed || removed.error().code() != Code::kFailedPrecondition) return removed;
   // A mount that nobody of us knows of keeps it: an OCI runtime's, or an older crisp's.
   TRY(host_->UnmountBelow(path));
-  return sys::RemoveTree(path);
+  return sys::RemoveTree(path, stop);
 }
 
+// With too many waiting the caller deletes it: whoever writes and removes faster than the disk deletes has to wait for it.
 void ManagerImpl::DeleteRemoved(const std::string& dir) {
-  removals_.Post([this, dir] {
-    Result<> removed = RemoveDir(dir);
+  constexpr size_t kWaitingMax = 64;
+  auto removal = [this, dir] {
+    Result<> removed = RemoveDir(dir, stop_removals_.get_token());
     if (!removed) LogWarning("remains of a container, will be tried again", {{"dir", dir}, {"error", removed.error()}});
-  });
+  };
+  if (!removals_.TryPost(removal, kWaitingMax)) removal();
 }
 
 // A container's files cost milliseconds to delete where the file system gives each freed block back to the disk at once

@@ -264,6 +264,7 @@ class ManagerImpl final : public Manager {
   }
   Result<> UnmountFiles(const PodRecord& record);  // with /dev/shm
   Result<> RemoveDir(const std::string& path);
+  Result<> RemoveDir(const std::string& path, const std::stop_token& stop);
   void DeleteRemoved(const std::string& dir);
   Result<> ThrowAwayRoot(const ContainerId& id);
   Hooks& hooks() { return deps_.hooks != nullptr ? *deps_.hooks : no_hooks_; }
@@ -287,6 +288,7 @@ class ManagerImpl final : public Manager {
   Workers exits_{1};       // records exits only: nothing here waits for a verb
   Workers background_{3};  // cleaning after exits, late reconnects
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
+  std::stop_source stop_removals_;
   Workers removals_{1};    // files of removed containers
   Retries retries_;        // removals and undos of pods that failed
 };

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <condition_variable>
+#include <cstdint>
 #include <deque>
 #include <functional>
 #include <thread>
@@ -20,9 +21,16 @@ class Workers {
   }
   ~Workers() { Stop(); }
 
-  void Post(std::function<void()> task) {
-    state_.Lock()->queue.push_back(std::move(task));
+  void Post(std::function<void()> task) { (void)TryPost(std::move(task), SIZE_MAX); }
+  // False, and nothing posted, where so many wait already.
+  [[nodiscard]] bool TryPost(std::function<void()> task, size_t waiting_max) {
+    {
+      auto state = state_.Lock();
+      if (state->queue.size() >= waiting_max) return false;
+      state->queue.push_back(std::move(task));
+    }
     changed_.notify_one();
+    return true;
   }
   // After it no task runs and none ever will.
   void Stop() {

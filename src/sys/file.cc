@@ -110,12 +110,18 @@ Result<bool> RemoveOne(int dir, const char* name, const std::string& path) {
   return Errno(errno, "rmdir " + path);
 }
 
+Result<> NotStopped(const std::stop_token& stop, const std::string& path) {
+  if (!stop.stop_requested()) return {};
+  return Error(Code::kCancelled, "stopped, the rest of " + path + " is left");
+}
+
 // Empties directory `name` of `top`: what is not empty itself moves up into `top`, under a free name.
-Result<> Flatten(int top, const char* name, const std::string& path, uint64_t& next_name) {
+Result<> Flatten(int top, const char* name, const std::string& path, const std::stop_token& stop, uint64_t& next_name) {
   Listing listing = TRY(List(top, name, path));
   const int dir = dirfd(listing.get());
   while (dirent* entry = readdir(listing.get())) {
     if (IsDots(entry->d_name)) continue;
+    TRY(NotStopped(stop, path));
     if (TRY(RemoveOne(dir, entry->d_name, StrCat(path, "/", entry->d_name)))) continue;
     std::string up;
     do {
@@ -128,7 +134,7 @@ Result<> Flatten(int top, const char* name, const std::string& path, uint64_t& n
   return {};
 }
 
-Result<> RemoveDirectory(int dir, const char* name, const std::string& path) {
+Result<> RemoveDirectory(int dir, const char* name, const std::string& path, const std::stop_token& stop) {
   Listing listing = TRY(List(dir, name, path));
   const int top = dirfd(listing.get());
   uint64_t next_name = 0;
@@ -139,9 +145,10 @@ Result<> RemoveDirectory(int dir, const char* name, const std::string& path) {
     while (dirent* entry = readdir(listing.get())) {
       if (IsDots(entry->d_name)) continue;
       is_empty = false;
+      TRY(NotStopped(stop, path));
       const std::string child = StrCat(path, "/", entry->d_name);
       if (TRY(RemoveOne(top, entry->d_name, child))) continue;
-      TRY(Flatten(top, entry->d_name, child, next_name));
+      TRY(Flatten(top, entry->d_name, child, stop, next_name));
       TRY(RemoveOne(top, entry->d_name, child));  // not empty again if somebody still writes: the next round
     }
   }
@@ -149,20 +156,24 @@ Result<> RemoveDirectory(int dir, const char* name, const std::string& path) {
   return {};
 }
 
+Result<> RemoveTreeFrom(int dir, const std::string& name, const std::stop_token& stop) {
+  if (TRY(RemoveOne(dir, name.c_str(), name))) return {};
+  return RemoveDirectory(dir, name.c_str(), name, stop);
+}
+
 }  // namespace
 
 Result<> RemoveTreeAt(BorrowedFd dir, const std::string& name) {
-  if (TRY(RemoveOne(dir.get(), name.c_str(), name))) return {};
-  return RemoveDirectory(dir.get(), name.c_str(), name);
+  return RemoveTreeFrom(dir.get(), name, {});
 }
 
-Result<> RemoveTree(const std::string& path) {
+Result<> RemoveTree(const std::string& path, const std::stop_token& stop) {
   // The path itself may lead over symlinks and mounts of the host; below its last component nothing does.
   std::string parent = DirName(path), name = path.substr(path.rfind('/') + 1);
   if (name.empty()) return Error(Code::kInvalidArgument, "remove tree " + Quote(path));
   Result<UniqueFd> dir = Open(parent, O_PATH | O_DIRECTORY);
   if (!dir) return dir.error().os_errno() == ENOENT ? Result<>() : Result<>(std::move(dir).error());
-  TRY(RemoveTreeAt(*dir, name), "in " + parent);
+  TRY(RemoveTreeFrom(dir->get(), name, stop), "in " + parent);
   return {};
 }
 

@@ -2,6 +2,7 @@
 // by OpenInRoot.
 #pragma once
 
+#include <stop_token>
 #include <string>
 #include <string_view>
 
@@ -23,8 +24,8 @@ Result<> MakeDir(const std::string& path, mode_t mode);    // existing directory
 Result<> MakeDirs(const std::string& path, mode_t mode);   // with parents
 // Removes a tree, also one that a container or an image made: any depth with a few descriptors and no recursion (deep
 // directories are moved up first), never follows a symlink, never crosses into another mount (kFailedPrecondition names
-// it). Missing is success.
-Result<> RemoveTree(const std::string& path);
+// it). Missing is success. A stop leaves the rest: kCancelled.
+Result<> RemoveTree(const std::string& path, const std::stop_token& stop = {});
 Result<> RemoveTreeAt(BorrowedFd dir, const std::string& name);
 Result<> RemoveFile(const std::string& path);              // missing is success
 bool Exists(const std::string& path);                      // lstat

@@ -49,6 +49,15 @@ TEST_F(SysTest, RemoveTreeManagesAnyDepth) {
   EXPECT_FALSE(Exists(dir_ + "/tree"));
 }
 
+TEST_F(SysTest, RemoveTreeEndsWhenItIsStopped) {
+  ASSERT_TRUE(MakeDirs(dir_ + "/tree/a", 0700));
+  std::stop_source stop;
+  stop.request_stop();
+  EXPECT_EQ(RemoveTree(dir_ + "/tree", stop.get_token()).error().code(), Code::kCancelled);
+  EXPECT_TRUE(Exists(dir_ + "/tree/a"));
+  EXPECT_TRUE(RemoveTree(dir_ + "/tree"));
+}
+
 TEST_F(SysTest, RemoveTreeDoesNotFollowSymlinks) {
   ASSERT_TRUE(MakeDirs(dir_ + "/keep", 0700));
   ASSERT_TRUE(WriteFileAtomic(dir_ + "/keep/file", "x", 0600, Durability::kNone));

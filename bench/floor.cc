@@ -8,11 +8,13 @@
 // cheapest way there is: on v2 by CLONE_INTO_CGROUP, on v1 by each hierarchy's "tasks" (one thread, without the lock over
 // all processes that cgroup.procs takes: it waits up to milliseconds for the kernel's RCU). The v2 tree of a hybrid machine
 // has no controller and is left alone.
+// The directories lie apart on the disk (chattr +T of their parent), else ext4 searches past what was deleted lately.
 // End: SIGKILL, reaping the process, removing the cgroup; the kernel removes the rest in its own time.
 //
 //   floor --bridge BRIDGE --lower DIR --scratch DIR [--cgroup NAME] [--lives N]
 // Run it in a network namespace that has the bridge (bench/run does); DIR is an unpacked image with /bin/true.
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/if_link.h>
 #include <linux/rtnetlink.h>
 #include <linux/sched.h>
@@ -20,6 +22,7 @@
 #include <net/if.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -275,6 +278,14 @@ int main(int argc, char** argv) {
   }
   if (!place.v1.empty()) place.v2.clear();
   MakeCgroup(place, "/" + place.cgroup);
+  if (int fd = open(place.scratch.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
+    long flags = 0;
+    if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
+      flags |= FS_TOPDIR_FL;
+      ioctl(fd, FS_IOC_SETFLAGS, &flags);
+    }
+    close(fd);
+  }
   place.bridge_index = if_nametoindex(place.bridge.c_str());
   place.netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (place.bridge_index == 0 || place.netlink < 0) Die("bridge");

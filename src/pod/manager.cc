@@ -37,6 +37,7 @@ Result<> ManagerImpl::Load() {
   // 0711 would let a user namespace's root walk through; none is supported yet, so nobody but us looks in (S50).
   for (const std::string& dir : {paths_.Pods(), paths_.Containers(), paths_.ContainerRoots(), paths_.Removed()}) {
     TRY(sys::MakeDirs(dir, 0700));
+    if (dir != paths_.Removed()) sys::SpreadSubdirectories(dir);
   }
   for (const char* name : {"", "/proc", "/sys", "/dev", "/etc"}) {
     std::string dir = paths_.MountPoints() + name;

@@ -2,7 +2,9 @@
 
 #include <dirent.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <linux/openat2.h>
+#include <sys/ioctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -68,6 +70,14 @@ Result<> MakeDir(const std::string& path, mode_t mode) {
     return Error(Code::kFailedPrecondition, path + " exists and is not a directory");
   }
   return Errno(errno, "mkdir " + path);
+}
+
+void SpreadSubdirectories(const std::string& dir) {
+  Result<UniqueFd> fd = Open(dir, O_RDONLY | O_DIRECTORY);
+  long flags = 0;  // that the kernel takes an int of it is how this call came to be
+  if (!fd || ioctl(fd->get(), FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_TOPDIR_FL) != 0) return;
+  flags |= FS_TOPDIR_FL;
+  (void)ioctl(fd->get(), FS_IOC_SETFLAGS, &flags);
 }
 
 Result<> MakeDirs(const std::string& path, mode_t mode) {

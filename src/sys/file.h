@@ -22,6 +22,11 @@ Result<> WriteFileAtomic(const std::string& path, std::string_view content, mode
 
 Result<> MakeDir(const std::string& path, mode_t mode);    // existing directory: success, mode left alone
 Result<> MakeDirs(const std::string& path, mode_t mode);   // with parents
+// Says to the file system that this directory's subdirectories have nothing to do with each other (ext4's "top of a
+// directory hierarchy", chattr +T): ext4 places them in different parts of the disk then, instead of all in the parent's.
+// There each new file would search past all that were deleted in the last minute (kernel fs/ext4/ialloc.c,
+// recently_deleted), which costs milliseconds where containers come and go. Nothing where a file system has no such notion.
+void SpreadSubdirectories(const std::string& dir);
 // Removes a tree, also one that a container or an image made: any depth with a few descriptors and no recursion (deep
 // directories are moved up first), never follows a symlink, never crosses into another mount (kFailedPrecondition names
 // it). Missing is success. A stop leaves the rest: kCancelled.

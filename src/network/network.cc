@@ -175,7 +175,7 @@ class NetworkImpl : public Network {
   std::optional<Record> Find(const PodId& pod) const;
   Result<Record> Plan(const PodNetworkRequest& request) const;
   Result<> Save(const Record& record, state::Durability durability);
-  Result<> Attach(const Ctx& ctx, Record& record, sys::BorrowedFd own_netns);
+  Result<> Attach(const Ctx& ctx, Record& record, const PodNetworkRequest& request);
   Result<> Detach(const Ctx& ctx, const Record& record);
   Result<> TeardownRecord(const Ctx& ctx, const PodId& pod);
   std::vector<PodId> Pods() const;
@@ -281,17 +281,17 @@ Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
   return record;
 }
 
-// `own_netns` not valid: one of the spare ones.
-Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, sys::BorrowedFd own_netns) {
+Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkRequest& request) {
   TRY(Save(record, DurabilityOf(record)));
   FAILPOINT("network.after_intent");
   ctx.Stage("make the network namespace");
   sys::UniqueFd given;
-  if (own_netns.get() >= 0) given = TRY(sys::Dup(own_netns));
+  if (request.netns.get() >= 0) given = TRY(sys::Dup(request.netns));
   sys::NewNetns netns = given.ok() ? TRY(sys::FurnishNetns(std::move(given), NetnsSysctls(record)))
                                    : TRY(spare_.Take(NetnsSysctls(record)));
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");
+  if (request.on_netns) request.on_netns(record.attachment.netns);
   ctx.Stage("run the network plugins");
   {
     std::shared_lock making(in_use_);
@@ -314,7 +314,7 @@ Result<PodNetwork> NetworkImpl::Setup(const Ctx& ctx, const PodNetworkRequest& r
   Record record = TRY(Plan(request));
   janitor_.Spare(HostLinkName(record.attachment));
   auto refill = [this](const Ctx&) { [[maybe_unused]] Result<> filled = spare_.Refill(); };  // else they are made when needed
-  Result<> attached = Attach(ctx, record, request.netns);
+  Result<> attached = Attach(ctx, record, request);
   janitor_.Run(refill);
   if (!attached) {
     Result<> undone = TeardownRecord(ctx, request.pod);

@@ -24,6 +24,27 @@ TEST_F(NetworkTest, PodsReachEachOtherAndTheHostBothFamilies) {
   EXPECT_EQ(Ask(b->netns_path, SOCK_STREAM, "127.0.0.1", 80), "127.0.0.1 at b") << "lo is up";
 }
 
+TEST_F(NetworkTest, TheNamespaceIsToldBeforeThePluginsRun) {
+  auto request = Request();
+  std::string told;
+  bool furnished = true;
+  request.on_netns = [&](const std::string& path) {
+    told = path;
+    Result<sys::UniqueFd> netns = sys::OpenNetns(path);
+    ASSERT_TRUE(netns) << netns.error().message();
+    Result<sys::RouteSocket> inside = sys::OpenRouteSocketIn(*netns);
+    ASSERT_TRUE(inside) << inside.error().message();
+    furnished = inside->FindLink("eth0").has_value();
+  };
+  auto pod = network_->Setup({}, request);
+  Ok(pod);
+  EXPECT_EQ(told, pod->netns_path);
+  EXPECT_FALSE(furnished);
+  told.clear();
+  Ok(network_->Setup({}, request));
+  EXPECT_EQ(told, "") << "nothing is made anew";
+}
+
 TEST_F(NetworkTest, SetupIsIdempotentAndSurvivesARestart) {
   auto request = Request();
   auto first = network_->Setup({}, request), again = network_->Setup({}, request);

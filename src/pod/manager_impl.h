@@ -3,6 +3,8 @@
 #pragma once
 
 #include <atomic>
+#include <functional>
+#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -114,8 +116,11 @@ class ManagerImpl final : public Manager {
   Result<> MakePodCgroup(const PodRecord& record);
   bool HandlerHasUserns(const std::string& name) const;
   Result<> MakePodDir(PodEntry& pod, const SandboxPlan& plan);
-  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod, const sys::OwnedNamespaces& owned);
-  Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned);
+  Result<> AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned);
+  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod, sys::BorrowedFd own_netns,
+                         std::function<void(const std::string&)> on_netns);
+  Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned,
+                     const std::string& netns_path);
   Result<sys::OwnedNamespaces> MakePodUserns(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
 
   // Where a container that is restored comes from: an archive, or the layer of a checkpoint image. Neither: from no
@@ -191,6 +196,7 @@ class ManagerImpl final : public Manager {
   // ---- teardown.cc: idempotent ends; each is used by its verb, by undo and by recovery ----
   // Ends what runs in the pod, then its shim, its network and its mounts. The pod is held exclusively.
   Result<> StopSandboxHeld(const Ctx& ctx, PodEntry& pod);
+  Result<> EndShimAndNetwork(const Ctx& ctx, PodEntry& pod, bool host_network);
   // Everything of a stopped or half-made pod, with its record. Goes on past failed steps; then the record stays.
   Result<> DiscardPod(const Ctx& ctx, PodEntry& pod);
   Result<> FreePod(const Ctx& ctx, PodEntry& pod);
@@ -208,6 +214,9 @@ class ManagerImpl final : public Manager {
   Hooks::Pass TellRemoved(const Ctx& ctx, ContainerEntry& container);
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
   // workflow/native.cc: what a native handler leaves to us.
+  bool MakesCgroupAhead(const ContainerRecord& record) const;
+  std::future<Result<>> MakeCgroupAhead(ContainerEntry& container);
+  Result<> RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record);
   // Where systemd makes the cgroup: with a process in it, which is to stay until the container's has joined. Else null.
   Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,
                                                           runtime::ContainerSpec& spec);

@@ -70,6 +70,31 @@ TEST_F(ManagerTest, OneWholeLife) {
   ExpectNothingLeft();
 }
 
+TEST_F(ManagerTest, TheShimStartsBesideTheNetworkPlugins) {
+  world().faults.Lock()->setup_waits_for_shim = true;
+  std::string pod = Pod();
+  EXPECT_EQ((*m().GetSandbox(pod))->shim_pid, 4242);
+  EXPECT_THAT((*m().GetSandbox(pod))->ips, ElementsAre("10.1.2.3"));
+}
+
+TEST_F(ManagerTest, SysctlsOfTheNetworkAreSetAfterThePlugins) {
+  SandboxConfig config = Sandbox("web");
+  config.sysctls = {{"net.ipv4.ip_local_port_range", "1024 65535"}};
+  bool shim_was_there = true;
+  world().faults.Lock()->after_setup = [&] { shim_was_there = !world().Names("shims").empty(); };
+  ASSERT_TRUE(m().RunSandbox(ctx_, config));
+  EXPECT_FALSE(shim_was_there);
+}
+
+TEST_F(ManagerTest, WhatFailsBesideTheOtherIsUndoneWithIt) {
+  world().faults.Lock()->shim_starts_failing = 1;
+  EXPECT_THAT(m().RunSandbox(ctx_, Sandbox("web")).error().message(), HasSubstr("the shim does not start"));
+  ExpectNothingLeft();
+  world().faults.Lock()->failing_after_netns = 1;
+  EXPECT_THAT(m().RunSandbox(ctx_, Sandbox("web")).error().message(), HasSubstr("no address left"));
+  ExpectNothingLeft();
+}
+
 TEST_F(ManagerTest, FilesOfARemovedContainerGoInTheBackground) {
   std::string pod = Pod(), id = Created(pod);
   const std::string root = StrCat(dir_, "/root/containers/", id), removed = StrCat(dir_, "/root/removed/", id);

@@ -154,6 +154,7 @@ Result<> ManagerImpl::DiscardContainer(const Ctx& ctx, ContainerEntry& container
 Result<> ManagerImpl::FreeContainer(const Ctx& ctx, ContainerEntry& container) {
   const ContainerId& id = container.id;
   TRY(CleanRuntimeState(ctx, container));
+  TRY(RemoveCgroupAhead(ctx, *container.record.Lock()));
   FAILPOINT("discard_container.after_runtime");
   ctx.Stage("remove the container's root file system");
   TRY(host_->UnmountRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));

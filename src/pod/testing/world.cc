@@ -310,7 +310,21 @@ class FakeNetwork final : public network::Network {
     Call(hook);
     if (Take(world_.faults.Lock()->setups_failing)) return Error(Code::kUnavailable, "plugin bridge: no address left");
     world_.Put("networks", request.pod.str(), DumpJson({{"ports", request.port_mappings.size()}}));
+    if (request.on_netns) request.on_netns("/netns/" + request.pod.str());
+    const bool waits = world_.faults.Lock()->setup_waits_for_shim;  // the runtime wants that lock, too
+    if (waits && !ShimComes(request.pod)) {
+      return Error(Code::kDeadlineExceeded, "no shim beside the plugins");
+    }
+    if (Take(world_.faults.Lock()->failing_after_netns)) return Error(Code::kUnavailable, "plugin bridge: no address left");
+    hook = world_.faults.Lock()->after_setup;
+    Call(hook);
     return network::PodNetwork{"/netns/" + request.pod.str(), {"10.1.2.3"}, "{\"cniVersion\":\"1.1.0\"}", "eth0"};
+  }
+  bool ShimComes(const PodId& pod) const {
+    for (auto until = Clock::now() + std::chrono::seconds(10); Clock::now() < until; std::this_thread::yield()) {
+      if (world_.Has("shims", pod.str())) return true;
+    }
+    return false;
   }
   Result<network::PodNetwork> Get(const PodId&) const override { return Error(Code::kNotFound, "unused"); }
   Result<> Teardown(const Ctx&, const PodId& pod) override {

@@ -25,13 +25,16 @@ struct Faults {
   int teardowns_failing = 0;    // so many network teardowns fail, then they work
   int setups_failing = 0;
   int shim_starts_failing = 0;
+  bool setup_waits_for_shim = false;  // the network's plugins end when the pod's shim is there, or after 10 s with an error
   int deletes_failing = 0;      // of containers, in the OCI runtime
   int checkpoints_failing = 0;
   bool shim_hangs = false;      // signals time out
   int64_t memory_used = 0;      // by every cgroup; 0: none is there
   bool reconnect_hangs = false;
   std::string image_refused;    // by the signature policy: TAG as "REFERENCE" in NAMESPACE
-  std::function<void()> in_setup, in_start, in_rootfs, in_mount_sources;  // called within the call: a test's place to stop it
+  int failing_after_netns = 0;  // network setups
+  // Called within the call: a test's place to stop it.
+  std::function<void()> in_setup, after_setup, in_start, in_rootfs, in_mount_sources;
 };
 
 // What a container does is said by its command (process.args of config.json):

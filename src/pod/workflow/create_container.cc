@@ -1,4 +1,6 @@
 // CreateContainer: record the intent, then lease, directories, root file system, plan, config.json.
+#include <future>
+
 #include "base/failpoint.h"
 #include "base/json.h"
 #include "base/rollback.h"
@@ -99,6 +101,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerConfig config = container.record.Lock()->config;
   TRY(LeaseImageVolumes(container.id, config));
   FAILPOINT("create_container.after_lease");
+  std::future<Result<>> cgroup = MakeCgroupAhead(container);  // its destructor waits, before anything is undone
   ctx.Stage("prepare the container's root file system");
   TRY(MakeRootfs(ctx, sandbox, container, *image, source));
   // The checkpoint image's layer has been copied; what is mounted is the other image's.
@@ -109,6 +112,8 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
   TRY(InjectDevices(DevicesOf(inputs.config), plan.config_json));
+  if (cgroup.valid()) cgroup.wait();  // what went wrong the start finds, too
+  FAILPOINT("create_container.after_cgroup");
   ctx.Stage("let the plugins adjust the container");
   Hooks::Pass pass = TRY(hooks().Enter(ctx));
   TRY(AdjustContainer(ctx, sandbox, container, plan.config_json));
@@ -258,6 +263,7 @@ Result<> ManagerImpl::AdjustContainer(const Ctx& ctx, const PodRecord& sandbox, 
         return Error(Code::kUnimplemented,
                      StrCat("a plugin wants the cgroup ", Quote(place), ", which cannot be used"));
       }
+      TRY(RemoveCgroupAhead(ctx, *container.record.Lock()));
       TRY(store_.Change(container, [&](ContainerRecord& r) { r.cgroup_oci_path = r.cgroup_path = place; }));
     }
     // What it has, for its status, and what later updates begin with.

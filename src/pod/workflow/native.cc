@@ -24,6 +24,25 @@ runtime::NativeCgroup ManagerImpl::NativeCgroupOf(const ContainerRecord& record)
   return out;
 }
 
+bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
+  return deps_.runtime.IsNative(record.handler) && deps_.cgroups.driver() == cgroup::Driver::kCgroupfs;
+}
+
+// On cgroup v1 a container has a directory in each of a dozen hierarchies: made while the root file system is, they cost no
+// time. The start fills them, and makes what is missing.
+std::future<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
+  ContainerRecord record = *container.record.Lock();
+  if (!MakesCgroupAhead(record)) return {};
+  return std::async(std::launch::async, [this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
+}
+
+// Of a container that was never started; for one that was CleanRuntimeState does it. Whatever the settings are now: it may be
+// from before a restart with others.
+Result<> ManagerImpl::RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record) {
+  if (record.start_asked_at != 0 || record.cgroup_path.empty()) return {};
+  return deps_.cgroups.Remove(ctx, record.cgroup_path);
+}
+
 Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& ctx, const ContainerRecord& record,
                                                                      runtime::ContainerSpec& spec) {
   std::unique_ptr<sys::IdleProcess> placeholder;

@@ -1,4 +1,8 @@
 // RunPodSandbox: record the intent, then directory, /dev/shm, cgroup, network, shim; ready when all stand.
+#include <algorithm>
+#include <functional>
+#include <future>
+
 #include "base/failpoint.h"
 #include "base/rollback.h"
 #include "base/time.h"
@@ -101,11 +105,7 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   ctx.Stage("make the pod's user namespace");
   sys::OwnedNamespaces owned = TRY(MakePodUserns(ctx, pod, plan));
   FAILPOINT("run_sandbox.after_userns");
-  ctx.Stage("set up the pod's network");
-  TRY(AttachNetwork(ctx, pod, owned));
-  FAILPOINT("run_sandbox.after_network");
-  ctx.Stage("start the pod's shim");
-  TRY(StartShim(ctx, pod, plan, std::move(owned)));
+  TRY(AttachAndStartShim(ctx, pod, plan, std::move(owned)));
   FAILPOINT("run_sandbox.after_shim");
   ctx.Stage("tell the plugins of the pod");
   Hooks::Pass pass = TRY(hooks().Enter(ctx));
@@ -198,26 +198,71 @@ Result<sys::OwnedNamespaces> ManagerImpl::MakePodUserns(const Ctx& ctx, PodEntry
                                         .uts = plan.own_uts});
 }
 
-Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod, const sys::OwnedNamespaces& owned) {
-  PodRecord record = *pod.record.Lock();
-  if (record.host_network) return {};
-  network::PodNetworkRequest request = NetworkRequest(record);
-  request.netns = owned.net;
-  network::PodNetwork attached = TRY(deps_.network.Setup(ctx, request), "pod network");
-  FAILPOINT("run_sandbox.within_network");
-  return store_.Change(pod, [&](PodRecord& r) {
-    r.netns_path = attached.netns_path;
-    r.ips = attached.ips;
-    r.network_result = attached.result_json;
+// A sysctl of the network namespace may be of an interface that the plugins make, or one that they set, too. Not so the two
+// that the node's policy gives to every pod.
+static bool SetsNetwork(const SandboxPlan& plan) {
+  return std::ranges::any_of(plan.sysctls, [](const auto& sysctl) {
+    const std::string& name = sysctl.first;
+    return name.starts_with("net.") && name != "net.ipv4.ip_unprivileged_port_start" &&
+           name != "net.ipv4.ping_group_range";
   });
 }
 
-Result<> ManagerImpl::StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned) {
+// Whoever undoes the pod tears down network and shim whatever came first, so they may be made side by side: the shim needs
+// no more than the namespace.
+Result<> ManagerImpl::AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan,
+                                         sys::OwnedNamespaces owned) {
+  ctx.Stage("set up the pod's network");
+  const sys::BorrowedFd own_netns = owned.net;  // moves with the others to the shim's spec, and is open as long as that
+  std::future<Result<>> shim;  // its destructor waits
+  auto start_shim = [&](const std::string& netns_path) {
+    Ctx beside = ctx;
+    beside.TrackStages(nullptr);  // the network's are told
+    shim = std::async(std::launch::async, [this, beside, &pod, &plan, &owned, netns_path] {
+      return StartShim(beside, pod, plan, std::move(owned), netns_path);
+    });
+  };
+  std::function<void(const std::string&)> on_netns;
+  if (!SetsNetwork(plan)) on_netns = start_shim;
+  Result<> attached = AttachNetwork(ctx, pod, own_netns, std::move(on_netns));
+  if (!shim.valid()) {
+    TRY(std::move(attached));
+    FAILPOINT("run_sandbox.after_network");
+    ctx.Stage("start the pod's shim");
+    std::string netns_path = pod.record.Lock()->netns_path;
+    return StartShim(ctx, pod, plan, std::move(owned), netns_path);
+  }
+  ctx.Stage("wait for the pod's shim");
+  Result<> started = shim.get();
+  TRY(std::move(attached));
+  FAILPOINT("run_sandbox.after_network");
+  return started;
+}
+
+Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod, sys::BorrowedFd own_netns,
+                                    std::function<void(const std::string&)> on_netns) {
+  PodRecord record = *pod.record.Lock();
+  if (record.host_network) return {};
+  network::PodNetworkRequest request = NetworkRequest(record);
+  request.netns = own_netns;
+  request.on_netns = std::move(on_netns);
+  network::PodNetwork attached = TRY(deps_.network.Setup(ctx, request), "pod network");
+  FAILPOINT("run_sandbox.within_network");
+  // Written with the commit that makes the pod ready: the network has a record of its own, by which it is undone.
+  auto locked = pod.record.Lock();
+  locked->netns_path = attached.netns_path;
+  locked->ips = attached.ips;
+  locked->network_result = attached.result_json;
+  return {};
+}
+
+Result<> ManagerImpl::StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned,
+                                const std::string& netns_path) {
   runtime::PodSpec spec;
   spec.owned = std::move(owned);
   spec.pod = pod.id;
   spec.run_dir = paths_.PodDir(pod.id);
-  spec.netns_path = pod.record.Lock()->netns_path;
+  spec.netns_path = netns_path;
   spec.own_ipc = plan.own_ipc;
   spec.own_uts = plan.own_uts;
   spec.shared_pid = plan.shared_pid;

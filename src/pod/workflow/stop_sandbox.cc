@@ -1,5 +1,7 @@
 // StopPodSandbox: not ready at once; stopped only when everything, the network above all, is really gone. An error means
 // that the caller shall try again, and the pod is shown NOTREADY until then.
+#include <future>
+
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "pod/manager_impl.h"
@@ -49,12 +51,7 @@ Result<> ManagerImpl::StopSandboxHeld(const Ctx& ctx, PodEntry& pod) {
     hooks().StopSandbox(ctx, StatusOf(record));
     pod.hooked_stop = true;  // not again when what follows has to be tried again
   }
-  ctx.Stage("end the pod's shim");
-  TRY(deps_.runtime.StopPod(ctx, pod.id, paths_.PodDir(pod.id)), "pod shim");
-  FAILPOINT("stop_sandbox.after_shim");
-  ctx.Stage("tear down the pod's network");
-  if (!record.host_network) TRY(deps_.network.Teardown(ctx, pod.id), "pod network");
-  FAILPOINT("stop_sandbox.after_network");
+  TRY(EndShimAndNetwork(ctx, pod, record.host_network));
   ctx.Stage("unmount the pod's files and /dev/shm");
   TRY(UnmountFiles(record));
   FAILPOINT("stop_sandbox.after_shm");
@@ -62,6 +59,29 @@ Result<> ManagerImpl::StopSandboxHeld(const Ctx& ctx, PodEntry& pod) {
     TRY(store_.Change(pod, [](PodRecord& r) { r.phase = PodPhase::kStopped; }));
   }
   FAILPOINT("stop_sandbox.after_stopped");
+  return {};
+}
+
+// Side by side: the containers have ended, and what the shim has left needs no network.
+Result<> ManagerImpl::EndShimAndNetwork(const Ctx& ctx, PodEntry& pod, bool host_network) {
+  ctx.Stage("end the pod's shim");
+  Ctx beside = ctx;
+  if (!host_network) beside.TrackStages(nullptr);  // the network's are told
+  auto end_shim = [this, beside, &pod] { return deps_.runtime.StopPod(beside, pod.id, paths_.PodDir(pod.id)); };
+  Result<> torn_down, ended;
+  if (host_network) {
+    ended = end_shim();
+  } else {
+    std::future<Result<>> shim = std::async(std::launch::async, end_shim);
+    ctx.Stage("tear down the pod's network");
+    torn_down = deps_.network.Teardown(ctx, pod.id);
+    ctx.Stage("wait for the end of the pod's shim");
+    ended = shim.get();
+  }
+  TRY(std::move(ended), "pod shim");
+  FAILPOINT("stop_sandbox.after_shim");
+  TRY(std::move(torn_down), "pod network");
+  FAILPOINT("stop_sandbox.after_network");
   return {};
 }
 

@@ -139,6 +139,44 @@ def exec_with_timeout(w, container, script, seconds):
     return call(request, timeout=60)
 
 
+def test_exec_in_a_frozen_container_waits_alone(node):
+    """What runs the pod's processes must not be held up by one that cannot go on."""
+    w = World(node, "native")
+    pod, config = w.pod()
+    frozen, other = (w.container(pod, config, name) for name in ("frozen", "other"))
+    pid = json.loads(w.client.ContainerStatus(container_id=frozen, verbose=True).info["info"])["pid"]
+    freeze = freezer_file(pid)
+
+    def set_frozen(on):
+        with open(freeze, "w") as f:
+            f.write({"freezer.state": ["THAWED", "FROZEN"], "cgroup.freeze": ["0", "1"]}[os.path.basename(freeze)][on])
+    set_frozen(True)
+    try:
+        waiting = w.client.ExecSync.start(container_id=frozen, cmd=["/bin/echo", "late"])
+        for _ in range(3):
+            check_equal(w.sh(other, "echo soon").stdout, b"soon\n", "exec beside")
+        check(not waiting.done(), "an exec ran in a frozen container")
+        check_error(lambda: w.client.ExecSync(container_id=frozen, cmd=["/bin/true"], timeout=1), "DEADLINE_EXCEEDED")
+        check_equal(w.sh(other, "echo soon").stdout, b"soon\n", "exec beside, after that")
+    finally:
+        set_frozen(False)
+    check_equal(waiting.result().stdout, b"late\n", "when it goes on")
+    w.finish()
+
+
+def freezer_file(pid):
+    """By which the cgroup of a process is frozen."""
+    paths = {controllers: path for _, controllers, path in (line.strip().split(":", 2) for line in open(f"/proc/{pid}/cgroup"))}
+    for line in open("/proc/self/mountinfo"):
+        left, right = line.split(" - ")
+        where, (kind, _, options) = left.split()[4], right.split()[:3]
+        if kind == "cgroup" and "freezer" in options.split(",") and "freezer" in paths:
+            return f"{where}{paths['freezer']}/freezer.state"
+        if kind == "cgroup2" and "freezer" not in paths:
+            return f"{where}{paths['']}/cgroup.freeze"
+    raise Skip("no freezer")
+
+
 def test_exec_output_is_capped(node):
     w = World(node)
     pod, config = w.pod()

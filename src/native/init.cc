@@ -70,7 +70,8 @@ class Stage {
       n = recvmsg(socket_, &message, MSG_CMSG_CLOEXEC);
     } while (n < 0 && errno == EINTR);
     cmsghdr* header = n == 1 ? CMSG_FIRSTHDR(&message) : nullptr;
-    if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS) return Error(Code::kAborted, "the other side is gone");
+    if (header == nullptr || header->cmsg_type != SCM_CREDENTIALS)
+      return Error(Code::kAborted, "the other side is gone");
     ucred peer{};
     std::memcpy(&peer, CMSG_DATA(header), sizeof peer);
     return peer.pid;
@@ -97,15 +98,22 @@ class Stage {
   _exit(1);
 }
 
-// From birth: what dies with the launcher as long as it is not the container's program, is not looked into by others, and
-// has its few descriptors only.
+// From birth: what dies with the launcher as long as it is not the container's program, is not looked into by others,
+// and has its few descriptors only.
 void Begin(const InitContext& context, std::initializer_list<int> more) {
   prctl(PR_SET_DUMPABLE, 0);
   prctl(PR_SET_PDEATHSIG, SIGKILL);
   prctl(PR_SET_NAME, "crisp-launch");
   signal(SIGPIPE, SIG_IGN);  // a hook need not read its state; the program gets the standard action
-  std::vector<int> keep{0, 1, 2, context.status, context.options.in, context.options.out, context.options.err,
-                        context.options.start_fifo, context.pidfd};
+  std::vector<int> keep{0,
+                        1,
+                        2,
+                        context.status,
+                        context.options.in,
+                        context.options.out,
+                        context.options.err,
+                        context.options.start_fifo,
+                        context.pidfd};
   for (int i = 0; i < context.options.preserve_fds; ++i) keep.push_back(3 + i);
   keep.insert(keep.end(), more);
   std::sort(keep.begin(), keep.end());
@@ -180,8 +188,9 @@ Result<std::string> ListenerState(const Launch& launch) {
   if (seccomp.listener_path.empty()) return std::string();
   // "as seen by the runtime" (config-linux.md#containerprocessstate).
   pid_t pid = TRY(PidOnNode());
-  return StrCat("{\"ociVersion\":", JsonString(launch.oci_version), ",\"fds\":[\"seccompFd\"],\"pid\":", pid, ",\"metadata\":",
-                JsonString(seccomp.listener_metadata), ",\"state\":", StateJson(launch, "creating", pid), "}");
+  return StrCat("{\"ociVersion\":", JsonString(launch.oci_version), ",\"fds\":[\"seccompFd\"],\"pid\":", pid,
+                ",\"metadata\":", JsonString(seccomp.listener_metadata),
+                ",\"state\":", StateJson(launch, "creating", pid), "}");
 }
 
 // What only the process that was made from the node's side can do.
@@ -294,7 +303,8 @@ uint64_t CloneFlags(const Launch& launch) { return launch.new_namespaces & ~uint
     TRY(JoinCgroups(launch.cgroup, false));
     TRY(Prepare(launch, userns, true, prepared));
     TRY(SetRlimits(launch.process, 0));
-    if (pid_namespace.ok() && setns(pid_namespace.get(), CLONE_NEWPID) != 0) return Errno(errno, "join the pid namespace");
+    if (pid_namespace.ok() && setns(pid_namespace.get(), CLONE_NEWPID) != 0)
+      return Errno(errno, "join the pid namespace");
     TRY(EnterUserNamespace(userns));
     pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
     if (pid == 0) {
@@ -417,9 +427,8 @@ void RunStage(const InitContext& context) {
 
 namespace {
 
-// All but the PID namespace, which only children are born into.
+// All but cgroups, and the PID namespace, which only children are born into.
 Result<> JoinContainer(const ExecLaunch& launch, const InitContext& context) {
-  TRY(JoinCgroups(launch.cgroup, context.v2_joined));
   TRY(PrepareProcess(launch.process));
   TRY(SetExecLabels(launch.process));
   if ((launch.namespaces & CLONE_NEWUSER) != 0) TRY(SetRlimits(launch.process, 0));
@@ -451,7 +460,7 @@ Result<> BecomeExec(const ExecLaunch& launch, const InitContext& context) {
 
 // What is in the container's PID namespace can be reached from inside by whoever may trace processes there: it is born
 // when nothing of the node is reached through it any more.
-Result<> MakeExec(const ExecLaunch& launch, const InitContext& context) {
+Result<> MakeExec(const ExecLaunch& launch, const InitContext& context, CgroupFiles cgroups) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
   Stage ours(pair[0]), theirs(pair[1]);
@@ -460,24 +469,43 @@ Result<> MakeExec(const ExecLaunch& launch, const InitContext& context) {
     close(ours.socket());
     close(context.pidfd);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    // The launcher learns the number before it can learn of anything else.
-    Result<> told = theirs.Await();
-    Result<> done = told ? BecomeExec(launch, context) : std::move(told);
-    Fail(context.status, done.error());
+    auto run = [&]() -> Result<> {
+      TRY(cgroups.Join());
+      // The launcher learns the number before it can learn of anything else.
+      TRY(theirs.Await());
+      return BecomeExec(launch, context);
+    };
+    Fail(context.status, run().error());
   }
   TRY(TellPid(context.status, pid));
   return ours.Say();
 }
 
+Result<> EnterForExec(const InitContext& context) {
+  ExecLaunch launch = TRY(DecodeExecLaunch(context.bytes));
+  CgroupFiles cgroups;
+  TRY(cgroups.Open(launch.cgroup));
+  TRY(JoinContainer(launch, context));
+  return MakeExec(launch, context, std::move(cgroups));
+}
+
 }  // namespace
+
+int RunExecEntrance(const InitContext& context) {
+  Begin(context, {});
+  Result<> done = EnterForExec(context);
+  if (!done) (void)SendFailure(context.status, done.error());
+  return done ? 0 : 1;
+}
 
 void RunExec(const InitContext& context) {
   Begin(context, {});
   auto run = [&]() -> Result<> {
     ExecLaunch launch = TRY(DecodeExecLaunch(context.bytes));
+    TRY(JoinCgroups(launch.cgroup, context.v2_joined));
     TRY(JoinContainer(launch, context));
     if ((launch.namespaces & CLONE_NEWPID) == 0) return BecomeExec(launch, context);
-    return MakeExec(launch, context);
+    return MakeExec(launch, context, {});
   };
   Result<> done = run();
   if (!done) Fail(context.status, done.error());

@@ -1,9 +1,10 @@
-// The processes that a start consists of: the container's own, and a helper where one is needed. Each runs in a child that
-// has just been made, and never returns. Internal.
+// The processes that a start consists of: the container's own, and a helper where one is needed. Each runs in a child
+// that has just been made, and never returns. Internal.
 //
 //   no hooks, no other user namespace:  launcher ── clone3 ──► container's process
 //   else:                               launcher ──► stage ──► container's process (CLONE_PARENT: the launcher's child)
-//   exec in a PID namespace:            launcher ──► entrance ──► the process (CLONE_PARENT)
+//   exec in a PID namespace:            launcher ──► entrance ──► the process (CLONE_PARENT); the entrance in the
+//                                       launcher's memory where it may, so that nothing is copied for it
 //   a user namespace to be joined:      launcher ──► stage, and ──► entrance ──► container's process
 // The stage stays in the node's namespaces and runs the hooks; the entrance has no way back from the user namespace.
 #pragma once
@@ -17,15 +18,19 @@ namespace crisp::native {
 
 // Of the node, or of the launcher: what a child is made from.
 struct InitContext {
-  std::string_view bytes;   // the Launch or ExecLaunch
+  std::string_view bytes;  // the Launch or ExecLaunch
   LaunchOptions options;
-  int status = -1;          // socket of status.h
-  int pidfd = -1;           // exec: of the container's process
+  int status = -1;  // socket of status.h
+  int pidfd = -1;   // exec: of the container's process
   bool v2_joined = false;
 };
 
 [[noreturn]] void RunContainer(const InitContext& context);
 [[noreturn]] void RunStage(const InitContext& context);
 [[noreturn]] void RunExec(const InitContext& context);
+// The entrance of an exec, in the memory of the launcher, which sleeps meanwhile (CLONE_VM | CLONE_VFORK): it changes
+// nothing there and leaves nothing behind. It must not wait for anything, so it never joins the container's cgroup,
+// which may be frozen; the process does that itself. Returns its exit code.
+int RunExecEntrance(const InitContext& context);
 
 }  // namespace crisp::native

@@ -1,5 +1,5 @@
-// A container's start as plain orders to the kernel: what is left of config.json (OCI runtime-spec) once everything that
-// can be decided beforehand is decided. crispd, or crisp-oci, makes it (compile.h); the pod's shim carries it out
+// A container's start as plain orders to the kernel: what is left of config.json (OCI runtime-spec) once everything
+// that can be decided beforehand is decided. crispd, or crisp-oci, makes it (compile.h); the pod's shim carries it out
 // (launcher.h) without knowing JSON, libseccomp or where cgroups are.
 //
 // All types are values; Encode and Decode are pure. Maker and shim may differ in age, as with shimapi/message.h: fields
@@ -41,10 +41,10 @@ struct Mount {
   uint8_t kind = kBind;
   std::string target;  // inside; made where it is missing (a directory, or a file for a file)
   std::string source, fstype;
-  std::string data;             // "size=64k,mode=755": options of the file system
-  bool recursive = false;       // kBind: with what is mounted below (rbind)
-  bool source_nofollow = false; // kBind: `source` itself may not be a symlink
-  bool source_plain = false;    // kBind: nor may any part of it: it was resolved before (S52)
+  std::string data;              // "size=64k,mode=755": options of the file system
+  bool recursive = false;        // kBind: with what is mounted below (rbind)
+  bool source_nofollow = false;  // kBind: `source` itself may not be a symlink
+  bool source_plain = false;     // kBind: nor may any part of it: it was resolved before (S52)
   // MOUNT_ATTR_* (mount_setattr(2)) of this mount; `recursive_*`: of it and all below it.
   uint64_t attr_set = 0, attr_clear = 0, recursive_set = 0, recursive_clear = 0;
   // MS_SHARED, MS_SLAVE, MS_PRIVATE or MS_UNBINDABLE, for all below too with `recursive_propagation`; 0: private.
@@ -55,13 +55,13 @@ struct Mount {
   bool idmap = false, idmap_recursive = false;
   bool copy_up = false;           // kFilesystem: gets what the image has at the target ("tmpcopyup")
   bool read_only_at_end = false;  // made read-only after all mounts, devices and links
-  uint64_t sb_flags = 0;          // MS_SYNCHRONOUS, MS_DIRSYNC, MS_MANDLOCK, MS_LAZYTIME, MS_SILENT of a new file system
-  bool optional = false;          // a failure (e.g. a file system that the kernel lacks) is passed over
+  uint64_t sb_flags = 0;  // MS_SYNCHRONOUS, MS_DIRSYNC, MS_MANDLOCK, MS_LAZYTIME, MS_SILENT of a new file system
+  bool optional = false;  // a failure (e.g. a file system that the kernel lacks) is passed over
 };
 
 struct Device {
-  std::string path;  // inside
-  uint32_t type = 0; // S_IFCHR, S_IFBLK or S_IFIFO
+  std::string path;   // inside
+  uint32_t type = 0;  // S_IFCHR, S_IFBLK or S_IFIFO
   uint32_t major = 0, minor = 0;
   uint32_t mode = 0666;
   uint32_t uid = 0, gid = 0;
@@ -93,9 +93,9 @@ struct Scheduler {
 };
 
 struct Seccomp {
-  std::string program;         // struct sock_filter[], "" = no filter
-  uint32_t flags = 0;          // SECCOMP_FILTER_FLAG_*
-  std::string listener_path;   // unix socket that gets the notify descriptor; "" = none
+  std::string program;        // struct sock_filter[], "" = no filter
+  uint32_t flags = 0;         // SECCOMP_FILTER_FLAG_*
+  std::string listener_path;  // unix socket that gets the notify descriptor; "" = none
   std::string listener_metadata;
 };
 
@@ -131,15 +131,16 @@ struct CgroupPlace {
 };
 
 struct Launch {
-  std::string id, bundle;       // for hooks
-  std::string oci_version;      // for hooks
-  std::string annotations;      // JSON object text, for hooks
-  std::string rootfs;           // a directory of the node
+  std::string id, bundle;   // for hooks
+  std::string oci_version;  // for hooks
+  std::string annotations;  // JSON object text, for hooks
+  std::string rootfs;       // a directory of the node
   bool rootfs_read_only = false;
-  uint64_t rootfs_propagation = 0;  // MS_* of "/" before anything is mounted: what flows in from the node. 0: private, recursive
-  bool no_pivot = false;            // MS_MOVE and chroot instead of pivot_root
-  uint64_t new_namespaces = 0;      // CLONE_NEW*
-  std::vector<JoinNamespace> join;  // at most one of each type
+  uint64_t rootfs_propagation =
+      0;                  // MS_* of "/" before anything is mounted: what flows in from the node. 0: private, recursive
+  bool no_pivot = false;  // MS_MOVE and chroot instead of pivot_root
+  uint64_t new_namespaces = 0;              // CLONE_NEW*
+  std::vector<JoinNamespace> join;          // at most one of each type
   std::vector<IdMapping> uid_map, gid_map;  // with CLONE_NEWUSER
   std::string time_offsets;                 // text for /proc/PID/timens_offsets, with CLONE_NEWTIME
   CgroupPlace cgroup;
@@ -160,9 +161,12 @@ struct ExecLaunch {
   Process process;
 };
 
-// What must be known before the process is made; Encode works it out. So whoever makes the process need not decode the rest.
+// What must be known before the process is made; Encode works it out. So whoever makes the process need not decode the
+// rest.
 struct Head {
-  uint64_t clone_flags = 0;   // CLONE_NEW* to be made with the process
+  // CLONE_NEW* to be made with the process. Of an exec CLONE_VM | CLONE_VFORK, or 0: whether its entrance may run in
+  // the memory of whoever makes it.
+  uint64_t clone_flags = 0;
   bool staged = false;        // needs a helper: hooks, or another user namespace
   std::string pid_namespace;  // to be joined before the process is made, "" = none
   std::string v2_dir;

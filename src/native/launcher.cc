@@ -3,6 +3,7 @@
 #include <linux/sched.h>
 #include <sched.h>
 #include <signal.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -38,7 +39,8 @@ class PidNamespaceForChildren {
 };
 
 Result<> CheckStdio(const LaunchOptions& options) {
-  if (options.in < 0 || options.out < 0 || options.err < 0) return Error(Code::kInvalidArgument, "launch without stdio");
+  if (options.in < 0 || options.out < 0 || options.err < 0)
+    return Error(Code::kInvalidArgument, "launch without stdio");
   return {};
 }
 
@@ -74,6 +76,27 @@ class Starter {
     if (pid < 0) return Errno(errno, "make the container's process");
     return static_cast<pid_t>(pid);
   }
+  // A child that runs `run` in our memory, and has ended when this returns.
+  Result<pid_t> MakeInOurMemory(int (*run)(const InitContext&)) {
+    constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 4 << 10;
+    void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);
+    if (stack == MAP_FAILED) return Errno(errno, "map a stack");
+    mprotect(stack, kGuardBytes, PROT_NONE);
+    struct Call {
+      int (*run)(const InitContext&);
+      const InitContext& context;
+    } call{run, context_};
+    auto begin = [](void* argument) {
+      const Call& asked = *static_cast<const Call*>(argument);
+      return asked.run(asked.context);
+    };
+    // glibc's function gives the child its own stack, and ends it when `begin` returns.
+    int pid = clone(begin, static_cast<char*>(stack) + kStackBytes, CLONE_VM | CLONE_VFORK | SIGCHLD, &call);
+    int error = errno;
+    munmap(stack, kStackBytes);
+    if (pid < 0) return Errno(error, "make the entrance of an exec");
+    return pid;
+  }
   Launching Done(pid_t pid, pid_t helper) {
     Launching launching(std::move(ours_));
     launching.pid_ = pid;
@@ -108,12 +131,17 @@ Result<Launching> Launching::Start(std::string_view launch, const LaunchOptions&
   return starter.Done(pid, 0);
 }
 
-Result<Launching> Launching::StartExec(std::string_view exec_launch, sys::BorrowedFd pidfd, const LaunchOptions& options) {
+Result<Launching> Launching::StartExec(std::string_view exec_launch, sys::BorrowedFd pidfd,
+                                       const LaunchOptions& options) {
   Head head = TRY(DecodeHead(exec_launch));
   Starter starter(options);
   TRY(starter.Open());
   starter.context().bytes = exec_launch;
   starter.context().pidfd = pidfd.get();
+  if ((head.clone_flags & CLONE_VFORK) != 0) {
+    pid_t entrance = TRY(starter.MakeInOurMemory(RunExecEntrance));
+    return starter.Done(0, entrance);
+  }
   pid_t pid = TRY(starter.Make(0, head.v2_dir, [](const InitContext& context) { RunExec(context); }));
   return head.pid_namespace.empty() ? starter.Done(pid, 0) : starter.Done(0, pid);
 }

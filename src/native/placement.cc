@@ -32,11 +32,28 @@ const char* NamespaceName(uint64_t type) {
 
 Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid) {
   const std::string who = StrCat(pid);
-  // "0" is the writer; "tasks" moves one thread, which all of us is, without the lock over all processes that cgroup.procs
-  // takes (kernel/cgroup/cgroup-v1.c).
-  for (const std::string& dir : place.v1_dirs) TRY(sys::WriteExisting(dir + "/tasks", who), "join the container's cgroup");
+  // "0" is the writer; "tasks" moves one thread, which all of us is, without the lock over all processes that
+  // cgroup.procs takes (kernel/cgroup/cgroup-v1.c).
+  for (const std::string& dir : place.v1_dirs)
+    TRY(sys::WriteExisting(dir + "/tasks", who), "join the container's cgroup");
   if (!place.v2_dir.empty() && !v2_done) {
     TRY(sys::WriteExisting(place.v2_dir + "/cgroup.procs", who), "join the container's cgroup");
+  }
+  return {};
+}
+
+Result<> CgroupFiles::Open(const CgroupPlace& place) {
+  for (const std::string& dir : place.v1_dirs) {
+    files_.push_back(TRY(sys::Open(dir + "/tasks", O_WRONLY), "join the container's cgroup"));
+  }
+  return {};
+}
+
+// "0", the writer: to move another takes the lock over all processes, which waits for the kernel's RCU.
+Result<> CgroupFiles::Join() {
+  for (sys::UniqueFd& file : files_) {
+    TRY(sys::WriteAll(file, "0"), "join the container's cgroup");
+    file.Reset();
   }
   return {};
 }
@@ -44,7 +61,8 @@ Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid) {
 Result<> NamespaceFiles::Open(const std::vector<JoinNamespace>& join) {
   for (const JoinNamespace& each : join) {
     if (each.type == CLONE_NEWPID || each.type == CLONE_NEWUSER) continue;
-    entries_.push_back({each.type, TRY(sys::Open(each.path, O_RDONLY), StrCat(NamespaceName(each.type), " namespace"))});
+    entries_.push_back(
+        {each.type, TRY(sys::Open(each.path, O_RDONLY), StrCat(NamespaceName(each.type), " namespace"))});
   }
   return {};
 }

@@ -12,6 +12,17 @@ namespace crisp::native {
 // Process `pid`, which has one thread, joins; 0: the caller. `v2_done`: it was born in the v2 cgroup.
 Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid = 0);
 
+// The v1 files by which processes join, opened now for whoever cannot reach them later.
+class CgroupFiles {
+ public:
+  Result<> Open(const CgroupPlace& place);
+  // The caller, which has one thread, joins, and closes the files.
+  Result<> Join();
+
+ private:
+  std::vector<sys::UniqueFd> files_;
+};
+
 // Those of `join` but user and PID namespaces, opened now and entered in Enter: so that files of the node can be opened
 // before and entered after a user namespace is.
 class NamespaceFiles {

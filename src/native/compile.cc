@@ -3,6 +3,7 @@
 #include <linux/sched.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
+#include <algorithm>
 
 #include <filesystem>
 
@@ -214,6 +215,36 @@ ExecLaunch ExecTemplate(const Launch& launch) {
   return exec;
 }
 
+Result<ExecLaunch> ExecTemplate(const Launch& launch, const Json& config) {
+  ExecLaunch exec = ExecTemplate(launch);
+  Process process;
+  Node node = TRY(Node(&config, "").Member("process"));
+  TRY(CompileProcess(node, ProcessRole::kFurther, process));
+  CopyShared(exec.process, process);
+  exec.process = std::move(process);
+  return exec;
+}
+
+namespace {
+Result<> CheckListener(const ExecLaunch& launch) {
+  if (launch.process.seccomp.listener_path.empty()) return {};
+  return Error(Code::kUnimplemented, "linux.seccomp.listenerPath: not for a further process");
+}
+}  // namespace
+
+Result<ExecLaunch> WithCommand(const ExecLaunch& container, const CommandInput& input) {
+  TRY(CheckListener(container));
+  ExecLaunch out = container;
+  out.cgroup = input.cgroup;
+  out.process.args = input.command;
+  out.process.terminal = input.terminal;
+  out.process.width = out.process.height = 0;
+  std::vector<std::string>& env = out.process.env;
+  auto is_term = [](const std::string& each) { return each.starts_with("TERM="); };
+  if (input.terminal && std::none_of(env.begin(), env.end(), is_term)) env.push_back("TERM=xterm");
+  return out;
+}
+
 Result<ExecLaunch> CompileExec(const ExecInput& input) {
   Json json = TRY(ParseJson(input.process_json, "process", kLimits));
   if (!json.is_object()) return Error(Code::kInvalidArgument, "process is not an object");
@@ -222,9 +253,7 @@ Result<ExecLaunch> CompileExec(const ExecInput& input) {
   out.namespaces = input.container.namespaces;
   TRY(CompileProcess(Node(&json, "process"), ProcessRole::kFurther, out.process));
   CopyShared(input.container.process, out.process);
-  if (!out.process.seccomp.listener_path.empty()) {
-    return Error(Code::kUnimplemented, "linux.seccomp.listenerPath: not for a further process");
-  }
+  TRY(CheckListener(out));
   return out;
 }
 

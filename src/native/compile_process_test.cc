@@ -184,6 +184,41 @@ TEST(CompileExec, Process) {
   }
 }
 
+TEST(CompileExec, WithACommandItIsWhatItsJsonSays) {
+  Json process = {{"args", {"own"}},
+                  {"cwd", "/here"},
+                  {"env", {"A=b"}},
+                  {"terminal", true},
+                  {"consoleSize", {{"width", 80}, {"height", 24}}},
+                  {"user", {{"uid", 7}, {"gid", 8}, {"additionalGids", {9}}}},
+                  {"noNewPrivileges", true},
+                  {"oomScoreAdj", 100},
+                  {"execCPUAffinity", {{"final", "0"}}},
+                  {"capabilities", {{"bounding", {"CAP_KILL"}}}}};
+  process = ParseJson(DumpJson(process), "process").value();  // unsigned numbers, as texts have them
+  Launch launch;
+  launch.new_namespaces = CLONE_NEWNS;
+  launch.process.seccomp.program = "12345678";
+  EXPECT_FALSE(HasProcess(ExecTemplate(launch)));
+  ExecLaunch container = *ExecTemplate(launch, {{"process", process}});
+  ASSERT_TRUE(HasProcess(container));
+  for (bool terminal : {false, true}) {
+    ExecLaunch exec = *WithCommand(container, {{"a", "b"}, terminal, {.v2_dir = "/cg"}});
+    process["args"] = {"a", "b"};
+    process["terminal"] = terminal;
+    process.erase("consoleSize");
+    process["env"] = terminal ? Json{"A=b", "TERM=xterm"} : Json{"A=b"};
+    std::string text = DumpJson(process);
+    ExecLaunch same =
+        *CompileExec({.process_json = text, .container = ExecTemplate(launch), .cgroup = {.v2_dir = "/cg"}});
+    EXPECT_EQ(*Encode(exec), *Encode(same)) << terminal;
+  }
+  container.process.env = {"TERM=vt100"};
+  EXPECT_THAT(WithCommand(container, {{"a"}, true, {}})->process.env, testing::ElementsAre("TERM=vt100"));
+  container.process.seccomp.listener_path = "/s";
+  EXPECT_EQ(WithCommand(container, {{"a"}, false, {}}).error().code(), Code::kUnimplemented);
+}
+
 TEST(CompileExec, Refusals) {
   EXPECT_FALSE(CompileExec({.process_json = "[]"}));
   EXPECT_THAT(Exec({{"args", {"a"}}}).error().message(), HasSubstr("process: cwd"));

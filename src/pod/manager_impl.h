@@ -223,8 +223,8 @@ class ManagerImpl final : public Manager {
   runtime::NativeCgroup NativeCgroupOf(const ContainerRecord& record) const;
   // All processes by the freezer, whatever the handler. kNotFound: it has ended. So already: success.
   Result<> SetPaused(const Ctx& ctx, const ContainerRecord& record, bool paused);
-  runtime::ExecSpec MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd, bool terminal,
-                                 std::string process_json) const;
+  Result<runtime::ExecSpec> MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd,
+                                         bool terminal) const;
   std::vector<CallTiming> Timings(const std::string& pod_id) const override;
   static void NoteTiming(const Ctx& ctx, PodEntry& pod, const char* call, const std::string& container);
   Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
@@ -298,8 +298,8 @@ class ManagerImpl final : public Manager {
   Workers background_{3};  // cleaning after exits, late reconnects
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
   std::stop_source stop_removals_;
-  Workers removals_{1};    // files of removed containers
-  Retries retries_;        // removals and undos of pods that failed
+  Workers removals_{1};  // files of removed containers
+  Retries retries_;      // removals and undos of pods that failed
 };
 
 // A pod's maps as the kernel wants them, and its root on the node.

@@ -4,6 +4,7 @@
 
 #include <cerrno>
 
+#include "base/synchronized.h"
 #include "runtime/runtime_impl.h"
 
 namespace crisp::runtime {
@@ -13,8 +14,9 @@ namespace {
 using std::chrono::milliseconds;
 constexpr milliseconds kKillTime{3000};
 constexpr milliseconds kStartTime{60'000};
-// After the exec's process has ended, everything it wrote is in the pipes. What keeps them open then is a process it left
-// behind; such a one gets this long to write its last words (`sh -c "echo x &"`), and then nobody listens any more.
+// After the exec's process has ended, everything it wrote is in the pipes. What keeps them open then is a process it
+// left behind; such a one gets this long to write its last words (`sh -c "echo x &"`), and then nobody listens any
+// more.
 constexpr milliseconds kDrainTime = kStreamDrainTime;
 
 // One output stream: keeps `bytes_max`, reads and throws away the rest, so that the writer never blocks on us.
@@ -73,16 +75,24 @@ void Drain(Collector& out, Collector& err) {
   }
 }
 
+// One for all: the shim gets copies.
+Result<sys::BorrowedFd> NullInput() {
+  static Synchronized<sys::UniqueFd> kept;
+  auto null = kept.Lock();
+  if (!null->ok()) *null = TRY(sys::Open("/dev/null", O_RDONLY));
+  return null->borrow();
+}
+
 }  // namespace
 
 Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const ContainerId& container, const ExecPlan& plan,
                                    size_t output_bytes_max, shimapi::ErrorReply* failure) {
   sys::Pipe out_pipe = TRY(MakeReadablePipe()), err_pipe = TRY(MakeReadablePipe());
-  sys::UniqueFd null = TRY(sys::Open("/dev/null", O_RDONLY));
+  sys::BorrowedFd null = TRY(NullInput());
   auto [exec, wait] = TRY(link.NewExec());
   Result<shimapi::Started> started =
       link.Start(ctx, plan.Request(exec, container), kStartTime,
-                 plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
+                 plan.Fds({null, out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
   out_pipe.write.Reset();
   err_pipe.write.Reset();
   Collector out(std::move(out_pipe.read), output_bytes_max), err(std::move(err_pipe.read), output_bytes_max);

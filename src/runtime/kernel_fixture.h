@@ -138,7 +138,7 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
   ExecSpec Exec(const std::vector<std::string>& command) {
     ExecSpec spec;
     spec.cmd = command;
-    spec.process_json = DumpJson(Process(command));
+    spec.process_json = [command] { return Result<std::string>(DumpJson(Process(command))); };
     return spec;
   }
   Result<ExecSyncResult> ExecSync(const PodId& pod, const ContainerId& id, const std::vector<std::string>& command,

@@ -41,7 +41,8 @@ Result<sys::UniqueFd> ToFile(const std::string& bytes) {
 native::Host ToHost(const NativeCgroup& cgroup) {
   native::Host host;
   host.unified = cgroup.unified;
-  for (const NativeCgroup::Hierarchy& each : cgroup.hierarchies) host.hierarchies.push_back({each.controllers, each.mount_point});
+  for (const NativeCgroup::Hierarchy& each : cgroup.hierarchies)
+    host.hierarchies.push_back({each.controllers, each.mount_point});
   return host;
 }
 
@@ -90,30 +91,65 @@ auto FindFreezer(const NativeCgroup& cgroup, Strings& v1_dirs) -> decltype(v1_di
 
 }  // namespace
 
-Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec) {
+Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, ExecTemplates& templates) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
-  TRY(KeepForLater(spec, launch, native::ExecTemplate(launch)));
+  native::ExecLaunch exec = TRY(native::ExecTemplate(launch, *spec.config));
+  TRY(KeepForLater(spec, launch, exec));
+  templates.Put(spec.bundle_dir, std::move(exec));
   std::string bytes = TRY(native::Encode(launch));
   return ToFile(bytes);
 }
 
-Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& name) {
-  std::string bytes = TRY(sys::ReadFile(ExecFile(spec.bundle_dir), native::kLaunchBytesMax), "native container");
-  NativeExec out;
-  native::ExecInput input;
-  input.process_json = spec.process_json;
-  input.container = TRY(native::DecodeExecLaunch(bytes));
-  input.cgroup = {spec.cgroup.v1_dirs, spec.cgroup.v2_dir};
-  if (spec.cgroup.unified) {
-    out.cgroup_dir = StrCat(spec.cgroup.v2_dir, "/", name);
-    input.cgroup.v2_dir = out.cgroup_dir;
-  } else {
-    if (std::string* dir = FindFreezer(spec.cgroup, input.cgroup.v1_dirs)) {
-      *dir += StrCat("/", name);
-      out.cgroup_dir = *dir;
+Result<ExecTemplates::Ptr> ExecTemplates::Get(const std::string& bundle_dir) {
+  {
+    auto kept = kept_.Lock();
+    auto found =
+        std::find_if(kept->begin(), kept->end(), [&](const Kept& each) { return each.bundle_dir == bundle_dir; });
+    if (found != kept->end()) {
+      kept->splice(kept->begin(), *kept, found);
+      return found->launch;
     }
   }
-  native::ExecLaunch launch = TRY(native::CompileExec(input));
+  std::string bytes = TRY(sys::ReadFile(ExecFile(bundle_dir), native::kLaunchBytesMax), "native container");
+  auto launch = std::make_shared<const native::ExecLaunch>(TRY(native::DecodeExecLaunch(bytes)));
+  Keep(bundle_dir, launch);
+  return launch;
+}
+
+void ExecTemplates::Put(const std::string& bundle_dir, native::ExecLaunch launch) {
+  Keep(bundle_dir, std::make_shared<const native::ExecLaunch>(std::move(launch)));
+}
+
+void ExecTemplates::Keep(const std::string& bundle_dir, Ptr launch) {
+  constexpr size_t kKeptMax = 64;  // a few KiB each
+  auto kept = kept_.Lock();
+  kept->remove_if([&](const Kept& each) { return each.bundle_dir == bundle_dir; });
+  kept->push_front({bundle_dir, std::move(launch)});
+  if (kept->size() > kKeptMax) kept->pop_back();
+}
+
+void ExecTemplates::Forget(const std::string& bundle_dir) {
+  kept_.Lock()->remove_if([&](const Kept& each) { return each.bundle_dir == bundle_dir; });
+}
+
+Result<NativeExec> PrepareNativeExec(ExecTemplates& templates, const ExecSpec& spec, const std::string& name) {
+  ExecTemplates::Ptr container = TRY(templates.Get(spec.bundle_dir));
+  NativeExec out;
+  native::CgroupPlace place{spec.cgroup.v1_dirs, spec.cgroup.v2_dir};
+  if (spec.cgroup.unified) {
+    out.cgroup_dir = StrCat(spec.cgroup.v2_dir, "/", name);
+    place.v2_dir = out.cgroup_dir;
+  } else if (std::string* dir = FindFreezer(spec.cgroup, place.v1_dirs)) {
+    *dir += StrCat("/", name);
+    out.cgroup_dir = *dir;
+  }
+  native::ExecLaunch launch;
+  if (native::HasProcess(*container)) {
+    launch = TRY(native::WithCommand(*container, {spec.cmd, spec.terminal, std::move(place)}));
+  } else {
+    std::string process_json = TRY(spec.process_json());
+    launch = TRY(native::CompileExec({process_json, *container, std::move(place)}));
+  }
   std::string encoded = TRY(native::Encode(launch));
   out.launch = TRY(ToFile(encoded));
   return out;
@@ -134,14 +170,15 @@ Result<> RunPoststopHooks(const Ctx& ctx, const ContainerId& id, const std::stri
   return sys::RemoveFile(file);
 }
 
-Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, const std::string& shim_binary,
-                                                      const std::string& pid_file) {
+Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, ExecTemplates& templates,
+                                                      const std::string& shim_binary, const std::string& pid_file) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   const native::CriuDirs dirs{spec.restore_images_dir, spec.bundle_dir};
   native::RestorePlan plan = TRY(native::PlanRestore(launch, dirs));
-  native::ExecLaunch exec = native::ExecTemplate(launch);
+  native::ExecLaunch exec = TRY(native::ExecTemplate(launch, *spec.config));
   exec.namespaces |= kRemadeNamespaces;
   TRY(KeepForLater(spec, launch, exec));
+  templates.Put(spec.bundle_dir, std::move(exec));
   plan.root = CriuRoot(spec.bundle_dir);
   plan.pid_file = pid_file;
   std::vector<std::string> argv{shim_binary, "--run-in"};
@@ -158,7 +195,8 @@ Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec,
   }
   argv.insert(argv.end(), {"--", kCriu, "restore", "--file-locks"});
   // crispd's own words to CRIU, and the node's.
-  if (std::string config = spec.bundle_dir + "/criu.conf"; sys::Exists(config)) argv.insert(argv.end(), {"--config", config});
+  if (std::string config = spec.bundle_dir + "/criu.conf"; sys::Exists(config))
+    argv.insert(argv.end(), {"--config", config});
   for (const std::vector<std::string>& words : {native::DirArgs(dirs), native::RestoreArgs(plan)}) {
     argv.insert(argv.end(), words.begin(), words.end());
   }
@@ -172,11 +210,13 @@ void DoneRestoring(const std::string& bundle_dir) { native::ClearRestoreRoot(Cri
 Result<std::vector<std::string>> NativeDumpArgv(const CheckpointSpec& spec) {
   Json config = TRY(ParseJson(spec.config_json, "config.json"));
   native::Launch launch = TRY(CompileLaunch(config, spec.id, spec.bundle_dir, spec.cgroup));
-  const std::string* freezer = spec.cgroup.unified ? &spec.cgroup.v2_dir : FindFreezer(spec.cgroup, spec.cgroup.v1_dirs);
+  const std::string* freezer =
+      spec.cgroup.unified ? &spec.cgroup.v2_dir : FindFreezer(spec.cgroup, spec.cgroup.v1_dirs);
   native::DumpPlan plan = TRY(native::PlanDump(launch, spec.pid, freezer == nullptr ? "" : *freezer));
   TRY(native::KeepDescriptors(spec.pid, spec.dirs.images));
   std::vector<std::string> argv{kCriu, "dump", "--leave-running", "--file-locks", "--manage-cgroups=soft"};
-  for (const std::vector<std::string>& words : {native::DirArgs({spec.dirs.images, spec.dirs.work}), native::DumpArgs(plan)}) {
+  for (const std::vector<std::string>& words :
+       {native::DirArgs({spec.dirs.images, spec.dirs.work}), native::DumpArgs(plan)}) {
     argv.insert(argv.end(), words.begin(), words.end());
   }
   return argv;

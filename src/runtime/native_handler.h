@@ -1,20 +1,44 @@
 // The native handler: the pod's shim starts the process itself, from a launch that is made here. Files in the bundle:
-//   exec       native::ExecLaunch without a process: what an exec must join, and the container's seccomp program
+//   exec       native::ExecLaunch: what an exec must join, and what its process has but for the command
 //   poststop   native::Launch with hooks only, while they are to be run
 // Threading: any thread; functions of values and files.
 #pragma once
 
+#include <list>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "base/synchronized.h"
 #include "native/launch.h"
 #include "runtime/runtime.h"
 
 namespace crisp::runtime {
 
+// The files "exec" of the containers that were started or executed in last: probes come again and again. Threading:
+// any.
+class ExecTemplates {
+ public:
+  using Ptr = std::shared_ptr<const native::ExecLaunch>;
+  Result<Ptr> Get(const std::string& bundle_dir);
+  void Put(const std::string& bundle_dir, native::ExecLaunch launch);  // whoever writes the file
+  void Forget(const std::string& bundle_dir);                          // whoever removes it
+
+ private:
+  void Keep(const std::string& bundle_dir, Ptr launch);
+  struct Kept {
+    std::string bundle_dir;
+    Ptr launch;
+  };
+  Synchronized<std::list<Kept>> kept_;  // the last used first; leaf lock
+};
+
 // A file (memfd) with the launch, for the shim. kInvalidArgument and kUnimplemented name the configuration's member.
-Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec);
-// The same where criu makes the process from images, as a command line for the shim to run: its root is bound in the bundle until
-// DoneRestoring, which is for the case that the caller died, too.
-Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, const std::string& shim_binary,
-                                                      const std::string& pid_file);
+Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, ExecTemplates& templates);
+// The same where criu makes the process from images, as a command line for the shim to run: its root is bound in the
+// bundle until DoneRestoring, which is for the case that the caller died, too.
+Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, ExecTemplates& templates,
+                                                      const std::string& shim_binary, const std::string& pid_file);
 void DoneRestoring(const std::string& bundle_dir);
 // criu's command line for a dump that leaves the container running.
 Result<std::vector<std::string>> NativeDumpArgv(const CheckpointSpec& spec);
@@ -23,7 +47,7 @@ struct NativeExec {
   sys::UniqueFd launch;
   std::string cgroup_dir;
 };
-Result<NativeExec> PrepareNativeExec(const ExecSpec& spec, const std::string& name);
+Result<NativeExec> PrepareNativeExec(ExecTemplates& templates, const ExecSpec& spec, const std::string& name);
 // What hooks.poststop asks for, once: a hook that fails is logged (runtime-spec runtime.md#lifecycle).
 // What is not done when ctx ends is left to the next call.
 Result<> RunPoststopHooks(const Ctx& ctx, const ContainerId& id, const std::string& bundle_dir);

@@ -48,7 +48,8 @@ pid_t ParentOf(pid_t pid) {
   Result<std::string> stat = sys::ReadFile(StrCat("/proc/", pid, "/stat"));
   if (!stat) return 0;
   // "pid (name) state ppid …", and a name may contain anything.
-  std::vector<std::string_view> fields = SplitWords(std::string_view(*stat).substr(std::min(stat->size(), stat->rfind(')') + 1)));
+  std::vector<std::string_view> fields =
+      SplitWords(std::string_view(*stat).substr(std::min(stat->size(), stat->rfind(')') + 1)));
   return fields.size() > 1 ? ParseInt<pid_t>(fields[1]).value_or(0) : 0;
 }
 
@@ -67,7 +68,8 @@ Result<std::unique_ptr<Runtime>> Runtime::Make(Options options) { return Runtime
 Result<std::unique_ptr<Runtime>> RuntimeImpl::Make(Options options) {
   std::unique_ptr<RuntimeImpl> runtime(new RuntimeImpl(std::move(options)));
   for (const HandlerConfig& config : runtime->options_.handlers) {
-    if (config.type != "oci" && config.type != "native") return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
+    if (config.type != "oci" && config.type != "native")
+      return Error(Code::kInvalidArgument, StrCat("handler ", config.name, ": unknown type ", Quote(config.type)));
     runtime->handlers_[config.name] = std::make_unique<Handler>(config);
   }
   runtime->hub_ = TRY(ShimHub::Make([raw = runtime.get()](const LinkPtr& link) { raw->OnGone(link); },
@@ -109,7 +111,8 @@ std::vector<std::pair<std::string, HandlerFeatures>> RuntimeImpl::Handlers() con
 
 Result<RuntimeImpl::Handler*> RuntimeImpl::FindHandler(const std::string& name) const {
   auto found = handlers_.find(name);
-  if (found == handlers_.end()) return Error(Code::kInvalidArgument, StrCat("no runtime handler is called ", Quote(name)));
+  if (found == handlers_.end())
+    return Error(Code::kInvalidArgument, StrCat("no runtime handler is called ", Quote(name)));
   return found->second.get();
 }
 
@@ -156,8 +159,8 @@ void RuntimeImpl::OnClosed(const LinkPtr& link) {
 
 // ---- pods ----
 
-// Kept from pod to pod: giving the mount up waits for the kernel's RCU. A file that was replaced, by an upgrade, is opened
-// anew.
+// Kept from pod to pod: giving the mount up waits for the kernel's RCU. A file that was replaced, by an upgrade, is
+// opened anew.
 Result<std::shared_ptr<const sys::UniqueFd>> RuntimeImpl::ShimProgram() {
   struct stat now{};
   if (stat(options_.shim_binary.c_str(), &now) != 0) return Errno(errno, "stat " + options_.shim_binary);
@@ -179,8 +182,8 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   sys::UniqueFd listener = TRY(shimapi::Listen(path, shimapi::SocketType::kSeqPacket));
   sys::UniqueFd log = TRY(sys::Open(spec.run_dir + "/shim.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
   sys::Command command;
-  // Containers reach /proc/PID/exe of what the shim makes before it is their program (S24). Our own number: the child has
-  // closed the descriptor by then.
+  // Containers reach /proc/PID/exe of what the shim makes before it is their program (S24). Our own number: the child
+  // has closed the descriptor by then.
   std::shared_ptr<const sys::UniqueFd> program = TRY(ShimProgram());
   command.program = StrCat("/proc/", getpid(), "/fd/", program->get());
   command.argv0 = options_.shim_binary;
@@ -196,7 +199,8 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   auto connect = [&]() -> Result<LinkPtr> {
     sys::UniqueFd socket = TRY(shimapi::Connect(path, shimapi::SocketType::kSeqPacket));
     sys::UniqueFd pidfd = TRY(sys::Dup(process.pidfd()));
-    return std::make_shared<ShimLink>(spec.pod, spec.run_dir, std::move(socket), process.pid(), std::move(pidfd), ExitCallback());
+    return std::make_shared<ShimLink>(spec.pod, spec.run_dir, std::move(socket), process.pid(), std::move(pidfd),
+                                      ExitCallback());
   };
   Result<LinkPtr> link = connect();
   if (!link) {
@@ -265,8 +269,8 @@ Result<PodNamespaces> RuntimeImpl::StartPod(const Ctx& ctx, const PodSpec& spec)
   return namespaces;
 }
 
-// SIGKILL for the shim and, before it, for the inits that it runs. Containers' other processes are the caller's to kill, by
-// their cgroup.
+// SIGKILL for the shim and, before it, for the inits that it runs. Containers' other processes are the caller's to
+// kill, by their cgroup.
 void RuntimeImpl::EndByForce(const ShimLink& link) {
   Ctx bounded = Ctx().WithTimeout(kShutdownTime);
   std::vector<sys::UniqueFd> inits;
@@ -284,8 +288,8 @@ void RuntimeImpl::EndByForce(const ShimLink& link) {
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::Dial(const PodId& pod, const std::string& run_dir) {
   sys::UniqueFd socket = TRY(shimapi::Connect(run_dir + "/shim.sock", shimapi::SocketType::kSeqPacket));
   shimapi::PeerCredentials peer = TRY(shimapi::Peer(socket));
-  // SO_PEERCRED names who called listen(2): a crispd that was killed before its shim did it again, if bad luck has it. So
-  // whom we might have to kill later must look like this pod's shim.
+  // SO_PEERCRED names who called listen(2): a crispd that was killed before its shim did it again, if bad luck has it.
+  // So whom we might have to kill later must look like this pod's shim.
   Result<sys::UniqueFd> pidfd = sys::PidfdOpen(peer.pid);
   if (!pidfd) return std::move(pidfd).error().As(Code::kNotFound);
   Result<std::string> line = sys::ReadFile(StrCat("/proc/", peer.pid, "/cmdline"));
@@ -315,9 +319,11 @@ Result<PodNamespaces> RuntimeImpl::ReconnectPod(const Ctx& ctx, const PodId& pod
   }
   if (old) {
     hub_->Remove(*old);
-    old->Close();  // nobody reads it any more: whoever still waits for an answer, because two reconnected at once, is told
+    old->Close();  // nobody reads it any more: whoever still waits for an answer, because two reconnected at once, is
+                   // told
   }
-  // The shim died, or dropped us, before the link had a place here, so OnGone passed it over: whoever dials again sees which.
+  // The shim died, or dropped us, before the link had a place here, so OnGone passed it over: whoever dials again sees
+  // which.
   if (link->closed()) return Error(Code::kUnavailable, StrCat("the shim of pod ", pod.Short(), " has just hung up"));
   for (const shimapi::ContainerState& state : reply->containers) {
     if (state.phase == shimapi::ContainerState::kExited) ExitCallback()(pod, state);
@@ -377,7 +383,7 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
   if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);
   ctx.Stage("compile the container's configuration");
-  sys::UniqueFd launch = TRY(PrepareNativeStart(spec), "container " + spec.id.str());
+  sys::UniqueFd launch = TRY(PrepareNativeStart(spec, exec_templates_), "container " + spec.id.str());
   shimapi::StartContainer request = StartRequest(spec);
   request.native = true;
   ctx.Stage("start the container's process");
@@ -393,7 +399,8 @@ Result<Started> RuntimeImpl::RestoreNative(const Ctx& ctx, ShimLink& link, const
   request.pid_file = Temporary(link.run_dir(), spec.id.str() + ".pid");
   TRY(sys::RemoveFile(request.pid_file));
   ctx.Stage("restore the container's processes");
-  request.argv = TRY(PrepareNativeRestore(spec, options_.shim_binary, request.pid_file), "container " + spec.id.str());
+  request.argv = TRY(PrepareNativeRestore(spec, exec_templates_, options_.shim_binary, request.pid_file),
+                     "container " + spec.id.str());
   shimapi::ErrorReply failure;
   Result<shimapi::Started> started = link.Start(ctx, request, kStartTime, {}, &failure, request.id);
   DoneRestoring(spec.bundle_dir);
@@ -421,11 +428,13 @@ Result<Started> RuntimeImpl::StartContainer(const Ctx& ctx, const PodId& pod, co
   shimapi::ErrorReply failure;
   Result<shimapi::Started> started = link->Start(ctx, request, kStartTime, {}, &failure, request.id);
   if (!started) {
-    // Whatever a runtime that failed or was killed half-way has left: its state, processes, cgroups. Not where the id is
-    // in use by a container that was started before.
+    // Whatever a runtime that failed or was killed half-way has left: its state, processes, cgroups. Not where the id
+    // is in use by a container that was started before.
     if (started.error().code() != Code::kAlreadyExists) {
-      if (Result<> gone = DeleteContainer(ctx.Detached(kDeleteTime), pod, spec.id, spec.handler, spec.bundle_dir); !gone) {
-        LogWarning("clean up after a failed start, deleting it again is up to the caller", {{"container", spec.id.str()}, {"error", gone.error()}});
+      if (Result<> gone = DeleteContainer(ctx.Detached(kDeleteTime), pod, spec.id, spec.handler, spec.bundle_dir);
+          !gone) {
+        LogWarning("clean up after a failed start, deleting it again is up to the caller",
+                   {{"container", spec.id.str()}, {"error", gone.error()}});
       }
     }
     return StartError(spec, std::move(started).error(), failure, files.log_file);
@@ -468,13 +477,15 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
                                       const std::string& bundle_dir) {
   Handler* handler = TRY(FindHandler(name));
   ctx.Stage("delete in the OCI runtime");
-  // The shim first: a runtime that is still starting the container, for a crispd that is no more, would leave behind what
-  // `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms for a process that it has to kill itself.
+  // The shim first: a runtime that is still starting the container, for a crispd that is no more, would leave behind
+  // what `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms for a process that it has to kill
+  // itself.
   Result<> forgotten = Forget(ctx, pod, id);
   if (handler->native) {
     // A container that could not be ended is not stopped; the caller comes again.
     TRY(std::move(forgotten));
     DoneRestoring(bundle_dir);
+    exec_templates_.Forget(bundle_dir);
     return RunPoststopHooks(ctx, id, bundle_dir);
   }
   sys::RunOptions options;
@@ -482,11 +493,13 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
   sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
   if (run.status.code != 0 && !SaysNotThere(run.err + run.out)) {
     Error failed(Code::kInternal, StrCat(name, " delete ", id.Short(), ": ", Quote(Trim(run.err), 1024)));
-    // A runtime that was killed while it wrote its state can never read it again. What it cannot even tell the state of is
-    // no container any more: its processes and cgroups are the caller's to end by the cgroup, the rest is a directory.
+    // A runtime that was killed while it wrote its state can never read it again. What it cannot even tell the state of
+    // is no container any more: its processes and cgroups are the caller's to end by the cgroup, the rest is a
+    // directory.
     sys::RunResult state = TRY(sys::Run(ctx, ToCommand(handler->oci.StateArgv(id)), options));
     if (state.status.code == 0) return failed;
-    LogWarning("the runtime's state of a container is broken, removing it", {{"container", id.str()}, {"error", failed}});
+    LogWarning("the runtime's state of a container is broken, removing it",
+               {{"container", id.str()}, {"error", failed}});
     TRY(sys::RemoveTree(handler->oci.StateDir(id)), "broken state of the OCI runtime");
   }
   return forgotten;
@@ -536,7 +549,7 @@ Result<ExecPlan> RuntimeImpl::PlanExec(const ShimLink& link, const ContainerId& 
   const std::string tag = "exec-" + RandomHex(8);
   if (handler->native) {
     ExecPlan plan;
-    NativeExec exec = TRY(PrepareNativeExec(spec, "crisp-" + tag), "container " + id.str());
+    NativeExec exec = TRY(PrepareNativeExec(exec_templates_, spec, "crisp-" + tag), "container " + id.str());
     plan.launch = std::move(exec.launch);
     if (!exec.cgroup_dir.empty()) plan.cgroup_dirs = {exec.cgroup_dir};
     if (spec.terminal) plan.console_socket = tag + ".tty";
@@ -559,7 +572,8 @@ Result<ExecPlan> RuntimeImpl::PlanExec(const ShimLink& link, const ContainerId& 
   }
   plan.argv = handler->oci.ExecArgv(id, files);
   plan.cgroup_dirs = std::move(place.dirs);
-  TRY(sys::WriteFileAtomic(plan.process_file, spec.process_json, 0600, sys::Durability::kNone));
+  std::string process_json = TRY(spec.process_json());
+  TRY(sys::WriteFileAtomic(plan.process_file, process_json, 0600, sys::Durability::kNone));
   return plan;
 }
 

@@ -26,10 +26,10 @@
 namespace crisp::runtime {
 
 struct HandlerConfig {
-  std::string name;       // RuntimeClass handler name, e.g. "runc"
-  std::string type;       // "oci": any OCI command-line runtime; "native": the shim itself (native/launcher.h)
-  std::string binary;     // "oci": absolute path or name in PATH
-  std::string root_dir;   // --root of the OCI runtime: state, dies with the boot
+  std::string name;      // RuntimeClass handler name, e.g. "runc"
+  std::string type;      // "oci": any OCI command-line runtime; "native": the shim itself (native/launcher.h)
+  std::string binary;    // "oci": absolute path or name in PATH
+  std::string root_dir;  // --root of the OCI runtime: state, dies with the boot
   bool systemd_cgroup = false;
   std::vector<std::string> extra_args;  // global options before the sub-command
 };
@@ -41,16 +41,16 @@ struct HandlerFeatures {  // from `<binary> features` (runtime-spec features.md)
 
 struct PodSpec {
   PodId pod;
-  std::string run_dir;          // <state>/pods/<id>, exists, 0700; shim.sock, exits/, logs of the shim live here
-  std::string netns_path;       // "" = the node's network
-  bool own_ipc = true;          // false: the node's
-  bool own_uts = true;          // false with the node's network, as the kubelet expects
-  bool shared_pid = false;      // a PID namespace with the shim's tiny init
-  std::string hostname;         // set in the own UTS namespace
+  std::string run_dir;      // <state>/pods/<id>, exists, 0700; shim.sock, exits/, logs of the shim live here
+  std::string netns_path;   // "" = the node's network
+  bool own_ipc = true;      // false: the node's
+  bool own_uts = true;      // false with the node's network, as the kubelet expects
+  bool shared_pid = false;  // a PID namespace with the shim's tiny init
+  std::string hostname;     // set in the own UTS namespace
   std::map<std::string, std::string> sysctls;  // checked by pod/plan; applied by the shim inside its namespaces
   // A pod with a user namespace (from MakeUserns) has its own IPC and UTS namespaces in here; not ok() without one.
   sys::OwnedNamespaces owned;
-  int oom_score_adj = -998;     // of the shim; clamped with a warning where the kernel refuses
+  int oom_score_adj = -998;  // of the shim; clamped with a warning where the kernel refuses
 };
 
 // Paths for OCI `linux.namespaces[].path`; "" = the container makes its own or uses the node's (see PodSpec).
@@ -74,15 +74,15 @@ struct NativeCgroup {
 struct ContainerSpec {
   ContainerId id;
   std::string handler;
-  std::string bundle_dir;       // holds config.json; ours
-  std::string log_path;         // absolute; "" = output is discarded
+  std::string bundle_dir;  // holds config.json; ours
+  std::string log_path;    // absolute; "" = output is discarded
   bool terminal = false;
-  bool stdin_open = false;      // keep a stdin that attach can write to
-  bool stdin_once = false;      // close it when the first attached client goes
+  bool stdin_open = false;                   // keep a stdin that attach can write to
+  bool stdin_once = false;                   // close it when the first attached client goes
   std::vector<std::string> oom_event_files;  // read at exit for an `oom_kill N` line with N > 0
   std::string restore_images_dir;            // CRIU's images to restore it from, "" = start it; the directory is ours
   std::shared_ptr<const nlohmann::json> config;  // native handlers only: what the bundle's config.json says
-  NativeCgroup cgroup;                       // likewise
+  NativeCgroup cgroup;                           // likewise
 };
 
 // Where a checkpoint goes: two existing directories of ours.
@@ -100,7 +100,7 @@ struct CheckpointSpec {
 };
 
 struct ContainerExit {
-  int code = 0;          // exit code, or 128 + signal
+  int code = 0;  // exit code, or 128 + signal
   int signal = 0;
   bool oom_killed = false;
   int64_t finished_at_unix_nanos = 0;
@@ -113,13 +113,15 @@ struct Started {
 struct ExecSpec {
   std::vector<std::string> cmd;
   bool terminal = false;
-  std::string process_json;  // OCI process object for the runtime's --process
-  std::string bundle_dir;    // native handlers only
-  NativeCgroup cgroup;       // likewise
+  // OCI process object for the runtime's --process. A native handler knows it from the start, and does not ask but for
+  // a container that an older crisp has started.
+  std::function<Result<std::string>()> process_json;
+  std::string bundle_dir;  // native handlers only
+  NativeCgroup cgroup;     // likewise
 };
 
 struct ExecSyncResult {
-  std::string out, err;   // each at most output_bytes_max; the rest is thrown away, not buffered
+  std::string out, err;  // each at most output_bytes_max; the rest is thrown away, not buffered
   int exit_code = 0;
 };
 
@@ -135,7 +137,7 @@ struct Events {
 class Runtime {
  public:
   struct Options {
-    std::string shim_binary;   // crisp-shim
+    std::string shim_binary;  // crisp-shim
     std::vector<HandlerConfig> handlers;
     Events events;
     bool user_namespaces =
@@ -157,8 +159,8 @@ class Runtime {
   virtual Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() = 0;
   // Starts the pod's shim and waits until its namespaces stand. On error no process stays.
   virtual Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) = 0;
-  // After a restart of crispd: connects to the shim that is still there. kNotFound: no shim (dead). Re-subscribes to its
-  // events; exits that happened meanwhile are delivered through on_exit before this returns or come from ReadExit.
+  // After a restart of crispd: connects to the shim that is still there. kNotFound: no shim (dead). Re-subscribes to
+  // its events; exits that happened meanwhile are delivered through on_exit before this returns or come from ReadExit.
   virtual Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
   // Kills what the shim still has, ends it, waits for it, by force if it does not listen. Gone: success.
   virtual Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
@@ -180,12 +182,12 @@ class Runtime {
   // kUnimplemented says what is missing to checkpoint and restore containers of this handler: the kernel, the OCI
   // runtime or CRIU. Asks each of them, every time.
   virtual Result<> CanCheckpoint(const Ctx& ctx, const std::string& handler) = 0;
-  // `<runtime> pause` and `resume`: all processes by the cgroup freezer. Paused resp. running already: success. Not of native
-  // handlers.
+  // `<runtime> pause` and `resume`: all processes by the cgroup freezer. Paused resp. running already: success. Not of
+  // native handlers.
   virtual Result<> PauseContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) = 0;
   virtual Result<> ResumeContainer(const Ctx& ctx, const ContainerId& id, const std::string& handler) = 0;
-  // `<runtime> checkpoint --leave-running`, or CRIU itself, of a running or paused container, which is as before in any case.
-  // CRIU is killed at the deadline of `ctx` only: a process that it holds just then is lost.
+  // `<runtime> checkpoint --leave-running`, or CRIU itself, of a running or paused container, which is as before in any
+  // case. CRIU is killed at the deadline of `ctx` only: a process that it holds just then is lost.
   virtual Result<> CheckpointContainer(const Ctx& ctx, const CheckpointSpec& spec) = 0;
 
   // Runs a command to its end inside the container. At `timeout` (0: none) the whole tree of the exec is killed and

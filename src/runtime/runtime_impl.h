@@ -8,6 +8,7 @@
 
 #include "base/synchronized.h"
 #include "runtime/exec_place.h"
+#include "runtime/native_handler.h"
 #include "runtime/oci_handler.h"
 #include "runtime/runtime.h"
 #include "runtime/shim_link.h"
@@ -41,7 +42,9 @@ class RuntimeImpl final : public Runtime {
   std::vector<std::pair<std::string, HandlerFeatures>> Handlers() const override;
   bool IsNative(const std::string& handler) const override;
   Result<sys::OwnedNamespaces> MakeUserns(const Ctx& ctx, const sys::UsernsRequest& request) override;
-  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override { return sys::IdleProcess::Start(options_.shim_binary); }
+  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override {
+    return sys::IdleProcess::Start(options_.shim_binary);
+  }
   Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
   Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
@@ -103,6 +106,7 @@ class RuntimeImpl final : public Runtime {
     struct stat file{};  // before it was opened
   };
   Synchronized<OpenProgram> shim_program_;  // leaf lock
+  ExecTemplates exec_templates_;
   std::unique_ptr<ShimHub> hub_;
 };
 

@@ -149,7 +149,7 @@ class StreamsKernelTest : public ::testing::TestWithParam<const char*> {
     spec.terminal = wants.tty;
     Json process = testing::Process(command);
     process["terminal"] = wants.tty;
-    spec.process_json = DumpJson(process);
+    spec.process_json = [text = DumpJson(process)] { return Result<std::string>(text); };
     return runtime_->OpenExec(Ctx(), pod_, id, handler(), spec, wants);
   }
   Result<std::unique_ptr<StreamSession>> OpenAttach(const ContainerId& id, const StreamWants& wants = kAll) {
@@ -244,7 +244,8 @@ TEST_P(StreamsKernelTest, TerminalOfAnExec) {
 TEST_P(StreamsKernelTest, AnExecThatIsDroppedLeavesNoProcess) {
   ContainerId id = MustStart({"sleep", "1000"});
   for (const StreamWants& wants : {kAll, kTerminal}) {
-    Client client(OpenExec(id, {"sh", "-c", "setsid sleep 1000 & (setsid sleep 1000 &) ; echo up; sleep 1000; true"}, wants));
+    Client client(
+        OpenExec(id, {"sh", "-c", "setsid sleep 1000 & (setsid sleep 1000 &) ; echo up; sleep 1000; true"}, wants));
     ASSERT_TRUE(client.session);
     client.ReadOut("up");
     EXPECT_EQ(WaitForProcesses(id, 5), 5u);

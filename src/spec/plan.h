@@ -29,7 +29,7 @@ struct NodeFacts {
   std::string arch;         // as Go names it: "amd64", "arm64"; "" = what we were compiled for
 
   bool cgroup_v2 = false;
-  bool systemd_cgroups = false;  // the cgroup driver is systemd: containers are units
+  bool systemd_cgroups = false;                 // the cgroup driver is systemd: containers are units
   std::vector<std::string> cgroup_controllers;  // "cpu", "memory", "pids", "hugetlb", …
   std::vector<std::string> hugepage_sizes;      // "2MB": the sizes the hugetlb controller limits
   bool swap_accounting = false;
@@ -181,8 +181,9 @@ struct ResourcesPlan {
   std::string resources_json;  // OCI linux.resources without devices, for `<runtime> update`
   std::vector<std::string> warnings;
 };
-// UpdateContainerResources: only what the request sets is in it, and what the kernel or an OCI runtime takes only together
-// with that (quota and period, memory and swap), from `current`. The whole must be something that could be created.
+// UpdateContainerResources: only what the request sets is in it, and what the kernel or an OCI runtime takes only
+// together with that (quota and period, memory and swap), from `current`. The whole must be something that could be
+// created.
 Result<ResourcesPlan> PlanResourcesUpdate(const Resources& current, const Resources& update, const NodeFacts& node);
 
 // What of OCI linux.resources CRI can show; the way back of the plans. kInvalidArgument: members of other types.
@@ -195,6 +196,8 @@ Resources MergeResources(const Resources& current, const Resources& update);
 // A process's oom_score_adj as this node can set it.
 int PlanOomScoreAdj(int64_t wanted, const NodeFacts& node, std::vector<std::string>& warnings);
 
+// kInvalidArgument for what no process can have as its arguments.
+Result<> CheckCommand(const std::vector<std::string>& cmd);
 // A process beside the container's own: same user, capabilities, environment, directory and no_new_privs.
 // `config_json` is the container's config.json.
 Result<std::string> PlanExec(const std::string& config_json, const std::vector<std::string>& cmd, bool tty);

@@ -183,11 +183,16 @@ Result<Json> PlanProcess(const Planning& p, oci::CapabilitySet capabilities) {
   return process;
 }
 
-Result<std::string> PlanExec(const std::string& config_json, const std::vector<std::string>& cmd, bool tty) {
+Result<> CheckCommand(const std::vector<std::string>& cmd) {
   if (cmd.empty() || cmd[0].empty()) return Invalid("no command to execute");
   for (const std::string& word : cmd) {
     if (word.find('\0') != std::string::npos) return Invalid(StrCat("command word ", Quote(word), " contains a NUL"));
   }
+  return {};
+}
+
+Result<std::string> PlanExec(const std::string& config_json, const std::vector<std::string>& cmd, bool tty) {
+  TRY(CheckCommand(cmd));
   Json config = TRY(ParseJson(config_json, "config.json"));
   auto found = config.find("process");
   if (found == config.end() || !found->is_object()) return Error(Code::kInternal, "config.json has no process");

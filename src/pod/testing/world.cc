@@ -33,7 +33,8 @@ Result<> WriteImages(const std::string& dir, const std::string& memory) {
   };
   using namespace std::string_view_literals;
   for (const auto& [name, bytes] : {
-           std::pair("inventory.img", image("\x40\x59\x10\x55\x16\x31\x31\x58"sv, "\x1a\x0a\x28\1\x30\1\x38\1\x40\1\x48\1"sv)),
+           std::pair("inventory.img",
+                     image("\x40\x59\x10\x55\x16\x31\x31\x58"sv, "\x1a\x0a\x28\1\x30\1\x38\1\x40\1\x48\1"sv)),
            std::pair("pstree.img", image("\x19\x43\x56\x54\x30\x30\x27\x50"sv, "\x08\1"sv)),
            std::pair("ids-1.img", image("\x19\x43\x56\x54\x30\x20\x43\x54"sv, "\x28\2\x30\2\x38\2\x40\2\x48\2"sv)),
            std::pair("pages-1.img", memory),
@@ -168,7 +169,9 @@ class FakeRuntime final : public runtime::Runtime {
   std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
     return {{"runc", {.recursive_read_only_mounts = true, .user_namespaces = true}}};
   }
-  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override { return Error(Code::kUnimplemented, "only for systemd"); }
+  Result<std::unique_ptr<sys::IdleProcess>> MakeIdle() override {
+    return Error(Code::kUnimplemented, "only for systemd");
+  }
   Result<sys::OwnedNamespaces> MakeUserns(const Ctx&, const sys::UsernsRequest&) override {
     sys::OwnedNamespaces made;  // any descriptor does: nothing of the kernel is asked here
     made.user = TRY(sys::Open("/dev/null", O_RDONLY));
@@ -274,13 +277,13 @@ class FakeRuntime final : public runtime::Runtime {
       return Error(Code::kDeadlineExceeded,
                    StrCat("command ", spec.cmd[0], " timed out after ", timeout.count(), " s"));
     }
-    return runtime::ExecSyncResult{spec.process_json, "", 3};
+    return runtime::ExecSyncResult{TRY(spec.process_json()), "", 3};
   }
   Result<std::unique_ptr<runtime::StreamSession>> OpenExec(const Ctx&, const PodId&, const ContainerId& id,
                                                            const std::string&, const runtime::ExecSpec& spec,
                                                            const runtime::StreamWants& wants) override {
     if (!world_.Has("processes", id.str())) return Error(Code::kFailedPrecondition, "not running");
-    return std::make_unique<FakeSession>(wants, spec.process_json);
+    return std::make_unique<FakeSession>(wants, TRY(spec.process_json()));
   }
   Result<std::unique_ptr<runtime::StreamSession>> OpenAttach(const Ctx&, const PodId&, const ContainerId& id,
                                                              const runtime::StreamWants& wants) override {
@@ -315,7 +318,8 @@ class FakeNetwork final : public network::Network {
     if (waits && !ShimComes(request.pod)) {
       return Error(Code::kDeadlineExceeded, "no shim beside the plugins");
     }
-    if (Take(world_.faults.Lock()->failing_after_netns)) return Error(Code::kUnavailable, "plugin bridge: no address left");
+    if (Take(world_.faults.Lock()->failing_after_netns))
+      return Error(Code::kUnavailable, "plugin bridge: no address left");
     hook = world_.faults.Lock()->after_setup;
     Call(hook);
     return network::PodNetwork{"/netns/" + request.pod.str(), {"10.1.2.3"}, "{\"cniVersion\":\"1.1.0\"}", "eth0"};

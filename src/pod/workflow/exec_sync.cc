@@ -21,14 +21,18 @@ Result<ExecOutput> ManagerImpl::ExecSync(const Ctx& ctx, const std::string& id, 
                                          std::chrono::seconds timeout) {
   if (cmd.empty()) return Error(Code::kInvalidArgument, "exec: command is empty");
   CtrRef container = TRY(store_.FindContainer(id));
-  ContainerRecord record = *container->record.Lock();
-  TRY(CheckAllowed(Verb::kExec, record));
-  std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-  runtime::ExecSpec spec = MakeExecSpec(record, cmd, false, TRY(PlanExec(config_json, cmd, false)));
+  runtime::ExecSpec spec;
+  std::string handler;
+  {
+    auto record = container->record.Lock();
+    TRY(CheckAllowed(Verb::kExec, *record));
+    spec = TRY(MakeExecSpec(*record, cmd, false));
+    handler = record->handler;
+  }
   FAILPOINT("exec_sync.before_run");
   ctx.Stage("run the command in the container");
   Result<runtime::ExecSyncResult> done =
-      deps_.runtime.ExecSync(ctx, record.pod, record.id, record.handler, spec, timeout, kExecOutputBytesMax);
+      deps_.runtime.ExecSync(ctx, container->pod, container->id, handler, spec, timeout, kExecOutputBytesMax);
   if (!done && done.error().code() == Code::kDeadlineExceeded) {
     return Error(Code::kDeadlineExceeded, StrCat("command ", Shown(cmd), ": ", done.error().message()));
   }

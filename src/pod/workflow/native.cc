@@ -28,16 +28,16 @@ bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
   return deps_.runtime.IsNative(record.handler) && deps_.cgroups.driver() == cgroup::Driver::kCgroupfs;
 }
 
-// On cgroup v1 a container has a directory in each of a dozen hierarchies: made while the root file system is, they cost no
-// time. The start fills them, and makes what is missing.
+// On cgroup v1 a container has a directory in each of a dozen hierarchies: made while the root file system is, they
+// cost no time. The start fills them, and makes what is missing.
 std::future<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   if (!MakesCgroupAhead(record)) return {};
   return std::async(std::launch::async, [this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
 }
 
-// Of a container that was never started; for one that was CleanRuntimeState does it. Whatever the settings are now: it may be
-// from before a restart with others.
+// Of a container that was never started; for one that was CleanRuntimeState does it. Whatever the settings are now: it
+// may be from before a restart with others.
 Result<> ManagerImpl::RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record) {
   if (record.start_asked_at != 0 || record.cgroup_path.empty()) return {};
   return deps_.cgroups.Remove(ctx, record.cgroup_path);
@@ -70,12 +70,15 @@ Result<> ManagerImpl::SetPaused(const Ctx& ctx, const ContainerRecord& record, b
   return deps_.cgroups.Freeze(ctx, record.cgroup_path, paused);
 }
 
-runtime::ExecSpec ManagerImpl::MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd,
-                                            bool terminal, std::string process_json) const {
+Result<runtime::ExecSpec> ManagerImpl::MakeExecSpec(const ContainerRecord& record, const std::vector<std::string>& cmd,
+                                                    bool terminal) const {
+  TRY(CheckCommand(cmd));
   runtime::ExecSpec spec;
   spec.cmd = cmd;
   spec.terminal = terminal;
-  spec.process_json = std::move(process_json);
+  spec.process_json = [path = paths_.ConfigJson(record.id), cmd, terminal]() -> Result<std::string> {
+    return PlanExec(TRY(sys::ReadFile(path)), cmd, terminal);
+  };
   if (!deps_.runtime.IsNative(record.handler)) return spec;
   spec.bundle_dir = paths_.Bundle(record.id);
   spec.cgroup = NativeCgroupOf(record);

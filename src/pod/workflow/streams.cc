@@ -45,8 +45,7 @@ Result<StreamSessionPtr> ManagerImpl::OpenExec(const Ctx& ctx, const std::string
   TRY(CheckExec(id, wants));
   CtrRef container = TRY(store_.FindContainer(id));
   ContainerRecord record = *container->record.Lock();
-  std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-  runtime::ExecSpec spec = MakeExecSpec(record, cmd, wants.tty, TRY(PlanExec(config_json, cmd, wants.tty)));
+  runtime::ExecSpec spec = TRY(MakeExecSpec(record, cmd, wants.tty));
   return deps_.runtime.OpenExec(ctx.WithTimeout(kVerbTimeout), record.pod, record.id, record.handler, spec, wants);
 }
 

@@ -68,9 +68,13 @@ Result<> PrepareRootfs(const Ctx& ctx, const RootfsSpec& spec) {
 
 Result<> UnmountRootfs(const Ctx& ctx, const std::string& container_dir, const std::string& mount_point) {
   TRY(ctx.Check());
-  TRY(sys::UnmountBelow(mount_point));
-  if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR)
-    return Errno(errno, "rmdir " + mount_point);
+  TRY(sys::Unmount(mount_point));  // with all that is mounted inside
+  // What was mounted below while nothing was mounted here is left: the whole table, long with many pods, is read for it
+  // only.
+  if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT && errno != ENOTDIR) {
+    TRY(sys::UnmountBelow(mount_point));
+    if (rmdir(mount_point.c_str()) != 0 && errno != ENOENT) return Errno(errno, "rmdir " + mount_point);
+  }
   return DetachLayers(LayersDir(container_dir));
 }
 

@@ -2,14 +2,14 @@
 // compared with in the same run. No runtime, no daemon, no JSON: only the calls that a pod of one container on a bridge
 // network cannot do without. Prints JSON: milliseconds, p50 and p99, of start and end.
 //
-// Start: a network namespace and a veth pair with its host end in the bridge; directories and an overlay; a cgroup of the
-// container's own in every hierarchy that a container gets one in; one clone into namespaces, which joins the cgroup, makes
-// the mounts that any container has, changes its root and executes a program: until that runs. The cgroup is joined in the
-// cheapest way there is: on v2 by CLONE_INTO_CGROUP, on v1 by each hierarchy's "tasks" (one thread, without the lock over
-// all processes that cgroup.procs takes: it waits up to milliseconds for the kernel's RCU). The v2 tree of a hybrid machine
-// has no controller and is left alone.
-// The directories lie apart on the disk (chattr +T of their parent), else ext4 searches past what was deleted lately.
-// End: SIGKILL, reaping the process, removing the cgroup; the kernel removes the rest in its own time.
+// Start: a network namespace and a veth pair with its host end in the bridge; directories and an overlay; a cgroup of
+// the container's own in every hierarchy that a container gets one in; one clone into namespaces, which joins the
+// cgroup, makes the mounts that any container has, changes its root and executes a program: until that runs. The cgroup
+// is joined in the cheapest way there is: on v2 by CLONE_INTO_CGROUP, on v1 by each hierarchy's "tasks" (one thread,
+// without the lock over all processes that cgroup.procs takes: it waits up to milliseconds for the kernel's RCU). The
+// v2 tree of a hybrid machine has no controller and is left alone. The directories lie apart on the disk (chattr +T of
+// their parent), else ext4 searches past what was deleted lately. End: SIGKILL, reaping the process, removing the
+// cgroup; the kernel removes the rest in its own time.
 //
 //   floor --bridge BRIDGE --lower DIR --scratch DIR [--cgroup NAME] [--lives N]
 // Run it in a network namespace that has the bridge (bench/run does); DIR is an unpacked image with /bin/true.
@@ -60,7 +60,9 @@ class Request {
   }
   ifinfomsg* link() { return &header_.i; }
   rtattr* Begin(uint16_t type) { return Add(type, nullptr, 0); }
-  void End(rtattr* attribute) { attribute->rta_len = static_cast<uint16_t>(Tail() - reinterpret_cast<char*>(attribute)); }
+  void End(rtattr* attribute) {
+    attribute->rta_len = static_cast<uint16_t>(Tail() - reinterpret_cast<char*>(attribute));
+  }
   rtattr* Add(uint16_t type, const void* data, size_t size) {
     auto* attribute = reinterpret_cast<rtattr*>(Tail());
     attribute->rta_type = type;
@@ -176,7 +178,8 @@ int Child(const Pod& pod, const Place& place, int ready) {
   }
   if (mount("none", "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) Die("private");
   std::string root = pod.directory + "/root";
-  std::string options = "lowerdir=" + place.lower + ",upperdir=" + pod.directory + "/upper,workdir=" + pod.directory + "/work,volatile";
+  std::string options =
+      "lowerdir=" + place.lower + ",upperdir=" + pod.directory + "/upper,workdir=" + pod.directory + "/work,volatile";
   if (mount("overlay", root.c_str(), "overlay", 0, options.c_str()) != 0) Die("overlay");
   if (chdir(root.c_str()) != 0) Die("chdir");
   mkdir("proc", 0755);
@@ -241,13 +244,17 @@ void End(const Place& place, const Pod& pod) {
   close(pod.netns);  // the kernel removes the veth with the namespace, in its own time
 }
 
-double Since(Clock::time_point begin) { return std::chrono::duration<double, std::milli>(Clock::now() - begin).count(); }
+double Since(Clock::time_point begin) {
+  return std::chrono::duration<double, std::milli>(Clock::now() - begin).count();
+}
 
 void Print(const char* name, std::vector<double>& values) {
   std::sort(values.begin(), values.end());
-  auto at = [&](double q) { return values[std::min(values.size() - 1, static_cast<size_t>(q * static_cast<double>(values.size())))]; };
-  std::printf("\"%s\":{\"n\":%zu,\"min\":%.3f,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}", name, values.size(), values.front(),
-              at(0.5), at(0.99), values.back());
+  auto at = [&](double q) {
+    return values[std::min(values.size() - 1, static_cast<size_t>(q * static_cast<double>(values.size())))];
+  };
+  std::printf("\"%s\":{\"n\":%zu,\"min\":%.3f,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}", name, values.size(),
+              values.front(), at(0.5), at(0.99), values.back());
 }
 
 }  // namespace
@@ -279,7 +286,7 @@ int main(int argc, char** argv) {
   if (!place.v1.empty()) place.v2.clear();
   MakeCgroup(place, "/" + place.cgroup);
   if (int fd = open(place.scratch.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); fd >= 0) {
-    long flags = 0;
+    int flags = 0;
     if (ioctl(fd, FS_IOC_GETFLAGS, &flags) == 0) {
       flags |= FS_TOPDIR_FL;
       ioctl(fd, FS_IOC_SETFLAGS, &flags);

@@ -15,6 +15,7 @@
 #include <cstring>
 #include <initializer_list>
 #include <optional>
+#include <span>
 #include <vector>
 
 #include "base/strings.h"
@@ -459,7 +460,8 @@ Result<> BecomeExec(const ExecLaunch& launch, const InitContext& context) {
 }
 
 // What is in the container's PID namespace can be reached from inside by whoever may trace processes there: it is born
-// when nothing of the node is reached through it any more.
+// when nothing of the node is reached through it any more, but for files of the container's own v1 cgroups that it
+// joins first of all (`cgroups`); the devices' and the pids' it is born in.
 Result<> MakeExec(const ExecLaunch& launch, const InitContext& context, CgroupFiles cgroups) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
@@ -470,9 +472,9 @@ Result<> MakeExec(const ExecLaunch& launch, const InitContext& context, CgroupFi
     close(context.pidfd);
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     auto run = [&]() -> Result<> {
-      TRY(cgroups.Join());
       // The launcher learns the number before it can learn of anything else.
       TRY(theirs.Await());
+      TRY(cgroups.Join());
       return BecomeExec(launch, context);
     };
     Fail(context.status, run().error());
@@ -483,8 +485,12 @@ Result<> MakeExec(const ExecLaunch& launch, const InitContext& context, CgroupFi
 
 Result<> EnterForExec(const InitContext& context) {
   ExecLaunch launch = TRY(DecodeExecLaunch(context.bytes));
+  CgroupPlace& place = launch.cgroup;
+  const size_t stopping = std::min<size_t>(place.v1_stopping, place.v1_dirs.size());
   CgroupFiles cgroups;
-  TRY(cgroups.Open(launch.cgroup));
+  TRY(cgroups.Open(std::span(place.v1_dirs).last(stopping)));
+  place.v1_dirs.resize(place.v1_dirs.size() - stopping);
+  TRY(JoinCgroups(place, false));
   TRY(JoinContainer(launch, context));
   return MakeExec(launch, context, std::move(cgroups));
 }
@@ -495,6 +501,7 @@ int RunExecEntrance(const InitContext& context) {
   Begin(context, {});
   Result<> done = EnterForExec(context);
   if (!done) (void)SendFailure(context.status, done.error());
+  prctl(PR_SET_DUMPABLE, 0);  // the launcher's: a change of ids that failed half-way has reset it
   return done ? 0 : 1;
 }
 

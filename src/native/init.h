@@ -29,8 +29,8 @@ struct InitContext {
 [[noreturn]] void RunStage(const InitContext& context);
 [[noreturn]] void RunExec(const InitContext& context);
 // The entrance of an exec, in the memory of the launcher, which sleeps meanwhile (CLONE_VM | CLONE_VFORK): it changes
-// nothing there and leaves nothing behind. It must not wait for anything, so it never joins the container's cgroup,
-// which may be frozen; the process does that itself. Returns its exit code.
+// nothing there and leaves nothing behind. It must not wait for anything, so it joins only those
+// of the container's cgroups that cannot hold it up; the process joins the rest itself. Returns its exit code.
 int RunExecEntrance(const InitContext& context);
 
 }  // namespace crisp::native

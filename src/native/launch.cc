@@ -62,7 +62,7 @@ void Fields(V& v, Process& m) {
 }
 template <class V>
 void Fields(V& v, CgroupPlace& m) {
-  v(m.v1_dirs), v(m.v2_dir);
+  v(m.v1_dirs), v(m.v2_dir), v(m.v1_stopping);
 }
 template <class V>
 void Fields(V& v, Launch& m) {
@@ -135,11 +135,10 @@ Head HeadOf(const ExecLaunch& launch) {
   Head head;
   if ((launch.namespaces & CLONE_NEWPID) != 0) head.pid_namespace = "the container's";  // by its pidfd
   head.v2_dir = launch.cgroup.v2_dir;
-  // Not where it is to be born in a cgroup, which may be frozen; nor where a time namespace is joined, which the kernel
-  // allows to nobody who shares memory (kernel/time/namespace.c); nor where its affinity is set before it has joined.
-  const bool has_entrance = !head.pid_namespace.empty();
-  if (has_entrance && head.v2_dir.empty() && (launch.namespaces & CLONE_NEWTIME) == 0 &&
-      launch.process.initial_affinity.empty()) {
+  // Not where it is to be born in a cgroup, which may be frozen, or it is not known which ones may; nor where a time
+  // namespace is joined, which the kernel allows to nobody who shares memory (kernel/time/namespace.c).
+  const bool may_wait = !head.v2_dir.empty() || launch.cgroup.v1_stopping == 0;
+  if (!head.pid_namespace.empty() && !may_wait && (launch.namespaces & CLONE_NEWTIME) == 0) {
     head.clone_flags = CLONE_VM | CLONE_VFORK;
   }
   return head;

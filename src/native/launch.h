@@ -128,6 +128,8 @@ struct Process {
 struct CgroupPlace {
   std::vector<std::string> v1_dirs;  // one for each hierarchy; joined by their file "tasks"
   std::string v2_dir;                // cgroup.procs, or CLONE_INTO_CGROUP
+  // So many of v1_dirs, the last ones, may stop or hold up whoever joins (freezer, cpu, memory); 0: not known.
+  uint32_t v1_stopping = 0;
 };
 
 struct Launch {

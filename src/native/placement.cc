@@ -42,8 +42,8 @@ Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid) {
   return {};
 }
 
-Result<> CgroupFiles::Open(const CgroupPlace& place) {
-  for (const std::string& dir : place.v1_dirs) {
+Result<> CgroupFiles::Open(std::span<const std::string> v1_dirs) {
+  for (const std::string& dir : v1_dirs) {
     files_.push_back(TRY(sys::Open(dir + "/tasks", O_WRONLY), "join the container's cgroup"));
   }
   return {};

@@ -1,6 +1,7 @@
 // Where a new process belongs: cgroups and namespaces. In the child; internal.
 #pragma once
 
+#include <span>
 #include <string>
 #include <vector>
 
@@ -15,7 +16,7 @@ Result<> JoinCgroups(const CgroupPlace& place, bool v2_done, pid_t pid = 0);
 // The v1 files by which processes join, opened now for whoever cannot reach them later.
 class CgroupFiles {
  public:
-  Result<> Open(const CgroupPlace& place);
+  Result<> Open(std::span<const std::string> v1_dirs);
   // The caller, which has one thread, joins, and closes the files.
   Result<> Join();
 

@@ -1,6 +1,8 @@
 #include "pod/manager.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
+#include <sys/statvfs.h>
 
 #include <cerrno>
 #include <cstdio>
@@ -33,20 +35,30 @@ ManagerImpl::~ManagerImpl() {
   removals_.Stop();
 }
 
+// Containers see these, whatever our umask is.
+Result<> ManagerImpl::MakeMountPoints() {
+  mount_points_ = paths_.MountPoints();
+  for (const char* name : {"", "/proc", "/sys", "/dev", "/etc"}) {
+    std::string dir = mount_points_ + name;
+    TRY(sys::MakeDir(dir, 0755));
+    if (chmod(dir.c_str(), 0755) != 0) return Errno(errno, "chmod " + dir);
+  }
+  for (const char* name : {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}) {
+    sys::UniqueFd file = TRY(sys::Open(mount_points_ + name, O_WRONLY | O_CREAT | O_NOFOLLOW, 0644));
+    if (fchmod(file.get(), 0644) != 0) return Errno(errno, StrCat("chmod ", mount_points_, name));
+  }
+  return {};
+}
+
 Result<> ManagerImpl::Load() {
   // 0711 would let a user namespace's root walk through; none is supported yet, so nobody but us looks in (S50).
   for (const std::string& dir : {paths_.Pods(), paths_.Containers(), paths_.ContainerRoots(), paths_.Removed()}) {
     TRY(sys::MakeDirs(dir, 0700));
     if (dir != paths_.Removed()) sys::SpreadSubdirectories(dir);
   }
-  for (const char* name : {"", "/proc", "/sys", "/dev", "/etc"}) {
-    std::string dir = paths_.MountPoints() + name;
-    TRY(sys::MakeDir(dir, 0755));
-    if (chmod(dir.c_str(), 0755) != 0) return Errno(errno, "chmod " + dir);  // containers see it, whatever our umask is
-  }
-  for (const char* file : {"/etc/hosts", "/etc/hostname", "/etc/resolv.conf"}) {
-    if (sys::Exists(paths_.MountPoints() + file)) continue;
-    TRY(sys::WriteFileAtomic(paths_.MountPoints() + file, "", 0644, sys::Durability::kNone));
+  if (Result<> made = MakeMountPoints(); !made) {
+    LogWarning("no common mount points, each container makes its own", {{"error", made.error()}});
+    mount_points_.clear();
   }
   TRY(store_.Load());
   HoldAll();
@@ -94,9 +106,7 @@ SandboxStatus ManagerImpl::PodStatusOf(const PodId& id) {
   return status;
 }
 
-Result<> ManagerImpl::RemoveDir(const std::string& path) {
-  return RemoveDir(path, {});
-}
+Result<> ManagerImpl::RemoveDir(const std::string& path) { return RemoveDir(path, {}); }
 
 Result<> ManagerImpl::RemoveDir(const std::string& path, const std::stop_token& stop) {
   Result<> removed = sys::RemoveTree(path, stop);
@@ -106,25 +116,37 @@ Result<> ManagerImpl::RemoveDir(const std::string& path, const std::stop_token& 
   return sys::RemoveTree(path, stop);
 }
 
-// With too many waiting the caller deletes it: whoever writes and removes faster than the disk deletes has to wait for it.
-void ManagerImpl::DeleteRemoved(const std::string& dir) {
+// False: too many wait already.
+bool ManagerImpl::DeleteLater(const std::string& removed_dir) {
   constexpr size_t kWaitingMax = 64;
-  auto removal = [this, dir] {
-    Result<> removed = RemoveDir(dir, stop_removals_.get_token());
-    if (!removed) LogWarning("remains of a container, will be tried again", {{"dir", dir}, {"error", removed.error()}});
-  };
-  if (!removals_.TryPost(removal, kWaitingMax)) removal();
+  if (!removing_.Lock()->insert(removed_dir).second) return true;
+  bool posted = removals_.TryPost(
+      [this, removed_dir] {
+        Result<> removed = RemoveDir(removed_dir, stop_removals_.get_token());
+        removing_.Lock()->erase(removed_dir);
+        if (removed) return;
+        LogWarning("remains of a container, will be tried again", {{"dir", removed_dir}, {"error", removed.error()}});
+      },
+      kWaitingMax);
+  if (!posted) removing_.Lock()->erase(removed_dir);
+  return posted;
+}
+
+// Less than a sixth is left: the kubelet may be about to look whether removals have helped, and evicts a pod otherwise.
+static bool IsShortOfSpace(const std::string& dir) {
+  struct statvfs fs{};
+  return statvfs(dir.c_str(), &fs) == 0 &&
+         (fs.f_bavail < fs.f_blocks / 6 || (fs.f_files > 0 && fs.f_favail < fs.f_files / 6));
 }
 
 // A container's files cost milliseconds to delete where the file system gives each freed block back to the disk at once
 // (ext4 with `discard`): one rename now, the rest later. What a crash leaves there the sweep at the next start finds.
+// Whoever writes and removes faster than the disk deletes waits for it.
 Result<> ManagerImpl::ThrowAwayRoot(const ContainerId& id) {
   std::string root = paths_.ContainerRoot(id), removed = StrCat(paths_.Removed(), "/", id.str());
-  if (rename(root.c_str(), removed.c_str()) == 0) {
-    DeleteRemoved(removed);
-    return {};
-  }
-  return errno == ENOENT ? Result<>() : RemoveDir(root);
+  if (IsShortOfSpace(paths_.Removed())) return RemoveDir(root, stopping_.get_token());
+  if (rename(root.c_str(), removed.c_str()) != 0) return errno == ENOENT ? Result<>() : RemoveDir(root);
+  return DeleteLater(removed) ? Result<>() : RemoveDir(removed, stopping_.get_token());
 }
 
 Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps,

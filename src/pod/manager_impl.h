@@ -8,6 +8,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <string>
 #include <thread>
 #include <vector>
@@ -274,8 +275,9 @@ class ManagerImpl final : public Manager {
   Result<> UnmountFiles(const PodRecord& record);  // with /dev/shm
   Result<> RemoveDir(const std::string& path);
   Result<> RemoveDir(const std::string& path, const std::stop_token& stop);
-  void DeleteRemoved(const std::string& dir);
+  bool DeleteLater(const std::string& removed_dir);
   Result<> ThrowAwayRoot(const ContainerId& id);
+  Result<> MakeMountPoints();
   Hooks& hooks() { return deps_.hooks != nullptr ? *deps_.hooks : no_hooks_; }
   SandboxStatus PodStatusOf(const PodId& id);
   ContainerStatus StatusNow(ContainerEntry& container) { return StatusOf(*container.record.Lock(), paths_); }
@@ -297,6 +299,8 @@ class ManagerImpl final : public Manager {
   Workers exits_{1};       // records exits only: nothing here waits for a verb
   Workers background_{3};  // cleaning after exits, late reconnects
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
+  std::string mount_points_;                      // "" where they could not be made; fixed after Load
+  Synchronized<std::set<std::string>> removing_;  // directories that removals_ has; leaf lock
   std::stop_source stop_removals_;
   Workers removals_{1};  // files of removed containers
   Retries retries_;      // removals and undos of pods that failed

@@ -96,8 +96,9 @@ Result<> ManagerImpl::FreeUnknownContainer(const Ctx& ctx, const ContainerId& id
 }
 
 void ManagerImpl::SweepContainerDirs(const Ctx& ctx) {
-  for (const ContainerId& id : IdsIn<ContainerId>(paths_.Removed()))
-    DeleteRemoved(StrCat(paths_.Removed(), "/", id.str()));
+  for (const ContainerId& id : IdsIn<ContainerId>(paths_.Removed())) {
+    if (!DeleteLater(StrCat(paths_.Removed(), "/", id.str()))) break;  // the rest at the next sweep
+  }
   std::vector<ContainerId> found = IdsIn<ContainerId>(paths_.Containers());
   std::vector<ContainerId> roots = IdsIn<ContainerId>(paths_.ContainerRoots());
   found.insert(found.end(), roots.begin(), roots.end());

@@ -4,7 +4,6 @@
 
 #include <cerrno>
 
-#include "base/synchronized.h"
 #include "runtime/runtime_impl.h"
 
 namespace crisp::runtime {
@@ -75,24 +74,16 @@ void Drain(Collector& out, Collector& err) {
   }
 }
 
-// One for all: the shim gets copies.
-Result<sys::BorrowedFd> NullInput() {
-  static Synchronized<sys::UniqueFd> kept;
-  auto null = kept.Lock();
-  if (!null->ok()) *null = TRY(sys::Open("/dev/null", O_RDONLY));
-  return null->borrow();
-}
-
 }  // namespace
 
 Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const ContainerId& container, const ExecPlan& plan,
                                    size_t output_bytes_max, shimapi::ErrorReply* failure) {
   sys::Pipe out_pipe = TRY(MakeReadablePipe()), err_pipe = TRY(MakeReadablePipe());
-  sys::BorrowedFd null = TRY(NullInput());
+  sys::UniqueFd null = TRY(sys::Open("/dev/null", O_RDONLY));  // its own: what shares one shares its locks and flags
   auto [exec, wait] = TRY(link.NewExec());
   Result<shimapi::Started> started =
       link.Start(ctx, plan.Request(exec, container), kStartTime,
-                 plan.Fds({null, out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
+                 plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
   out_pipe.write.Reset();
   err_pipe.write.Reset();
   Collector out(std::move(out_pipe.read), output_bytes_max), err(std::move(err_pipe.read), output_bytes_max);

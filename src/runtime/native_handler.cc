@@ -70,10 +70,18 @@ Result<native::Launch> CompileLaunch(const Json& config, const ContainerId& id, 
 }
 
 // What later verbs need.
-Result<> KeepForLater(const ContainerSpec& spec, const native::Launch& launch, const native::ExecLaunch& exec) {
+Result<> KeepForLater(const ContainerSpec& spec, const native::Launch& launch, native::ExecLaunch exec,
+                      ExecTemplates& templates) {
   std::string bytes = TRY(native::Encode(exec));
   TRY(sys::WriteFileAtomic(ExecFile(spec.bundle_dir), bytes, 0600, sys::Durability::kNone));
+  templates.Put(spec.bundle_dir, bytes.size(), std::move(exec));
   return KeepPoststop(spec, launch);
+}
+
+// Without a process where only that of an exec is wrong: whoever wants one is told then.
+native::ExecLaunch TemplateOf(const native::Launch& launch, const Json& config) {
+  Result<native::ExecLaunch> exec = native::ExecTemplate(launch, config);
+  return exec ? *std::move(exec) : native::ExecTemplate(launch);
 }
 
 // The one among the container's v1 directories that its processes are frozen and killed by, null: none.
@@ -89,13 +97,27 @@ auto FindFreezer(const NativeCgroup& cgroup, Strings& v1_dirs) -> decltype(v1_di
   return nullptr;
 }
 
+// Of the hierarchies whose cgroups may stop or hold up whoever joins: frozen, out of time, out of memory. How many.
+uint32_t MoveStoppingLast(const NativeCgroup& cgroup, std::vector<std::string>& v1_dirs) {
+  auto stops = [&](const std::string& dir) {
+    for (const NativeCgroup::Hierarchy& each : cgroup.hierarchies) {
+      if (!dir.starts_with(each.mount_point + "/")) continue;
+      for (std::string_view controller : Split(each.controllers, ',')) {
+        if (controller == "freezer" || controller == "cpu" || controller == "memory") return true;
+      }
+    }
+    return false;
+  };
+  auto last =
+      std::stable_partition(v1_dirs.begin(), v1_dirs.end(), [&](const std::string& dir) { return !stops(dir); });
+  return static_cast<uint32_t>(v1_dirs.end() - last);
+}
+
 }  // namespace
 
 Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, ExecTemplates& templates) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
-  native::ExecLaunch exec = TRY(native::ExecTemplate(launch, *spec.config));
-  TRY(KeepForLater(spec, launch, exec));
-  templates.Put(spec.bundle_dir, std::move(exec));
+  TRY(KeepForLater(spec, launch, TemplateOf(launch, *spec.config), templates));
   std::string bytes = TRY(native::Encode(launch));
   return ToFile(bytes);
 }
@@ -112,18 +134,19 @@ Result<ExecTemplates::Ptr> ExecTemplates::Get(const std::string& bundle_dir) {
   }
   std::string bytes = TRY(sys::ReadFile(ExecFile(bundle_dir), native::kLaunchBytesMax), "native container");
   auto launch = std::make_shared<const native::ExecLaunch>(TRY(native::DecodeExecLaunch(bytes)));
-  Keep(bundle_dir, launch);
+  Keep(bundle_dir, bytes.size(), launch);
   return launch;
 }
 
-void ExecTemplates::Put(const std::string& bundle_dir, native::ExecLaunch launch) {
-  Keep(bundle_dir, std::make_shared<const native::ExecLaunch>(std::move(launch)));
+void ExecTemplates::Put(const std::string& bundle_dir, size_t bytes, native::ExecLaunch launch) {
+  Keep(bundle_dir, bytes, std::make_shared<const native::ExecLaunch>(std::move(launch)));
 }
 
-void ExecTemplates::Keep(const std::string& bundle_dir, Ptr launch) {
-  constexpr size_t kKeptMax = 64;  // a few KiB each
+void ExecTemplates::Keep(const std::string& bundle_dir, size_t bytes, Ptr launch) {
+  constexpr size_t kKeptMax = 64, kBytesMax = 32 << 10;  // a few KiB each, but for huge environments
   auto kept = kept_.Lock();
   kept->remove_if([&](const Kept& each) { return each.bundle_dir == bundle_dir; });
+  if (bytes > kBytesMax) return;
   kept->push_front({bundle_dir, std::move(launch)});
   if (kept->size() > kKeptMax) kept->pop_back();
 }
@@ -142,6 +165,7 @@ Result<NativeExec> PrepareNativeExec(ExecTemplates& templates, const ExecSpec& s
   } else if (std::string* dir = FindFreezer(spec.cgroup, place.v1_dirs)) {
     *dir += StrCat("/", name);
     out.cgroup_dir = *dir;
+    place.v1_stopping = MoveStoppingLast(spec.cgroup, place.v1_dirs);
   }
   native::ExecLaunch launch;
   if (native::HasProcess(*container)) {
@@ -175,10 +199,9 @@ Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec,
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   const native::CriuDirs dirs{spec.restore_images_dir, spec.bundle_dir};
   native::RestorePlan plan = TRY(native::PlanRestore(launch, dirs));
-  native::ExecLaunch exec = TRY(native::ExecTemplate(launch, *spec.config));
+  native::ExecLaunch exec = TemplateOf(launch, *spec.config);
   exec.namespaces |= kRemadeNamespaces;
-  TRY(KeepForLater(spec, launch, exec));
-  templates.Put(spec.bundle_dir, std::move(exec));
+  TRY(KeepForLater(spec, launch, std::move(exec), templates));
   plan.root = CriuRoot(spec.bundle_dir);
   plan.pid_file = pid_file;
   std::vector<std::string> argv{shim_binary, "--run-in"};

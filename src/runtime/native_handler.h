@@ -21,11 +21,12 @@ class ExecTemplates {
  public:
   using Ptr = std::shared_ptr<const native::ExecLaunch>;
   Result<Ptr> Get(const std::string& bundle_dir);
-  void Put(const std::string& bundle_dir, native::ExecLaunch launch);  // whoever writes the file
-  void Forget(const std::string& bundle_dir);                          // whoever removes it
+  // Whoever writes the file, which has so many bytes.
+  void Put(const std::string& bundle_dir, size_t bytes, native::ExecLaunch launch);
+  void Forget(const std::string& bundle_dir);  // whoever removes it
 
  private:
-  void Keep(const std::string& bundle_dir, Ptr launch);
+  void Keep(const std::string& bundle_dir, size_t bytes, Ptr launch);
   struct Kept {
     std::string bundle_dir;
     Ptr launch;

@@ -74,7 +74,7 @@ Result<> MakeDir(const std::string& path, mode_t mode) {
 
 void SpreadSubdirectories(const std::string& dir) {
   Result<UniqueFd> fd = Open(dir, O_RDONLY | O_DIRECTORY);
-  long flags = 0;  // that the kernel takes an int of it is how this call came to be
+  int flags = 0;  // the kernel takes an int, whatever the number of the call says
   if (!fd || ioctl(fd->get(), FS_IOC_GETFLAGS, &flags) != 0 || (flags & FS_TOPDIR_FL) != 0) return;
   flags |= FS_TOPDIR_FL;
   (void)ioctl(fd->get(), FS_IOC_SETFLAGS, &flags);
@@ -173,9 +173,7 @@ Result<> RemoveTreeFrom(int dir, const std::string& name, const std::stop_token&
 
 }  // namespace
 
-Result<> RemoveTreeAt(BorrowedFd dir, const std::string& name) {
-  return RemoveTreeFrom(dir.get(), name, {});
-}
+Result<> RemoveTreeAt(BorrowedFd dir, const std::string& name) { return RemoveTreeFrom(dir.get(), name, {}); }
 
 Result<> RemoveTree(const std::string& path, const std::stop_token& stop) {
   // The path itself may lead over symlinks and mounts of the host; below its last component nothing does.

@@ -178,7 +178,8 @@ Result<> ManagerImpl::CheckImagesAllowed(const Ctx& ctx, const PodRecord& sandbo
   const std::string& name = config.user_specified_image.empty() ? config.image : config.user_specified_image;
   if (!source.image_id.empty()) {
     image::ImageRef checkpoint = TRY(deps_.images.Find(source.image_id));
-    if (checkpoint == nullptr) return Error(Code::kNotFound, StrCat("image ", source.image_id, " was removed meanwhile"));
+    if (checkpoint == nullptr)
+      return Error(Code::kNotFound, StrCat("image ", source.image_id, " was removed meanwhile"));
     TRY(deps_.images.CheckAllowed(ctx, *checkpoint, name, pod_namespace));
   }
   TRY(deps_.images.CheckAllowed(ctx, image, source.image_id.empty() ? name : std::string(), pod_namespace));
@@ -200,7 +201,7 @@ Result<> ManagerImpl::MakeRootfs(const Ctx& ctx, const PodRecord& sandbox, Conta
   if (source.any()) TRY(StageCheckpoint(ctx, container, source, image));
   rootfs::RootfsSpec spec;
   spec.layer_dirs = image.layer_dirs;
-  spec.bottom_dir = paths_.MountPoints();
+  spec.bottom_dir = mount_points_;
   spec.container_dir = paths_.ContainerRoot(container.id);
   spec.mount_point = paths_.Rootfs(container.id);
   UsernsRef userns = TRY(PodUserns(sandbox));

@@ -1,4 +1,5 @@
 // Containers of the native handler: their cgroup is made, limited and described here.
+#include "base/beside.h"
 #include "base/failpoint.h"
 #include "base/json.h"
 #include "base/strings.h"
@@ -33,7 +34,7 @@ bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
 std::future<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   if (!MakesCgroupAhead(record)) return {};
-  return std::async(std::launch::async, [this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
+  return Beside([this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
 }
 
 // Of a container that was never started; for one that was CleanRuntimeState does it. Whatever the settings are now: it

@@ -3,6 +3,7 @@
 #include <functional>
 #include <future>
 
+#include "base/beside.h"
 #include "base/failpoint.h"
 #include "base/rollback.h"
 #include "base/time.h"
@@ -198,8 +199,8 @@ Result<sys::OwnedNamespaces> ManagerImpl::MakePodUserns(const Ctx& ctx, PodEntry
                                         .uts = plan.own_uts});
 }
 
-// A sysctl of the network namespace may be of an interface that the plugins make, or one that they set, too. Not so the two
-// that the node's policy gives to every pod.
+// A sysctl of the network namespace may be of an interface that the plugins make, or one that they set, too. Not so the
+// two that the node's policy gives to every pod.
 static bool SetsNetwork(const SandboxPlan& plan) {
   return std::ranges::any_of(plan.sysctls, [](const auto& sysctl) {
     const std::string& name = sysctl.first;
@@ -208,17 +209,17 @@ static bool SetsNetwork(const SandboxPlan& plan) {
   });
 }
 
-// Whoever undoes the pod tears down network and shim whatever came first, so they may be made side by side: the shim needs
-// no more than the namespace.
+// Whoever undoes the pod tears down network and shim whatever came first, so they may be made side by side: the shim
+// needs no more than the namespace.
 Result<> ManagerImpl::AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan,
                                          sys::OwnedNamespaces owned) {
   ctx.Stage("set up the pod's network");
   const sys::BorrowedFd own_netns = owned.net;  // moves with the others to the shim's spec, and is open as long as that
-  std::future<Result<>> shim;  // its destructor waits
+  std::future<Result<>> shim;                   // its destructor waits
   auto start_shim = [&](const std::string& netns_path) {
     Ctx beside = ctx;
     beside.TrackStages(nullptr);  // the network's are told
-    shim = std::async(std::launch::async, [this, beside, &pod, &plan, &owned, netns_path] {
+    shim = Beside([this, beside, &pod, &plan, &owned, netns_path] {
       return StartShim(beside, pod, plan, std::move(owned), netns_path);
     });
   };

@@ -1,7 +1,8 @@
-// StopPodSandbox: not ready at once; stopped only when everything, the network above all, is really gone. An error means
-// that the caller shall try again, and the pod is shown NOTREADY until then.
+// StopPodSandbox: not ready at once; stopped only when everything, the network above all, is really gone. An error
+// means that the caller shall try again, and the pod is shown NOTREADY until then.
 #include <future>
 
+#include "base/beside.h"
 #include "base/failpoint.h"
 #include "base/log.h"
 #include "pod/manager_impl.h"
@@ -72,7 +73,7 @@ Result<> ManagerImpl::EndShimAndNetwork(const Ctx& ctx, PodEntry& pod, bool host
   if (host_network) {
     ended = end_shim();
   } else {
-    std::future<Result<>> shim = std::async(std::launch::async, end_shim);
+    std::future<Result<>> shim = Beside(end_shim);
     ctx.Stage("tear down the pod's network");
     torn_down = deps_.network.Teardown(ctx, pod.id);
     ctx.Stage("wait for the end of the pod's shim");

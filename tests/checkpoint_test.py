@@ -227,6 +227,41 @@ def check_pod_with_two_containers(node, handler):
     w.finish()
 
 
+def test_pods_by_crispctl(node):
+    """checkpointp, restorep and, on v2, update --unified."""
+    from google.protobuf import json_format
+    w = World(node, handler="native", **ON)
+
+    def ctl(*words):
+        done = subprocess.run([f"{harness.BUILD}/bin/crispctl", "-r", w.daemon.endpoint, "-t", "300s", *words],
+                              capture_output=True, text=True, timeout=300)
+        if done.returncode != 0 and "this node cannot checkpoint" in done.stderr:
+            raise Skip(done.stderr.strip().splitlines()[0])
+        check_equal(done.returncode, 0, f"crispctl {words[0]}: {done.stdout}{done.stderr}")
+        return done.stdout.split()
+
+    def to_file(name, message):
+        with open(f"{node.dir}/{name}.json", "w") as f:
+            f.write(json_format.MessageToJson(message, preserving_proto_field_name=True))
+        return f.name
+
+    pod, config = w.pod("by-hand")
+    container = w.running(pod, config)
+    if os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        ctl("update", "--unified", "memory.high=50000000", container)
+        check_equal(w.sh(container, "cat /sys/fs/cgroup/memory.high").stdout.split(), [b"49999872"], "memory.high, whole pages")
+    ctl("checkpointp", "-e", f"{node.dir}/saved", pod)
+    w.goes_on(container)
+    restored = ctl("restorep", f"{node.dir}/saved", "--pod-config", to_file("pod", w.daemon.pod_config("by-hand-again")),
+                   "--container-config", to_file("container", w.cri.container_config("main", w.image, COUNT)))
+    new = next(c.id for c in w.client.ListContainers().containers if c.id != container)
+    check(new in restored, f"restorep says {restored}")
+    ctl("start", new)
+    check(w.first_count(new) > 3, "began anew")
+    w.goes_on(new)
+    w.finish()
+
+
 def test_crash_within_a_checkpoint_thaws_the_container(node):
     check_crash_within_a_checkpoint(node, "runc")
 

@@ -1,6 +1,8 @@
 #include "native/launch.h"
 
 #include <gtest/gtest.h>
+#include <linux/sched.h>
+#include <sched.h>
 
 namespace crisp::native {
 namespace {
@@ -53,6 +55,23 @@ TEST(ExecLaunch, Roundtrip) {
   launch.process.args = {"true"};
   std::string bytes = *Encode(launch);
   EXPECT_EQ(*Encode(*DecodeExecLaunch(bytes)), bytes);
+}
+
+TEST(ExecLaunch, OnlyWhatCannotWaitBorrowsItsMakersMemory) {
+  auto flags = [](uint64_t namespaces, CgroupPlace place) {
+    ExecLaunch launch;
+    launch.namespaces = namespaces;
+    launch.cgroup = std::move(place);
+    launch.process.args = {"a"};
+    return DecodeHead(*Encode(launch))->clone_flags;
+  };
+  const uint64_t usual = CLONE_NEWPID | CLONE_NEWNS;
+  const CgroupPlace v1{{"/pids/x", "/freezer/x"}, "", 1};
+  EXPECT_EQ(flags(usual, v1), uint64_t{CLONE_VM | CLONE_VFORK});
+  EXPECT_EQ(flags(CLONE_NEWNS, v1), 0u) << "becomes the program itself";
+  EXPECT_EQ(flags(usual | CLONE_NEWTIME, v1), 0u);
+  EXPECT_EQ(flags(usual, {v1.v1_dirs, "", 0}), 0u) << "it is not known which cgroups may stop it";
+  EXPECT_EQ(flags(usual, {{}, "/cg/x", 0}), 0u) << "born in its cgroup";
 }
 
 }  // namespace

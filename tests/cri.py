@@ -6,6 +6,7 @@ api/cri/v1/api.proto into a temporary directory, and one method per RPC.
     cri.pb.PodSandboxConfig(...)                         # the messages
 Errors are grpc.RpcError; its code() and details() are what tests look at.
 """
+import importlib
 import os
 import shutil
 import subprocess
@@ -17,19 +18,21 @@ import grpc
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 
 
-def _generate():
+def generate(path):
+    """The messages of api/<path>.proto."""
+    folder, name = os.path.split(path)
     out = tempfile.mkdtemp(prefix="crisp-proto-")
     try:
-        subprocess.run(["protoc", f"--proto_path={ROOT}/api/cri/v1", f"--python_out={out}", "api.proto"], check=True)
+        subprocess.run(["protoc", f"--proto_path={ROOT}/api/{folder}", f"--python_out={out}", f"{name}.proto"], check=True)
         sys.path.insert(0, out)
-        import api_pb2
+        module = importlib.import_module(f"{name}_pb2")
         sys.path.pop(0)
-        return api_pb2
+        return module
     finally:
         shutil.rmtree(out)
 
 
-pb = _generate()
+pb = generate("cri/v1/api")
 
 
 class Client:

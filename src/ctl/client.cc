@@ -1,6 +1,7 @@
 #include "ctl/client.h"
 
 #include "base/strings.h"
+#include "ctl/tracing.h"
 
 namespace crisp::ctl {
 
@@ -9,7 +10,7 @@ namespace {
 constexpr std::chrono::milliseconds kRetryFirst{500}, kRetryMost{5000};
 constexpr int kMessageBytesMax = 64 << 20;  // an ExecSync answer holds up to 16 MiB of each stream
 
-std::shared_ptr<grpc::Channel> Channel(const std::string& endpoint) {
+std::shared_ptr<grpc::Channel> Channel(const std::string& endpoint, Tracer* tracer) {
   grpc::ChannelArguments arguments;
   arguments.SetMaxReceiveMessageSize(kMessageBytesMax);
   arguments.SetInt(GRPC_ARG_INITIAL_RECONNECT_BACKOFF_MS, kRetryFirst.count());
@@ -18,7 +19,10 @@ std::shared_ptr<grpc::Channel> Channel(const std::string& endpoint) {
   arguments.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
   std::string target = endpoint.starts_with('/') ? StrCat("unix://", endpoint) : endpoint;
   if (target.starts_with("tcp://")) target.erase(0, 6);
-  return grpc::CreateCustomChannel(target, grpc::InsecureChannelCredentials(), arguments);
+  auto credentials = grpc::InsecureChannelCredentials();
+  if (tracer == nullptr) return grpc::CreateCustomChannel(target, credentials, arguments);
+  return grpc::experimental::CreateCustomChannelWithInterceptors(target, credentials, arguments,
+                                                                 tracer->MakeInterceptors());
 }
 
 }  // namespace
@@ -40,14 +44,15 @@ Error FromStatus(const grpc::Status& status, const std::string& endpoint) {
   return Error(code, message.empty() ? std::string(CodeName(code)) : message);
 }
 
-Client::Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout, int retries)
+Client::Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout, int retries,
+               Tracer* tracer)
     : runtime_endpoint_(std::move(runtime_endpoint)),
       image_endpoint_(std::move(image_endpoint)),
       timeout_(timeout),
       retries_(retries) {
   if (image_endpoint_.empty()) image_endpoint_ = runtime_endpoint_;
-  channel_ = Channel(runtime_endpoint_);
-  image_channel_ = image_endpoint_ == runtime_endpoint_ ? channel_ : Channel(image_endpoint_);
+  channel_ = Channel(runtime_endpoint_, tracer);
+  image_channel_ = image_endpoint_ == runtime_endpoint_ ? channel_ : Channel(image_endpoint_, tracer);
   runtime_ = cri::RuntimeService::NewStub(channel_);
   images_ = cri::ImageService::NewStub(image_channel_);
   own_ = ::crisp::v1::Images::NewStub(image_channel_);

@@ -18,6 +18,8 @@ namespace cri = ::runtime::v1;
 
 inline constexpr const char* kDefaultEndpoint = "unix:///run/crisp/crisp.sock";
 
+class Tracer;
+
 // A gRPC status as our error; a runtime that is not there or does not know the call is said in plain words.
 Error FromStatus(const grpc::Status& status, const std::string& endpoint);
 
@@ -25,7 +27,9 @@ class Client {
  public:
   // "unix:///path", "/path" or "host:port". `timeout` is for each call that says no other; 0: none.
   // `retries`: how often a connection that fails is tried again, 0.5, 1, 2, 4, 5, 5 … seconds apart; negative: for ever.
-  Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout, int retries = 0);
+  // `tracer` (may be nullptr) makes a span of each call; it outlives the client.
+  Client(std::string runtime_endpoint, std::string image_endpoint, std::chrono::nanoseconds timeout, int retries = 0,
+         Tracer* tracer = nullptr);
 
   using Runtime = cri::RuntimeService::Stub;
   using Images = cri::ImageService::Stub;

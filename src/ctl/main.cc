@@ -13,6 +13,7 @@
 #include "ctl/format.h"
 #include "ctl/profile.h"
 #include "ctl/settings.h"
+#include "ctl/tracing.h"
 
 namespace crisp::ctl {
 namespace {
@@ -26,10 +27,10 @@ struct Global {
   std::string runtime_endpoint, image_endpoint, timeout, config, retries, cpu_profile, memory_profile;
   bool debug = false;
 };
-// Of crictl, for scripts that have them; without effect here.
-struct Ignored {
-  std::string tracing_endpoint, sampling;
-  bool tracing = false;
+struct Tracing {
+  bool enabled = false;
+  std::string endpoint = "127.0.0.1:4317";
+  int64_t rate_per_million = -1;
 };
 
 std::string Environment(const char* name) {
@@ -64,7 +65,7 @@ std::string DefaultEndpoint(const Session& session) {
 }
 
 // Flags come before the environment, that before the settings file, that before the default.
-Result<> Connect(const Global& global, Session& session) {
+Result<> Connect(const Global& global, Tracer* tracer, Session& session) {
   Settings settings = TRY(ReadSettings(global.config));
   session.pull_on_create = settings["pull-image-on-create"] == "true";
   session.no_pull_on_run = settings["disable-pull-on-run"] == "true";
@@ -83,15 +84,17 @@ Result<> Connect(const Global& global, Session& session) {
   std::string retries = FirstOf({global.retries, settings["max-retries"], "0"});
   auto times = ParseInt<int>(retries);
   if (!times) return Error(Code::kInvalidArgument, StrCat("--max-retries wants a number, not ", Quote(retries)));
-  session.client = std::make_unique<Client>(runtime, image, session.timeout, *times);
+  session.client = std::make_unique<Client>(runtime, image, session.timeout, *times, tracer);
   return {};
 }
 
-void AddIgnored(CLI::App& app, Ignored& ignored) {
-  const char* why = "accepted for crictl's sake, without effect";
-  app.add_flag("--enable-tracing", ignored.tracing, why);
-  app.add_option("--tracing-endpoint", ignored.tracing_endpoint, why);
-  app.add_option("--tracing-sampling-rate-per-million", ignored.sampling, why);
+void AddTracing(CLI::App& app, Tracing& tracing) {
+  app.add_flag("--enable-tracing", tracing.enabled,
+               "send a trace of the command and of its calls to an OpenTelemetry collector");
+  app.add_option("--tracing-endpoint", tracing.endpoint,
+                 StrCat("the collector's address for OTLP over gRPC without TLS (", tracing.endpoint, ")"));
+  app.add_option("--tracing-sampling-rate-per-million", tracing.rate_per_million,
+                 "how many of a million commands are traced; negative or 1000000: all (-1)");
 }
 
 void AddGlobal(CLI::App& app, Global& global) {
@@ -141,17 +144,35 @@ Result<int> Act(const Global& global, Session& session) {
   return code;
 }
 
+// crictl's names where it is called so: traces of both belong to one service.
+Tracer::Options ToOptions(const Tracing& tracing, const Session& session) {
+  bool crictl = session.program == "crictl";
+  return {.endpoint = tracing.endpoint,
+          .rate_per_million = tracing.rate_per_million,
+          .service = crictl ? "cri-tools" : session.program,
+          .name = crictl ? session.command : StrCat(session.program, " ", session.command),
+          .command = session.command};
+}
+
+// A collector that is not there is no reason for a command to fail.
+void Send(Tracer& tracer, const Session& session, int code, const std::string& message) {
+  auto sent = tracer.Export(code, message);
+  if (sent) return;
+  std::fprintf(stderr, "%s: warning: %s\n", session.program.c_str(), Printable(sent.error().message()).c_str());
+}
+
 int Main(int argc, char** argv) {
   CLI::App app("crispctl: the command line of a CRI runtime", "crispctl");
   Global global;
+  Tracing tracing;
+  std::optional<Tracer> tracer;  // outlives the session's client
   Session session;
   session.colours = ColoursOfStdout();
   session.terminal = isatty(STDOUT_FILENO) == 1;
   if (CalledCrictl(argv[0])) session.program = "crictl";
   global.config = DefaultSettingsPath(argv[0]);
-  Ignored ignored;
   AddGlobal(app, global);
-  AddIgnored(app, ignored);
+  AddTracing(app, tracing);
   app.set_version_flag("-v,--version",
                        StrCat(session.program, session.program == "crictl" ? " version " : " ", CRISP_VERSION));
   app.require_subcommand(0, 1);
@@ -183,7 +204,8 @@ int Main(int argc, char** argv) {
   }
   session.config_path = global.config;
   if (!app.get_subcommands().empty()) session.command = app.get_subcommands().front()->get_name();
-  if (auto connected = Connect(global, session); !connected) {
+  if (tracing.enabled) tracer.emplace(ToOptions(tracing, session));
+  if (auto connected = Connect(global, tracer ? &*tracer : nullptr, session); !connected) {
     PrintError(session, connected.error());
     return session.program == "crictl" ? kCrictlUsage : kUsage;
   }
@@ -191,12 +213,13 @@ int Main(int argc, char** argv) {
     std::fputs(app.help().c_str(), stderr);
     return kUsage;
   }
-  auto code = Act(global, session);
-  if (!code) {
-    PrintError(session, code.error());
-    return 1;
-  }
-  return std::fflush(stdout) == 0 ? *code : 1;
+  auto done = Act(global, session);
+  if (!done) PrintError(session, done.error());
+  // Before a collector may take its time.
+  bool written = std::fflush(stdout) == 0;
+  int code = done && written ? *done : 1;
+  if (tracer) Send(*tracer, session, code, done ? "" : done.error().message());
+  return code;
 }
 
 }  // namespace

@@ -76,7 +76,7 @@ class Starter {
     if (pid < 0) return Errno(errno, "make the container's process");
     return static_cast<pid_t>(pid);
   }
-  // A child that runs `run` in our memory, and has ended when this returns.
+  // A child that runs `run` in our memory, and is done with it when this returns.
   Result<pid_t> MakeInOurMemory(int (*run)(const InitContext&)) {
     constexpr size_t kStackBytes = 256 << 10, kGuardBytes = 4 << 10;
     void* stack = mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0);

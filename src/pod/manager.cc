@@ -146,7 +146,11 @@ Result<> ManagerImpl::ThrowAwayRoot(const ContainerId& id) {
   std::string root = paths_.ContainerRoot(id), removed = StrCat(paths_.Removed(), "/", id.str());
   if (IsShortOfSpace(paths_.Removed())) return RemoveDir(root, stopping_.get_token());
   if (rename(root.c_str(), removed.c_str()) != 0) return errno == ENOENT ? Result<>() : RemoveDir(root);
-  return DeleteLater(removed) ? Result<>() : RemoveDir(removed, stopping_.get_token());
+  if (DeleteLater(removed)) return {};
+  removing_.Lock()->insert(removed);  // not a sweep's meanwhile
+  Result<> done = RemoveDir(removed, stopping_.get_token());
+  removing_.Lock()->erase(removed);
+  return done;
 }
 
 Result<std::unique_ptr<ManagerImpl>> MakeManager(const ManagerOptions& options, Manager::Deps deps,

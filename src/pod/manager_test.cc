@@ -12,6 +12,7 @@
 #include "base/strings.h"
 #include "pod/testing/manager_fixture.h"
 #include "pod/testing/world.h"
+#include "pod/workers.h"
 #include "sys/file.h"
 
 namespace crisp::pod {
@@ -110,6 +111,23 @@ TEST_F(ManagerTest, FilesOfARemovedContainerGoInTheBackground) {
   EXPECT_FALSE(sys::Exists(removed));
   ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
   ExpectNothingLeft();
+}
+
+TEST(Workers, TakesNoMoreThanMayWait) {
+  Workers workers(1);
+  std::promise<void> begun, go_on;
+  int done = 0;
+  workers.Post([&] {
+    begun.set_value();
+    go_on.get_future().wait();
+  });
+  begun.get_future().wait();
+  EXPECT_TRUE(workers.TryPost([&] { ++done; }, 2));
+  EXPECT_TRUE(workers.TryPost([&] { ++done; }, 2));
+  EXPECT_FALSE(workers.TryPost([&] { ++done; }, 2));
+  go_on.set_value();
+  workers.Drain();
+  EXPECT_EQ(done, 2);
 }
 
 TEST_F(ManagerTest, RemovingAPodStopsAndRemovesAllOfIt) {

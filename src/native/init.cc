@@ -197,7 +197,7 @@ Result<std::string> ListenerState(const Launch& launch) {
 // What only the process that was made from the node's side can do.
 struct Prepared {
   NamespaceFiles namespaces;
-  std::vector<sys::UniqueFd> sources;
+  Sources sources;
   sys::UniqueFd listener;
 };
 
@@ -228,6 +228,9 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage& stage,
   }
   if ((launch.new_namespaces & CLONE_NEWTIME) != 0) TRY(SetTimeOffsets(launch.time_offsets));
   TRY(SetNames(launch));
+  // Of the node's /proc, which bare mounts are without.
+  const bool bare = prepared.sources.bare.ok();
+  if (bare) TRY(SetExecLabels(launch.process));
   Root root(launch, std::move(prepared.sources));
   TRY(root.Build());
   if (launch.process.terminal) becoming.terminal = TRY(root.MakeTerminal(context.status));
@@ -236,7 +239,7 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage& stage,
     TRY(RunHooks(launch.create_container, "createContainer", StateJson(launch, "creating", getpid())));
   }
   // Those are the node's programs, and not the profile's; what follows is the container's (as in runc).
-  TRY(SetExecLabels(launch.process));
+  if (!bare) TRY(SetExecLabels(launch.process));
   TRY(root.MakeWorkingDir());
   TRY(root.Enter());
   becoming.in = context.options.in;

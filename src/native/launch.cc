@@ -3,6 +3,8 @@
 #include <linux/sched.h>
 #include <sched.h>
 
+#include <algorithm>
+
 #include "base/strings.h"
 #include "codec/fields.h"
 
@@ -70,11 +72,11 @@ void Fields(V& v, Launch& m) {
       v(m.no_pivot), v(m.new_namespaces), v(m.join), v(m.uid_map), v(m.gid_map), v(m.time_offsets), v(m.cgroup),
       v(m.hostname), v(m.domainname), v(m.sysctls), v(m.mounts), v(m.devices), v(m.symlinks), v(m.masked_paths),
       v(m.read_only_paths), v(m.prestart), v(m.create_runtime), v(m.create_container), v(m.start_container),
-      v(m.poststart), v(m.process);
+      v(m.poststart), v(m.process), v(m.bare_mounts);
 }
 template <class V>
 void Fields(V& v, Head& m) {
-  v(m.clone_flags), v(m.staged), v(m.pid_namespace), v(m.v2_dir);
+  v(m.clone_flags), v(m.staged), v(m.pid_namespace), v(m.v2_dir), v(m.bare);
 }
 template <class V>
 void Fields(V& v, ExecLaunch& m) {
@@ -117,17 +119,23 @@ Result<T> DecodeAs(uint32_t magic, std::string_view bytes) {
   return value;
 }
 
+bool Staged(const Launch& launch) {
+  return !launch.prestart.empty() || !launch.create_runtime.empty() || !launch.poststart.empty() ||
+         (launch.new_namespaces & CLONE_NEWUSER) != 0 ||
+         std::any_of(launch.join.begin(), launch.join.end(),
+                     [](const JoinNamespace& join) { return join.type == CLONE_NEWUSER; });
+}
+
 Head HeadOf(const Launch& launch) {
   Head head;
   // The cgroup namespace is made once the process is in its cgroup, the time namespace once its offsets are set.
   head.clone_flags = launch.new_namespaces & ~uint64_t{CLONE_NEWCGROUP | CLONE_NEWTIME};
   head.v2_dir = launch.cgroup.v2_dir;
-  head.staged = !launch.prestart.empty() || !launch.create_runtime.empty() || !launch.poststart.empty() ||
-                (launch.new_namespaces & CLONE_NEWUSER) != 0;
+  head.staged = Staged(launch);
   for (const JoinNamespace& join : launch.join) {
     if (join.type == CLONE_NEWPID) head.pid_namespace = join.path;
-    if (join.type == CLONE_NEWUSER) head.staged = true;
   }
+  head.bare = StartsBare(launch);
   return head;
 }
 
@@ -145,6 +153,11 @@ Head HeadOf(const ExecLaunch& launch) {
 }
 
 }  // namespace
+
+bool StartsBare(const Launch& launch) {
+  return !launch.bare_mounts.empty() && (launch.new_namespaces & CLONE_NEWNS) != 0 && !Staged(launch) &&
+         launch.create_container.empty() && launch.rootfs_propagation == 0 && !launch.no_pivot;
+}
 
 Result<std::string> Encode(const Launch& launch) { return EncodeAs(kLaunchMagic, HeadOf(launch), launch); }
 Result<std::string> Encode(const ExecLaunch& launch) { return EncodeAs(kExecMagic, HeadOf(launch), launch); }

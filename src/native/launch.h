@@ -154,7 +154,15 @@ struct Launch {
   std::vector<std::string> masked_paths, read_only_paths;  // inside; missing ones are passed over
   std::vector<Hook> prestart, create_runtime, create_container, start_container, poststart;
   Process process;
+  // A file of a mount namespace with nothing in it (sys/mount_namespace.h): the root is built in a copy of that one
+  // where it can be (StartsBare). "": in a copy of the launcher's.
+  std::string bare_mounts;
 };
+
+// Whether the container's process leaves the node's mounts for `bare_mounts`, with what it needs of them opened before:
+// not for hooks, which are run beside the node's files, for a root that gets mounts from the node, or where a user
+// namespace is another one, which must see the node's /proc to mount its own.
+bool StartsBare(const Launch& launch);
 
 // A further process in a running container.
 struct ExecLaunch {
@@ -172,6 +180,7 @@ struct Head {
   bool staged = false;        // needs a helper: hooks, or another user namespace
   std::string pid_namespace;  // to be joined before the process is made, "" = none
   std::string v2_dir;
+  bool bare = false;  // StartsBare
 };
 
 // kResourceExhausted beyond kLaunchBytesMax.

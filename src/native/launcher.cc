@@ -120,13 +120,15 @@ Result<Launching> Launching::Start(std::string_view launch, const LaunchOptions&
     return starter.Done(0, helper);
   }
   auto run = [](const InitContext& context) { RunContainer(context); };
+  // It copies the mounts that it is to have itself. (A launcher that does not know of this copies the node's.)
+  const uint64_t flags = head.bare ? head.clone_flags & ~uint64_t{CLONE_NEWNS} : head.clone_flags;
   pid_t pid;
   if (head.pid_namespace.empty()) {
-    pid = TRY(starter.Make(head.clone_flags, head.v2_dir, run));
+    pid = TRY(starter.Make(flags, head.v2_dir, run));
   } else {
     sys::UniqueFd ns = TRY(sys::Open(head.pid_namespace, O_RDONLY), "pid namespace");
     PidNamespaceForChildren entered = TRY(PidNamespaceForChildren::Enter(ns));
-    pid = TRY(starter.Make(head.clone_flags, head.v2_dir, run));
+    pid = TRY(starter.Make(flags, head.v2_dir, run));
   }
   return starter.Done(pid, 0);
 }

@@ -7,6 +7,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <stdlib.h>
+#include <sys/capability.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
 #include <sys/stat.h>
@@ -15,6 +16,8 @@
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/mount_namespace.h"
+#include "sys/mountinfo.h"
 #include "sys/spawn.h"
 
 namespace crisp::native {
@@ -28,7 +31,8 @@ struct Ended {
   std::string error;  // of the start
 };
 
-class LauncherTest : public testing::Test {
+// With the parameter: the root is built in bare mounts where it can be.
+class LauncherTest : public testing::TestWithParam<bool> {
  protected:
   void SetUp() override {
     char name[] = "/tmp/crisp-launch-XXXXXX";
@@ -38,8 +42,13 @@ class LauncherTest : public testing::Test {
     for (const char* sub : {"", "/usr", "/proc", "/dev", "/tmp", "/etc", "/sys"}) ASSERT_TRUE(sys::MakeDir(dir_ + "/root" + sub, 0755));
     for (const char* link : {"bin", "sbin", "lib", "lib64"}) ASSERT_EQ(symlink(StrCat("usr/", link).c_str(), StrCat(dir_, "/root/", link).c_str()), 0);
     prctl(PR_SET_CHILD_SUBREAPER, 1);
+    if (GetParam()) bare_ = *sys::MakeBareMountNamespace();
+    node_mounts_ = sys::ReadMountInfo()->size();
   }
-  void TearDown() override { ASSERT_TRUE(sys::RemoveTree(dir_)); }
+  void TearDown() override {
+    EXPECT_EQ(sys::ReadMountInfo()->size(), node_mounts_);
+    ASSERT_TRUE(sys::RemoveTree(dir_));
+  }
 
   Launch Basic(std::vector<std::string> args) {
     Launch launch;
@@ -63,6 +72,7 @@ class LauncherTest : public testing::Test {
     launch.process.env = {"PATH=/usr/bin:/bin:/usr/sbin"};
     launch.process.bounding = launch.process.effective = launch.process.permitted = 0x3fb;
     launch.process.no_new_privileges = true;
+    if (bare_.ok()) launch.bare_mounts = StrCat("/proc/", getpid(), "/fd/", bare_.get());
     return launch;
   }
   static Mount Filesystem(const std::string& target, const std::string& type, const std::string& data) {
@@ -123,9 +133,13 @@ class LauncherTest : public testing::Test {
   Ended Sh(const std::string& script) { return Run(Basic({"sh", "-c", script})); }
 
   std::string dir_;
+  sys::UniqueFd bare_;
+  size_t node_mounts_ = 0;
 };
+INSTANTIATE_TEST_SUITE_P(Mounts, LauncherTest, testing::Bool(),
+                         [](const auto& each) { return each.param ? "Bare" : "Copied"; });
 
-TEST_F(LauncherTest, RunsInItsOwnWorld) {
+TEST_P(LauncherTest, RunsInItsOwnWorld) {
   Ended ended = Sh("hostname; echo $$; cat /proc/1/comm; ls /; ls /proc/self/fd; exit 7");
   EXPECT_EQ(ended.error, "");
   EXPECT_EQ(ended.code, 7);
@@ -133,7 +147,7 @@ TEST_F(LauncherTest, RunsInItsOwnWorld) {
 }
 
 // S31, S32: no descriptor of ours, no inheritable capability; S33: the groups are those asked for.
-TEST_F(LauncherTest, PrivilegesAreThoseAskedFor) {
+TEST_P(LauncherTest, PrivilegesAreThoseAskedFor) {
   Launch launch = Basic({"sh", "-c", "grep -E '^(Cap|Groups|Uid|NoNewPrivs)' /proc/self/status; umask"});
   launch.process.uid = 1000;
   launch.process.gid = 1001;
@@ -152,7 +166,7 @@ TEST_F(LauncherTest, PrivilegesAreThoseAskedFor) {
   EXPECT_THAT(ended.out, HasSubstr("0027"));
 }
 
-TEST_F(LauncherTest, MasksAndReadOnly) {
+TEST_P(LauncherTest, MasksAndReadOnly) {
   Launch launch = Basic({"sh", "-c", "wc -c < /proc/version; ls -A /proc/irq /proc/bus | wc -l; echo x > /proc/sys/kernel/core_pattern || echo refused; "
                                      "echo x > /usr/x || echo refused; echo x > /etc/x || echo refused"});
   launch.masked_paths = {"/proc/version", "/proc/irq", "/proc/bus", "/proc/missing"};
@@ -167,7 +181,7 @@ TEST_F(LauncherTest, MasksAndReadOnly) {
 }
 
 // S26: a masked file is the node's /dev/null, which nobody inside changes.
-TEST_F(LauncherTest, TheNodesNullIsNotChanged) {
+TEST_P(LauncherTest, TheNodesNullIsNotChanged) {
   Launch launch = Basic({"sh", "-c", "chmod 666 /proc/version || echo refused; echo x > /proc/version && echo written"});
   launch.masked_paths = {"/proc/version"};
   Ended ended = Run(launch);
@@ -175,7 +189,7 @@ TEST_F(LauncherTest, TheNodesNullIsNotChanged) {
   EXPECT_THAT(ended.out, HasSubstr("written\n"));
 }
 
-TEST_F(LauncherTest, TmpfsKeepsTheModeOfWhatItCovers) {
+TEST_P(LauncherTest, TmpfsKeepsTheModeOfWhatItCovers) {
   ASSERT_EQ(chmod((dir_ + "/root/tmp").c_str(), 01770), 0);
   Launch launch = Basic({"sh", "-c", "stat -c %a /tmp; stat -c %a /etc"});
   launch.mounts.push_back(Filesystem("/tmp", "tmpfs", ""));
@@ -185,7 +199,7 @@ TEST_F(LauncherTest, TmpfsKeepsTheModeOfWhatItCovers) {
   EXPECT_EQ(ended.out, "1770\n700\n");
 }
 
-TEST_F(LauncherTest, PipesAreTheUsersOwn) {
+TEST_P(LauncherTest, PipesAreTheUsersOwn) {
   Launch launch = Basic({"sh", "-c", "echo opened > /proc/self/fd/1"});
   launch.process.uid = launch.process.gid = 1000;
   launch.process.effective = launch.process.permitted = 0;
@@ -195,7 +209,7 @@ TEST_F(LauncherTest, PipesAreTheUsersOwn) {
 }
 
 // Their programs are the image's.
-TEST_F(LauncherTest, StartHooksHaveTheProcessPrivileges) {
+TEST_P(LauncherTest, StartHooksHaveTheProcessPrivileges) {
   Launch launch = Basic({"cat", "/tmp/status"});
   launch.process.uid = launch.process.gid = 1000;
   launch.process.effective = launch.process.permitted = 0;
@@ -209,7 +223,7 @@ TEST_F(LauncherTest, StartHooksHaveTheProcessPrivileges) {
   EXPECT_THAT(ended.out, HasSubstr("NoNewPrivs:\t1"));
 }
 
-TEST_F(LauncherTest, WhatCannotRunIsSaid) {
+TEST_P(LauncherTest, WhatCannotRunIsSaid) {
   EXPECT_THAT(Run(Basic({"no-such-program"})).error, HasSubstr("executable file not found in $PATH"));
   EXPECT_THAT(Run(Basic({"/no/such"})).error, HasSubstr("no such file or directory"));
   EXPECT_THAT(Run(Basic({"/etc"})).error, HasSubstr("is a directory"));
@@ -218,8 +232,45 @@ TEST_F(LauncherTest, WhatCannotRunIsSaid) {
   EXPECT_THAT(Run(launch).error, HasSubstr("nosuchfs"));
 }
 
+// Nothing of the node's is left below the root; and it is no chroot, in which the kernel makes no user namespaces.
+TEST_P(LauncherTest, TheRootIsTheNamespacesRoot) {
+  Launch launch = Basic({"sh", "-c",
+                         "cut -d' ' -f5 /proc/self/mountinfo | head -1; cut -d' ' -f5 /proc/self/mountinfo | sort | tr "
+                         "'\\n' ' '; ls -d /..//usr; unshare -U echo made"});
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_THAT(ended.out, testing::StartsWith("/\n/ /dev /dev/pts /proc /usr"));  // the root first, as everywhere
+  EXPECT_THAT(ended.out, testing::EndsWith("/..//usr\nmade\n"));
+}
+
+TEST_P(LauncherTest, BareMountsThatAreGoneAreDoneWithout) {
+  Launch launch = Basic({"echo", "ran"});
+  for (const char* file : {"/proc/self/fd/12345", "/proc/self/ns/net"}) {
+    launch.bare_mounts = file;
+    Ended ended = Run(launch);
+    EXPECT_EQ(ended.error, "") << file;
+    EXPECT_EQ(ended.out, "ran\n") << file;
+  }
+}
+
+// A launcher that may make no devices, as in a container itself, binds the node's.
+TEST_P(LauncherTest, DevicesThatCannotBeMadeAreTheNodes) {
+  cap_t all = cap_get_proc(), fewer = cap_dup(all);
+  cap_value_t mknod = CAP_MKNOD;
+  cap_set_flag(fewer, CAP_EFFECTIVE, 1, &mknod, CAP_CLEAR);
+  ASSERT_EQ(cap_set_proc(fewer), 0);
+  Launch launch = Basic(
+      {"sh", "-c", "stat -c '%F %t %T' /dev/null; grep -c /dev/null /proc/self/mountinfo; echo > /dev/null; pwd"});
+  Ended ended = Run(launch);
+  ASSERT_EQ(cap_set_proc(all), 0);
+  cap_free(all);
+  cap_free(fewer);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "character special file 1 3\n1\n/\n");
+}
+
 // S25, S29: paths of the image that lead out stay inside.
-TEST_F(LauncherTest, SymlinksOfTheImageStayInside) {
+TEST_P(LauncherTest, SymlinksOfTheImageStayInside) {
   std::string victim = dir_ + "/victim";
   ASSERT_TRUE(sys::MakeDir(victim, 0755));
   ASSERT_EQ(symlink(victim.c_str(), (dir_ + "/root/evil").c_str()), 0);
@@ -235,13 +286,13 @@ TEST_F(LauncherTest, SymlinksOfTheImageStayInside) {
 }
 
 // S28: a /proc that is a link to another place is no place for a procfs.
-TEST_F(LauncherTest, ProcBehindASymlinkIsRefused) {
+TEST_P(LauncherTest, ProcBehindASymlinkIsRefused) {
   ASSERT_TRUE(sys::RemoveTree(dir_ + "/root/proc"));
   ASSERT_EQ(symlink("etc", (dir_ + "/root/proc").c_str()), 0);
   EXPECT_THAT(Sh("true").error, HasSubstr("proc"));
 }
 
-TEST_F(LauncherTest, Terminal) {
+TEST_P(LauncherTest, Terminal) {
   Launch launch = Basic({"sh", "-c", "tty; stty size; tty < /dev/console"});
   launch.process.terminal = true;
   launch.process.width = 100;
@@ -251,7 +302,7 @@ TEST_F(LauncherTest, Terminal) {
   EXPECT_EQ(ended.out, "/dev/pts/0\r\n40 100\r\n/dev/console\r\n");
 }
 
-TEST_F(LauncherTest, CreatedWaitsForItsStart) {
+TEST_P(LauncherTest, CreatedWaitsForItsStart) {
   ASSERT_EQ(mkfifo((dir_ + "/start").c_str(), 0600), 0);
   sys::UniqueFd fifo = *sys::Open(dir_ + "/start", O_RDWR);
   sys::Pipe out = *sys::MakePipe();
@@ -266,7 +317,7 @@ TEST_F(LauncherTest, CreatedWaitsForItsStart) {
   EXPECT_EQ(ended.out, "started\n");
 }
 
-TEST_F(LauncherTest, HooksInTheirOrder) {
+TEST_P(LauncherTest, HooksInTheirOrder) {
   Launch launch = Basic({"sh", "-c", "echo run >> /tmp/order"});
   std::string order = dir_ + "/root/tmp/order";
   auto hook = [&](const char* name, const std::string& file) {
@@ -289,7 +340,7 @@ TEST_F(LauncherTest, HooksInTheirOrder) {
   EXPECT_THAT(ended.error, HasSubstr("it is broken"));
 }
 
-TEST_F(LauncherTest, NewUserNamespace) {
+TEST_P(LauncherTest, NewUserNamespace) {
   ASSERT_TRUE(sys::MakeDir(dir_ + "/data", 0755));
   Launch launch = Basic({"sh", "-c", "id -u; cat /proc/self/uid_map; stat -c %u /data; ls -l /dev/null | cut -c1"});
   launch.new_namespaces |= CLONE_NEWUSER;
@@ -308,7 +359,7 @@ TEST_F(LauncherTest, NewUserNamespace) {
 }
 
 // Other namespaces and the root of a running container, joined.
-TEST_F(LauncherTest, Exec) {
+TEST_P(LauncherTest, Exec) {
   sys::Pipe out = *sys::MakePipe(), in = *sys::MakePipe();
   sys::UniqueFd null = *sys::Open("/dev/null", O_RDWR);
   std::string bytes = *Encode(Basic({"sh", "-c", "echo up; read line"}));

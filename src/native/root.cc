@@ -5,6 +5,7 @@
 #include <linux/openat2.h>
 #include <linux/sched.h>
 #include <linux/stat.h>
+#include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
 #include <sys/stat.h>
@@ -193,13 +194,44 @@ bool IsMountRoot(sys::BorrowedFd fd) {
 
 }  // namespace
 
-Result<std::vector<sys::UniqueFd>> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all) {
-  std::vector<sys::UniqueFd> sources(launch.mounts.size());
-  for (size_t i = 0; i < sources.size(); ++i) {
+namespace {
+
+// The node's, checked.
+Result<sys::UniqueFd> CloneNull() {
+  sys::UniqueFd null = TRY(sys::Open("/dev/null", O_PATH | O_NOFOLLOW));
+  struct stat st = TRY(Stat(null, "/dev/null"));
+  if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
+    return Error(Code::kInternal, "the node's /dev/null is none");
+  }
+  return CloneTree(null.get(), "", AT_EMPTY_PATH);
+}
+
+Result<> OpenForBare(const Launch& launch, Sources& sources) {
+  Result<sys::UniqueFd> bare = sys::Open(launch.bare_mounts, O_RDONLY);
+  if (!bare) return {};
+  sources.bare = *std::move(bare);
+  sources.rootfs = TRY(CloneTree(AT_FDCWD, launch.rootfs, AT_RECURSIVE));
+  TRY(SetAttributes(sources.rootfs, 0, 0, true, MS_PRIVATE));
+  if (!launch.masked_paths.empty()) sources.null = TRY(CloneNull());
+  if (launch.devices.empty()) return {};
+  sources.node_mounts = TRY(sys::Open("/proc/self/ns/mnt", O_RDONLY));
+  sources.node_proc = TRY(sys::Open("/proc", O_PATH | O_DIRECTORY));
+  return {};
+}
+
+}  // namespace
+
+Result<Sources> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all) {
+  const bool bare = StartsBare(launch);
+  Sources sources;
+  if (bare) TRY(OpenForBare(launch, sources));  // the root first: /proc/PID/mountinfo goes by age
+  sources.mounts.resize(launch.mounts.size());
+  for (size_t i = 0; i < sources.mounts.size(); ++i) {
     const Mount& mount = launch.mounts[i];
-    if (mount.kind == Mount::kBind && (all || mount.idmap)) {
-      sources[i] = TRY(OpenSource(mount, userns), "mount " + mount.target);
-    }
+    if (mount.kind != Mount::kBind || !(all || bare || mount.idmap)) continue;
+    Result<sys::UniqueFd> source = OpenSource(mount, userns);
+    if (!source && mount.optional) continue;
+    sources.mounts[i] = TRY(std::move(source), StrCat("mount ", mount.source, " at ", Quote(mount.target)));
   }
   return sources;
 }
@@ -221,6 +253,22 @@ Result<> Root::SetPropagation() {
     if (best != launch_.rootfs || best == "/") return {};
     above = best.substr(0, std::max<size_t>(best.rfind('/'), 1));
   }
+  return {};
+}
+
+Result<> Root::LeaveMounts() {
+  // Who made us may be gone, and its file with it: then our copy is of the node's.
+  bare_ = sources_.bare.ok() && setns(sources_.bare.get(), CLONE_NEWNS) == 0;
+  sources_.bare.Reset();
+  if (StartsBare(launch_) && unshare(CLONE_NEWNS) != 0) return Errno(errno, "make a mount namespace");
+  if (!bare_) {
+    TRY(SetPropagation());
+    return Open();
+  }
+  if (move_mount(sources_.rootfs.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
+    return Errno(errno, "mount the root file system");
+  }
+  root_ = std::move(sources_.rootfs);
   return {};
 }
 
@@ -290,6 +338,23 @@ Result<> Root::MountOne(const Mount& mount, sys::UniqueFd source) {
   return AttachAt(source, mount, S_ISDIR(st.st_mode));
 }
 
+Result<sys::UniqueFd> Root::CloneNodeDevice(const Device& device) {
+  auto clone = [&]() -> Result<sys::UniqueFd> {
+    sys::UniqueFd node = TRY(sys::Open(device.path, O_PATH | O_NOFOLLOW));
+    struct stat st = TRY(Stat(node, device.path));
+    if ((st.st_mode & S_IFMT) != device.type || st.st_rdev != makedev(device.major, device.minor)) {
+      return Error(Code::kFailedPrecondition, "the node has another one there");
+    }
+    return CloneTree(node.get(), "", AT_EMPTY_PATH);
+  };
+  if (!sources_.node_mounts.ok()) return clone();
+  sys::UniqueFd own = TRY(sys::OpenAt(sources_.node_proc, "thread-self/ns/mnt", O_RDONLY));
+  if (setns(sources_.node_mounts.get(), CLONE_NEWNS) != 0) return Errno(errno, "look at the node's");
+  Result<sys::UniqueFd> tree = clone();
+  if (setns(own.get(), CLONE_NEWNS) != 0) return Errno(errno, "return from the node's mounts");
+  return tree;
+}
+
 Result<> Root::MakeDevice(const Device& device) {
   Split split = TRY(SplitPath(device.path));
   sys::UniqueFd parent = TRY(DirInside(root_, split.parent));
@@ -307,12 +372,7 @@ Result<> Root::MakeDevice(const Device& device) {
   }
   if (errno != EPERM) return Errno(errno, "mknod");
   // A user namespace may make none: the node's own is bound.
-  sys::UniqueFd node = TRY(sys::Open(device.path, O_PATH | O_NOFOLLOW));
-  st = TRY(Stat(node, device.path));
-  if ((st.st_mode & S_IFMT) != device.type || st.st_rdev != number) {
-    return Error(Code::kFailedPrecondition, "the node has another one there");
-  }
-  sys::UniqueFd tree = TRY(CloneTree(node.get(), "", AT_EMPTY_PATH));
+  sys::UniqueFd tree = TRY(CloneNodeDevice(device));
   sys::UniqueFd target = TRY(Target(device.path, false));
   if (move_mount(tree.get(), "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) return Errno(errno, "bind");
   return {};
@@ -326,17 +386,18 @@ Result<> Root::MakeSymlink(const Symlink& link) {
 }
 
 Result<> Root::Build() {
-  TRY(SetPropagation());
-  TRY(Open());
+  TRY(LeaveMounts());
   for (size_t i = 0; i < launch_.mounts.size(); ++i) {
     const Mount& mount = launch_.mounts[i];
-    Result<> mounted = MountOne(mount, i < sources_.size() ? std::move(sources_[i]) : sys::UniqueFd());
+    Result<> mounted = MountOne(mount, i < sources_.mounts.size() ? std::move(sources_.mounts[i]) : sys::UniqueFd());
     if (mounted || mount.optional) continue;
     return std::move(mounted).error().Context(StrCat("mount ", mount.kind == Mount::kBind ? mount.source : mount.fstype,
                                                      " at ", Quote(mount.target)));
   }
   umask(0);
   for (const Device& device : launch_.devices) TRY(MakeDevice(device), "device " + device.path);
+  sources_.node_mounts.Reset();
+  sources_.node_proc.Reset();
   for (const Symlink& link : launch_.symlinks) TRY(MakeSymlink(link), "link " + link.path);
   umask(0022);
   return {};
@@ -388,6 +449,20 @@ Result<> Root::MakeWorkingDir() {
   return std::move(dir).error().Context("working directory");
 }
 
+Result<sys::UniqueFd> Root::MakeCover(bool directory) {
+  if (directory) {
+    sys::FsContext context = TRY(sys::FsContext::Open("tmpfs"));
+    TRY(context.SetString("mode", "0555"));
+    TRY(context.SetString("size", "4k"));
+    return context.Mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+  }
+  sys::UniqueFd null = sources_.null.ok() ? std::move(sources_.null) : TRY(CloneNull());
+  // It is the node's own inode: read-only, or root inside could change its mode and owner. Writing to a device stays
+  // allowed.
+  TRY(SetAttributes(null, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false));
+  return null;
+}
+
 Result<> Root::Mask(const std::string& path) {
   Result<sys::UniqueFd> target = OpenInside(root_, path, O_PATH);
   if (!target) {
@@ -395,29 +470,13 @@ Result<> Root::Mask(const std::string& path) {
     return why == ENOENT || why == ENOTDIR ? Result<>() : Result<>(std::move(target).error());
   }
   struct stat st = TRY(Stat(*target, path));
-  sys::UniqueFd cover;
   const bool directory = S_ISDIR(st.st_mode);
-  if (!directory) {
-    if (!null_.ok()) {
-      null_ = TRY(sys::Open("/dev/null", O_PATH | O_NOFOLLOW));
-      struct stat null = TRY(Stat(null_, "/dev/null"));
-      if (!S_ISCHR(null.st_mode) || null.st_rdev != makedev(1, 3)) return Error(Code::kInternal, "the node's /dev/null is none");
-    }
-    cover = TRY(CloneTree(null_.get(), "", AT_EMPTY_PATH));
-    // It is the node's own inode: read-only, or root inside could change its mode and owner. Writing to a device stays allowed.
-    TRY(SetAttributes(cover, MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC, 0, false));
-  } else if (empty_.ok()) {
-    cover = TRY(CloneTree(empty_.get(), "", AT_EMPTY_PATH));
-  } else {
-    sys::FsContext context = TRY(sys::FsContext::Open("tmpfs"));
-    TRY(context.SetString("mode", "0555"));
-    TRY(context.SetString("size", "4k"));
-    cover = TRY(context.Mount(MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC));
-  }
+  sys::UniqueFd& kept = directory ? empty_ : null_;
+  sys::UniqueFd cover = TRY(kept.ok() ? CloneTree(kept.get(), "", AT_EMPTY_PATH) : MakeCover(directory));
   if (move_mount(cover.get(), "", target->get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return Errno(errno, "mask");
   }
-  if (directory && !empty_.ok()) empty_ = std::move(cover);
+  if (!kept.ok()) kept = std::move(cover);
   return {};
 }
 
@@ -458,7 +517,11 @@ Result<> Root::Enter() {
 
 Result<> Root::Pivot() {
   if (fchdir(root_.get()) != 0) return Errno(errno, "enter the root file system");
-  if (!launch_.no_pivot) {
+  if (bare_) {
+    // It lies on the namespace's root already, so this is no prison: what is below is an empty directory, and who
+    // enters the namespace comes out here. pivot_root would look at all processes of the node.
+    if (chroot(".") != 0) return Errno(errno, "chroot");
+  } else if (!launch_.no_pivot) {
     sys::UniqueFd old = TRY(sys::Open("/", O_PATH | O_DIRECTORY));
     if (syscall(SYS_pivot_root, ".", ".") != 0) return Errno(errno, "pivot_root");
     // The old root lies on the new one now and goes as a whole; not where it came from.

@@ -14,16 +14,26 @@
 
 namespace crisp::native {
 
-// The sources of bind mounts as detached mounts, opened before a user namespace is entered, which might not reach them.
-// One for each of launch.mounts; not ok() where the mount is no bind, or where it can be opened later as well.
-// `userns`: the container's, for mounts whose ids are to be mapped by it; not ok(): none.
-Result<std::vector<sys::UniqueFd>> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all);
+// What is opened while the node's mounts are still reached, which a user namespace or bare mounts (StartsBare) may not.
+struct Sources {
+  // Of bind mounts, detached. One for each of launch.mounts; not ok() where the mount is no bind, or where it can be
+  // opened later as well.
+  std::vector<sys::UniqueFd> mounts;
+  // Only for bare mounts: their namespace, the root file system and, where something is masked, /dev/null, both
+  // detached; and the way back, for a device that cannot be made and so is the node's: its mount namespace and its
+  // /proc.
+  sys::UniqueFd bare, rootfs, null, node_mounts, node_proc;
+};
+// `userns`: the container's, for mounts whose ids are to be mapped by it; not ok(): none. `all`: of the bind mounts,
+// not only those that must be opened by now.
+Result<Sources> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all);
 
 class Root {
  public:
-  Root(const Launch& launch, std::vector<sys::UniqueFd> sources) : launch_(launch), sources_(std::move(sources)) {}
+  Root(const Launch& launch, Sources sources) : launch_(launch), sources_(std::move(sources)) {}
 
-  // Opens the root and mounts, makes devices and links. After it the hooks before pivot_root run.
+  // Opens the root and mounts, makes devices and links. After it the hooks before pivot_root run. With bare mounts
+  // nothing of the node is reached by a path any more.
   Result<> Build();
   // The slave, to become the process's terminal; the master goes to `status`.
   Result<sys::UniqueFd> MakeTerminal(int status);
@@ -32,6 +42,7 @@ class Root {
   Result<> Enter();
 
  private:
+  Result<> LeaveMounts();
   Result<> SetPropagation();
   Result<> Open();
   Result<> MountOne(const Mount& mount, sys::UniqueFd source);
@@ -41,16 +52,19 @@ class Root {
   // Inside, made with its parents where it is missing. O_PATH.
   Result<sys::UniqueFd> Target(const std::string& path, bool directory, bool symlinks = true);
   Result<> MakeDevice(const Device& device);
+  Result<sys::UniqueFd> CloneNodeDevice(const Device& device);
   Result<> MakeSymlink(const Symlink& link);
   Result<> Mask(const std::string& path);
+  Result<sys::UniqueFd> MakeCover(bool directory);
   Result<> MakeReadOnly(const std::string& path);
   Result<> Pivot();
 
   const Launch& launch_;
-  std::vector<sys::UniqueFd> sources_;
+  Sources sources_;
+  bool bare_ = false;  // the root lies on nothing
   sys::UniqueFd root_;
-  sys::UniqueFd null_;         // the node's /dev/null, checked
-  sys::UniqueFd empty_;        // an empty directory that is mounted already, to be cloned
+  // What masked paths are covered with, mounted already, to be cloned: /dev/null and an empty directory.
+  sys::UniqueFd null_, empty_;
 };
 
 // A new terminal of the devpts at dev/pts below `root`: {master, slave}.

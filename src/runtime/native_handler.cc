@@ -115,9 +115,10 @@ uint32_t MoveStoppingLast(const NativeCgroup& cgroup, std::vector<std::string>& 
 
 }  // namespace
 
-Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, ExecTemplates& templates) {
+Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   TRY(KeepForLater(spec, launch, TemplateOf(launch, *spec.config), templates));
+  launch.bare_mounts = std::move(bare_mounts);
   std::string bytes = TRY(native::Encode(launch));
   return ToFile(bytes);
 }

@@ -35,7 +35,8 @@ class ExecTemplates {
 };
 
 // A file (memfd) with the launch, for the shim. kInvalidArgument and kUnimplemented name the configuration's member.
-Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, ExecTemplates& templates);
+// `bare_mounts`: as in native::Launch.
+Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates);
 // The same where criu makes the process from images, as a command line for the shim to run: its root is bound in the
 // bundle until DoneRestoring, which is for the case that the caller died, too.
 Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, ExecTemplates& templates,

@@ -12,6 +12,7 @@
 #include "shimapi/socket.h"
 #include "sys/file.h"
 #include "sys/mount.h"
+#include "sys/mount_namespace.h"
 
 namespace crisp::runtime {
 
@@ -177,6 +178,18 @@ Result<std::shared_ptr<const sys::UniqueFd>> RuntimeImpl::ShimProgram() {
   return opened;
 }
 
+std::string RuntimeImpl::BareMounts() {
+  std::call_once(bare_mounts_made_, [this] {
+    Result<sys::UniqueFd> made = sys::MakeBareMountNamespace();
+    if (made) {
+      bare_mounts_ = *std::move(made);
+    } else {
+      LogWarning("pod starts will take longer with each pod", {{"error", made.error()}});
+    }
+  });
+  return bare_mounts_.ok() ? StrCat("/proc/", getpid(), "/fd/", bare_mounts_.get()) : std::string();
+}
+
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   std::string path = spec.run_dir + "/shim.sock";
   sys::UniqueFd listener = TRY(shimapi::Listen(path, shimapi::SocketType::kSeqPacket));
@@ -222,6 +235,7 @@ Result<PodNamespaces> RuntimeImpl::SetUp(const Ctx& ctx, const PodSpec& spec, Sh
   request.hostname = spec.hostname;
   request.netns_path = spec.netns_path;
   for (const auto& [name, value] : spec.sysctls) request.sysctls.push_back({name, value});
+  if (spec.shared_pid) request.bare_mounts = BareMounts();
   sys::UniqueFd netns;
   std::vector<sys::BorrowedFd> fds;
   if (!spec.netns_path.empty()) {
@@ -383,7 +397,7 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
   if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);
   ctx.Stage("compile the container's configuration");
-  sys::UniqueFd launch = TRY(PrepareNativeStart(spec, exec_templates_), "container " + spec.id.str());
+  sys::UniqueFd launch = TRY(PrepareNativeStart(spec, BareMounts(), exec_templates_), "container " + spec.id.str());
   shimapi::StartContainer request = StartRequest(spec);
   request.native = true;
   ctx.Stage("start the container's process");

@@ -76,12 +76,13 @@ Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, Children& chil
     std::string file = TRY(SysctlFile(sysctl.name, own_net, request.own_ipc));
     TRY(sys::WriteExisting("/proc/sys/" + file, sysctl.value), "sysctl " + sysctl.name);
   }
-  return request.shared_pid ? StartInit(children) : Result<>();
+  return request.shared_pid ? StartInit(request.bare_mounts, children) : Result<>();
 }
 
 Result<> Namespaces::SetUp(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds, Children& children) {
   if (set_up_) return Error(Code::kFailedPrecondition, "the pod is set up already");
-  sys::UniqueFd node_net = TRY(OwnNamespace("net")), node_ipc = TRY(OwnNamespace("ipc")), node_uts = TRY(OwnNamespace("uts"));
+  sys::UniqueFd node_net = TRY(OwnNamespace("net")), node_ipc = TRY(OwnNamespace("ipc")),
+                node_uts = TRY(OwnNamespace("uts"));
   Result<> made = Take(request, std::move(fds));
   if (made) made = MakeInside(request, children);
   bool own_net = net_.ok();
@@ -101,8 +102,10 @@ Result<> Namespaces::SetUp(const shimapi::SetupPod& request, std::vector<sys::Un
   return {};
 }
 
-Result<> Namespaces::StartInit(Children& children) {
-  init_pid_ = TRY(StartPodInit(user_));
+Result<> Namespaces::StartInit(const std::string& bare_mounts, Children& children) {
+  // Who made it may be gone: the init does without.
+  Result<sys::UniqueFd> mounts = sys::Open(bare_mounts, O_RDONLY);
+  init_pid_ = TRY(StartPodInit(user_, mounts ? mounts->borrow() : sys::BorrowedFd(-1)));
   children.Add(init_pid_, [this](sys::ExitStatus status) {
     LogInfo("the pod's init has ended", {{"code", status.code}});
     init_pid_ = 0;

@@ -31,7 +31,7 @@ constexpr int kConfineTimeMs = 10'000;
 
 // Between clone and its end the child makes plain system calls only: it allocates nothing and returns nowhere.
 
-// A mount namespace whose only file system is an empty one. 0 or an errno, like the others below.
+// Our mount namespace, a copy of the node's, keeps an empty file system only. 0 or an errno, like the others below.
 int LeaveFileSystems() {
   // Slave or shared, the new mount would show up in the node's namespace.
   if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return errno;
@@ -77,11 +77,17 @@ constexpr unsigned kArch = AUDIT_ARCH_ARM;
 // Whoever traces it could make it call anything else, outside of its own filter. (seccomp(2): the filter is asked after
 // the tracer.)
 int AllowOnlyWaiting() {
-  constexpr unsigned kAllowed[] = {SYS_read,  SYS_write,           SYS_close,        SYS_waitid, SYS_rt_sigtimedwait,
+  constexpr unsigned kAllowed[] = {SYS_read,
+                                   SYS_write,
+                                   SYS_close,
+                                   SYS_waitid,
+                                   SYS_rt_sigtimedwait,
 #ifdef SYS_rt_sigtimedwait_time64
                                    SYS_rt_sigtimedwait_time64,
 #endif
-                                   SYS_exit, SYS_exit_group, SYS_restart_syscall};
+                                   SYS_exit,
+                                   SYS_exit_group,
+                                   SYS_restart_syscall};
   constexpr size_t kCount = std::size(kAllowed);
   sock_filter program[kCount + 5];
   size_t at = 0;
@@ -98,21 +104,28 @@ int AllowOnlyWaiting() {
   return errno == EINVAL ? 0 : errno;  // a kernel without seccomp: its containers have none either
 }
 
-int Confine() {
-  if (int error = LeaveFileSystems()) return error;
+// To the mount namespace with nothing in it, where there is one that we may enter.
+bool EnterBare(int mounts) { return mounts >= 0 && setns(mounts, CLONE_NEWNS) == 0; }
+
+// `bare`: we are in such a one; a copy of it is ours alone, so nobody who reaches it inside changes it for others.
+int Confine(bool bare) {
+  if (unshare(CLONE_NEWNS) != 0) return errno;
+  if (!bare) {
+    if (int error = LeaveFileSystems()) return error;
+  }
   return DropPrivileges();
 }
 
-// `parent` gives one byte once we may begin, or end of file if the shim died before PDEATHSIG was set; it takes our errno.
-// From inside no signal reaches us, since we handle none; SIGKILL from outside does.
-[[noreturn]] void RunInit(int parent) {
+// `parent` gives one byte once we may begin, or end of file if the shim died before PDEATHSIG was set; it takes our
+// errno. From inside no signal reaches us, since we handle none; SIGKILL from outside does.
+[[noreturn]] void RunInit(int parent, bool bare) {
   prctl(PR_SET_NAME, "crisp-init");
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);
   if (parent > 0) syscall(SYS_close_range, 0u, static_cast<unsigned>(parent) - 1, 0u);
   syscall(SYS_close_range, static_cast<unsigned>(parent) + 1, ~0u, 0u);
-  int error = Confine();
+  int error = Confine(bare);
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // without its shim nobody could end it; a change of ids has cleared it before
   if (error == 0) error = AllowOnlyWaiting();
   char byte;
@@ -147,7 +160,8 @@ Result<> AwaitConfined(sys::BorrowedFd child) {
 // A process that has entered a user namespace has no way back, so another child enters it and makes the init there, as
 // a child of ours (CLONE_PARENT). Its number, or minus an errno, comes through the pipe. As above: plain system calls
 // only.
-[[noreturn]] void MakeInitInUserns(int userns, int answer, int parent) {
+[[noreturn]] void MakeInitInUserns(int userns, int mounts, int answer, int parent) {
+  const bool bare = EnterBare(mounts);  // in the user namespace we may not
   int error = setns(userns, CLONE_NEWUSER) == 0 ? 0 : errno;
   long pid = -error;
   if (error == 0) {
@@ -156,21 +170,21 @@ Result<> AwaitConfined(sys::BorrowedFd child) {
     syscall(SYS_setresgid, 0, 0, 0);
     syscall(SYS_setresuid, 0, 0, 0);
     clone_args args{};
-    args.flags = CLONE_NEWPID | CLONE_NEWNS | CLONE_PARENT;  // the end is told as ours is: by SIGCHLD
+    args.flags = CLONE_NEWPID | CLONE_PARENT;  // the end is told as ours is: by SIGCHLD
     pid = syscall(SYS_clone3, &args, sizeof args);
-    if (pid == 0) RunInit(parent);
+    if (pid == 0) RunInit(parent, bare);
     if (pid < 0) pid = -errno;
   }
   int number = static_cast<int>(pid);
   _exit(write(answer, &number, sizeof number) == sizeof number ? 0 : 1);
 }
 
-Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd parent) {
+Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd bare_mounts, sys::BorrowedFd parent) {
   sys::Pipe answer = TRY(sys::MakePipe());
   clone_args args{};
   args.exit_signal = SIGCHLD;
   long helper = syscall(SYS_clone3, &args, sizeof args);
-  if (helper == 0) MakeInitInUserns(userns.get(), answer.write.get(), parent.get());
+  if (helper == 0) MakeInitInUserns(userns.get(), bare_mounts.get(), answer.write.get(), parent.get());
   if (helper < 0) return Errno(errno, "clone into the pod's user namespace");
   answer.write.Reset();
   int number = -ECHILD;
@@ -184,23 +198,23 @@ Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd parent) {
   return number;
 }
 
-Result<pid_t> CloneInit(sys::BorrowedFd parent) {
+Result<pid_t> CloneInit(sys::BorrowedFd bare_mounts, sys::BorrowedFd parent) {
   clone_args args{};
-  args.flags = CLONE_NEWPID | CLONE_NEWNS;
+  args.flags = CLONE_NEWPID;
   args.exit_signal = SIGCHLD;
   long pid = syscall(SYS_clone3, &args, sizeof args);
-  if (pid == 0) RunInit(parent.get());
+  if (pid == 0) RunInit(parent.get(), EnterBare(bare_mounts.get()));
   if (pid < 0) return Errno(errno, "clone the pod's init");
   return static_cast<pid_t>(pid);
 }
 
 }  // namespace
 
-Result<pid_t> StartPodInit(sys::BorrowedFd userns) {
+Result<pid_t> StartPodInit(sys::BorrowedFd userns, sys::BorrowedFd bare_mounts) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
   sys::UniqueFd ours(pair[0]), childs(pair[1]);
-  pid_t pid = TRY(userns.get() >= 0 ? CloneInUserns(userns, childs) : CloneInit(childs));
+  pid_t pid = TRY(userns.get() >= 0 ? CloneInUserns(userns, bare_mounts, childs) : CloneInit(bare_mounts, childs));
   childs.Reset();
   if (Result<> confined = AwaitConfined(ours); !confined) {
     kill(pid, SIGKILL);  // not reaped yet, so the number is still its

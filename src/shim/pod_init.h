@@ -11,8 +11,10 @@
 namespace crisp::shim {
 
 // Started in the calling thread's network, IPC and UTS namespaces, and in `userns` where that is valid: then the PID
-// namespace is owned by it. Confined when this returns. A child of ours to reap; it ends by SIGKILL from outside, or
-// when its parent does. On an error nothing stays (a child that failed is a zombie).
-Result<pid_t> StartPodInit(sys::BorrowedFd userns);
+// namespace is owned by it. `bare_mounts`: of a mount namespace with nothing in it, of which it gets a copy; not valid:
+// it leaves a copy of our own, which takes as long as the node has mounts. Confined when this returns. A child of ours
+// to reap; it ends by SIGKILL from outside, or when its parent does. On an error nothing stays (a child that failed is
+// a zombie).
+Result<pid_t> StartPodInit(sys::BorrowedFd userns, sys::BorrowedFd bare_mounts);
 
 }  // namespace crisp::shim

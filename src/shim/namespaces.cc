@@ -76,7 +76,7 @@ Result<> Namespaces::MakeInside(const shimapi::SetupPod& request, Children& chil
     std::string file = TRY(SysctlFile(sysctl.name, own_net, request.own_ipc));
     TRY(sys::WriteExisting("/proc/sys/" + file, sysctl.value), "sysctl " + sysctl.name);
   }
-  return request.shared_pid ? StartInit(request.bare_mounts, children) : Result<>();
+  return request.shared_pid ? StartInit(request.empty_mounts, children) : Result<>();
 }
 
 Result<> Namespaces::SetUp(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds, Children& children) {
@@ -102,9 +102,9 @@ Result<> Namespaces::SetUp(const shimapi::SetupPod& request, std::vector<sys::Un
   return {};
 }
 
-Result<> Namespaces::StartInit(const std::string& bare_mounts, Children& children) {
+Result<> Namespaces::StartInit(const std::string& empty_mounts, Children& children) {
   // Who made it may be gone: the init does without.
-  Result<sys::UniqueFd> mounts = sys::Open(bare_mounts, O_RDONLY);
+  Result<sys::UniqueFd> mounts = sys::Open(empty_mounts, O_RDONLY);
   init_pid_ = TRY(StartPodInit(user_, mounts ? mounts->borrow() : sys::BorrowedFd(-1)));
   children.Add(init_pid_, [this](sys::ExitStatus status) {
     LogInfo("the pod's init has ended", {{"code", status.code}});

@@ -26,7 +26,7 @@ class Namespaces {
  private:
   Result<> Take(const shimapi::SetupPod& request, std::vector<sys::UniqueFd> fds);
   Result<> MakeInside(const shimapi::SetupPod& request, Children& children);
-  Result<> StartInit(const std::string& bare_mounts, Children& children);
+  Result<> StartInit(const std::string& empty_mounts, Children& children);
   bool set_up_ = false;
   sys::UniqueFd user_, ipc_, uts_;
   sys::UniqueFd net_;  // during SetUp only: it is pinned by others

@@ -105,12 +105,12 @@ int AllowOnlyWaiting() {
 }
 
 // To the mount namespace with nothing in it, where there is one that we may enter.
-bool EnterBare(int mounts) { return mounts >= 0 && setns(mounts, CLONE_NEWNS) == 0; }
+bool EnterEmpty(int mounts) { return mounts >= 0 && setns(mounts, CLONE_NEWNS) == 0; }
 
-// `bare`: we are in such a one; a copy of it is ours alone, so nobody who reaches it inside changes it for others.
-int Confine(bool bare) {
-  if (unshare(CLONE_NEWNS) != 0) return errno;
-  if (!bare) {
+// `mounts_left`: we are in such a one.
+int Confine(bool mounts_left) {
+  if (!mounts_left) {
+    if (unshare(CLONE_NEWNS) != 0) return errno;
     if (int error = LeaveFileSystems()) return error;
   }
   return DropPrivileges();
@@ -118,14 +118,14 @@ int Confine(bool bare) {
 
 // `parent` gives one byte once we may begin, or end of file if the shim died before PDEATHSIG was set; it takes our
 // errno. From inside no signal reaches us, since we handle none; SIGKILL from outside does.
-[[noreturn]] void RunInit(int parent, bool bare) {
+[[noreturn]] void RunInit(int parent, bool mounts_left) {
   prctl(PR_SET_NAME, "crisp-init");
   sigset_t all;
   sigfillset(&all);
   sigprocmask(SIG_SETMASK, &all, nullptr);
   if (parent > 0) syscall(SYS_close_range, 0u, static_cast<unsigned>(parent) - 1, 0u);
   syscall(SYS_close_range, static_cast<unsigned>(parent) + 1, ~0u, 0u);
-  int error = Confine(bare);
+  int error = Confine(mounts_left);
   prctl(PR_SET_PDEATHSIG, SIGKILL);  // without its shim nobody could end it; a change of ids has cleared it before
   if (error == 0) error = AllowOnlyWaiting();
   char byte;
@@ -161,7 +161,7 @@ Result<> AwaitConfined(sys::BorrowedFd child) {
 // a child of ours (CLONE_PARENT). Its number, or minus an errno, comes through the pipe. As above: plain system calls
 // only.
 [[noreturn]] void MakeInitInUserns(int userns, int mounts, int answer, int parent) {
-  const bool bare = EnterBare(mounts);  // in the user namespace we may not
+  const bool mounts_left = EnterEmpty(mounts);  // in the user namespace we may not
   int error = setns(userns, CLONE_NEWUSER) == 0 ? 0 : errno;
   long pid = -error;
   if (error == 0) {
@@ -172,19 +172,19 @@ Result<> AwaitConfined(sys::BorrowedFd child) {
     clone_args args{};
     args.flags = CLONE_NEWPID | CLONE_PARENT;  // the end is told as ours is: by SIGCHLD
     pid = syscall(SYS_clone3, &args, sizeof args);
-    if (pid == 0) RunInit(parent, bare);
+    if (pid == 0) RunInit(parent, mounts_left);
     if (pid < 0) pid = -errno;
   }
   int number = static_cast<int>(pid);
   _exit(write(answer, &number, sizeof number) == sizeof number ? 0 : 1);
 }
 
-Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd bare_mounts, sys::BorrowedFd parent) {
+Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd empty_mounts, sys::BorrowedFd parent) {
   sys::Pipe answer = TRY(sys::MakePipe());
   clone_args args{};
   args.exit_signal = SIGCHLD;
   long helper = syscall(SYS_clone3, &args, sizeof args);
-  if (helper == 0) MakeInitInUserns(userns.get(), bare_mounts.get(), answer.write.get(), parent.get());
+  if (helper == 0) MakeInitInUserns(userns.get(), empty_mounts.get(), answer.write.get(), parent.get());
   if (helper < 0) return Errno(errno, "clone into the pod's user namespace");
   answer.write.Reset();
   int number = -ECHILD;
@@ -198,23 +198,23 @@ Result<pid_t> CloneInUserns(sys::BorrowedFd userns, sys::BorrowedFd bare_mounts,
   return number;
 }
 
-Result<pid_t> CloneInit(sys::BorrowedFd bare_mounts, sys::BorrowedFd parent) {
+Result<pid_t> CloneInit(sys::BorrowedFd empty_mounts, sys::BorrowedFd parent) {
   clone_args args{};
   args.flags = CLONE_NEWPID;
   args.exit_signal = SIGCHLD;
   long pid = syscall(SYS_clone3, &args, sizeof args);
-  if (pid == 0) RunInit(parent.get(), EnterBare(bare_mounts.get()));
+  if (pid == 0) RunInit(parent.get(), EnterEmpty(empty_mounts.get()));
   if (pid < 0) return Errno(errno, "clone the pod's init");
   return static_cast<pid_t>(pid);
 }
 
 }  // namespace
 
-Result<pid_t> StartPodInit(sys::BorrowedFd userns, sys::BorrowedFd bare_mounts) {
+Result<pid_t> StartPodInit(sys::BorrowedFd userns, sys::BorrowedFd empty_mounts) {
   int pair[2];
   if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0) return Errno(errno, "socketpair");
   sys::UniqueFd ours(pair[0]), childs(pair[1]);
-  pid_t pid = TRY(userns.get() >= 0 ? CloneInUserns(userns, bare_mounts, childs) : CloneInit(bare_mounts, childs));
+  pid_t pid = TRY(userns.get() >= 0 ? CloneInUserns(userns, empty_mounts, childs) : CloneInit(empty_mounts, childs));
   childs.Reset();
   if (Result<> confined = AwaitConfined(ours); !confined) {
     kill(pid, SIGKILL);  // not reaped yet, so the number is still its

@@ -14,7 +14,7 @@ template <class V> void Fields(V& v, Hello& m) { v(m.client); }
 template <class V> void Fields(V& v, Sysctl& m) { v(m.name), v(m.value); }
 template <class V> void Fields(V& v, SetupPod& m) {
   v(m.own_ipc), v(m.own_uts), v(m.shared_pid), v(m.oom_score_adj), v(m.hostname), v(m.netns_path), v(m.sysctls),
-      v(m.userns), v(m.bare_mounts);
+      v(m.userns), v(m.empty_mounts);
 }
 template <class V> void Fields(V& v, ContainerState& m) {
   v(m.id), v(m.phase), v(m.pid), v(m.code), v(m.signal), v(m.oom_killed), v(m.finished_at_unix_nanos), v(m.log_bytes_lost);

@@ -76,8 +76,8 @@ struct SetupPod {
   std::string netns_path;  // only reported back
   std::vector<Sysctl> sysctls;
   bool userns = false;
-  // With shared_pid: a file of a mount namespace with nothing in it, for the init; "": it leaves a copy of the node's.
-  std::string bare_mounts;
+  // With shared_pid: a file of a mount namespace with nothing in it, which the init enters; "": it makes its own.
+  std::string empty_mounts;
 };
 
 struct ContainerState {

@@ -135,10 +135,19 @@ Result<int> RouteSocket::LinkTowards(const IpAddress& destination) {
   return link;
 }
 
+namespace {
+// As many as are used. Left to itself the kernel makes one for each CPU and takes all but one out of use again, which
+// waits for RCU with the node's routing lock held, twice (drivers/net/veth.c, veth_init_queues).
+void PutOneQueue(NetlinkBatch& batch) {
+  batch.PutValue<uint32_t>(IFLA_NUM_TX_QUEUES, 1).PutValue<uint32_t>(IFLA_NUM_RX_QUEUES, 1);
+}
+}  // namespace
+
 void AddVeth(NetlinkBatch& batch, const VethSpec& spec) {
   batch.Begin(RTM_NEWLINK, NLM_F_CREATE | NLM_F_EXCL, ifinfomsg{}, StrCat("create link ", spec.name))
       .PutString(IFLA_IFNAME, spec.name)
       .Put(IFLA_ADDRESS, Bytes(spec.mac));
+  PutOneQueue(batch);
   if (spec.mtu > 0) batch.PutValue(IFLA_MTU, spec.mtu);
   if (spec.master > 0) batch.PutValue(IFLA_MASTER, spec.master);
   batch.Nest(IFLA_LINKINFO, [&] {
@@ -147,6 +156,7 @@ void AddVeth(NetlinkBatch& batch, const VethSpec& spec) {
       batch.Nest(VETH_INFO_PEER, [&] {
         // Not up yet: veth refuses that (ENOTCONN) as long as the ends do not know each other.
         batch.Raw(Bytes(ifinfomsg{})).PutString(IFLA_IFNAME, spec.peer_name).Put(IFLA_ADDRESS, Bytes(spec.peer_mac));
+        PutOneQueue(batch);
         if (spec.peer_netns >= 0) batch.PutValue(IFLA_NET_NS_FD, spec.peer_netns);
         if (spec.mtu > 0) batch.PutValue(IFLA_MTU, spec.mtu);
       });

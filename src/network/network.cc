@@ -287,7 +287,7 @@ Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkReq
   ctx.Stage("make the network namespace");
   sys::UniqueFd given;
   if (request.netns.get() >= 0) given = TRY(sys::Dup(request.netns));
-  sys::NewNetns netns = given.ok() ? TRY(sys::FurnishNetns(std::move(given), NetnsSysctls(record)))
+  sys::NewNetns netns = given.ok() ? TRY(spare_.Furnish(std::move(given), NetnsSysctls(record)))
                                    : TRY(spare_.Take(NetnsSysctls(record)));
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");

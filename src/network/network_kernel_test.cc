@@ -45,6 +45,24 @@ TEST_F(NetworkTest, TheNamespaceIsToldBeforeThePluginsRun) {
   EXPECT_EQ(told, "") << "nothing is made anew";
 }
 
+TEST_F(NetworkTest, SysctlsOfTheRequest) {
+  for (const char* start : {"0", "0", "17"}) {  // the second pod's namespace is made ahead
+    auto request = Request();
+    request.sysctls = {{"net/ipv4/ip_unprivileged_port_start", start}, {"net/ipv4/ping_group_range", "0 2147483647"}};
+    std::string ports, groups;
+    request.on_netns = [&](const std::string& path) {
+      Ok(sys::RunInNetns(*sys::OpenNetns(path), [&]() -> Result<> {
+        ports = TRY(sys::ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"));
+        groups = TRY(sys::ReadFile("/proc/sys/net/ipv4/ping_group_range"));
+        return {};
+      }));
+    };
+    Ok(network_->Setup({}, request));
+    EXPECT_EQ(ports, StrCat(start, "\n"));
+    EXPECT_EQ(groups, "0\t2147483647\n");
+  }
+}
+
 TEST_F(NetworkTest, SetupIsIdempotentAndSurvivesARestart) {
   auto request = Request();
   auto first = network_->Setup({}, request), again = network_->Setup({}, request);

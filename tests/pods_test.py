@@ -201,6 +201,17 @@ def test_pods_reach_each_other_and_host_ports(node):
     w.finish()
 
 
+def test_sysctls_of_every_pods_network(node):
+    w = World(node)
+    for more, want in (({}, b"0 0\t2147483647"), ({"net.ipv4.ip_unprivileged_port_start": "1024"}, b"1024 0\t2147483647")):
+        config = w.daemon.pod_config(f"pod{len(more)}")
+        config.linux.sysctls.update(more)
+        container = w.container(w.client.RunPodSandbox(config=config).pod_sandbox_id, config)
+        shown = w.sh(container, 'cd /proc/sys/net/ipv4; echo "$(cat ip_unprivileged_port_start) $(cat ping_group_range)"').stdout
+        check_equal(shown, want + b"\n", f"sysctls with {more}")
+    w.finish()
+
+
 def test_debian_cni_plugins(node):
     if not os.path.exists("/usr/lib/cni/bridge"):
         raise Skip("containernetworking-plugins is not installed")

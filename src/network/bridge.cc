@@ -189,11 +189,11 @@ Result<> EnsureGateways(RouteSocket& host, const BridgeConf& conf, const Link& b
 Result<> CreateVeth(RouteSocket& host, const sys::VethSpec& spec, const std::string& alias) {
   NetlinkBatch batch;
   AddVeth(batch, spec);
-  SetLink(batch, spec.name, {.up = true, .alias = alias, .no_link_local_address = true});
+  SetLink(batch, spec.name, {.alias = alias, .no_link_local_address = true});
   return host.Send(batch);
 }
 
-// The pair, its host end a port of the bridge.
+// The pair, its host end a port of the bridge, both down.
 Result<> ConnectPod(RouteSocket& host, const BridgeConf& conf, const sys::VethSpec& spec, const std::string& alias) {
   Result<> created = CreateVeth(host, spec, alias);
   if (!created && created.error().code() == Code::kAlreadyExists) {
@@ -213,10 +213,20 @@ Result<> ConnectPod(RouteSocket& host, const BridgeConf& conf, const sys::VethSp
   return {};
 }
 
+// The pod's end first: the host's has a carrier from the start then. Going up without one, the bridge takes it for a
+// working port, then for a dead one, then for a working one again, and each time looks through all its ports.
+Result<> BringUp(RouteSocket& host, const std::string& host_name, RouteSocket& pod, const std::string& ifname) {
+  NetlinkBatch inside, outside;
+  SetLink(inside, ifname, {.up = true});
+  TRY(pod.Send(inside));
+  SetLink(outside, host_name, {.up = true});
+  return host.Send(outside);
+}
+
+// FindLink makes the kernel take note of the carrier (see BridgeAdd): until then the link sends nothing.
 Result<> ConfigurePod(RouteSocket& pod, const std::string& ifname, const CniResult& result) {
   Link link = TRY(pod.FindLink(ifname));
   NetlinkBatch batch;
-  SetLink(batch, ifname, {.up = true});
   for (const CniIp& ip : result.ips) AddAddress(batch, link.index, ip.address);
   for (sys::Route route : result.routes) {
     auto by = std::ranges::find_if(result.ips, [&](const CniIp& ip) {
@@ -225,6 +235,7 @@ Result<> ConfigurePod(RouteSocket& pod, const std::string& ifname, const CniResu
     if (!route.gateway && !route.scope && by != result.ips.end()) route.gateway = by->gateway;
     AddRoute(batch, link.index, route);
   }
+  if (batch.empty()) return {};
   return pod.Send(batch);
 }
 
@@ -269,13 +280,14 @@ Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const Plugin
   spec.peer_mac = conf.mac ? *conf.mac
                   : result.ips.empty() ? MakeMac(0x5b, Hash32(attachment.container_id)) : MacFor(result.ips[0].address.address);
   TRY(ConnectPod(host, conf, spec, call.link_alias));
-  if (call.netns != nullptr) {
-    TRY(ConfigurePod(call.netns->route, attachment.ifname, result));
-  } else {
+  std::optional<RouteSocket> own;
+  if (call.netns == nullptr) {
     TRY(PrepareInterface(netns, attachment.ifname, Has(result, false) || result.ips.empty()));
-    RouteSocket pod = TRY(sys::OpenRouteSocketIn(netns));
-    TRY(ConfigurePod(pod, attachment.ifname, result));
+    own = TRY(sys::OpenRouteSocketIn(netns));
   }
+  RouteSocket& pod = own ? *own : call.netns->route;
+  TRY(BringUp(host, spec.name, pod, attachment.ifname));
+  TRY(ConfigurePod(pod, attachment.ifname, result));
   // The kernel takes note of a carrier up to a second late, and a bridge that had no port drops packets until then.
   // Asking for a link makes it take note at once (rtnl_getlink, since 6.8): first of the port, then of the bridge.
   TRY(host.FindLink(spec.name));

@@ -2,6 +2,30 @@
 
 namespace crisp::network {
 
+// Null where the kernel does not give us one: /proc does, too.
+std::shared_ptr<const sys::UniqueFd> NetnsPool::OwnProc() {
+  std::shared_ptr<const sys::UniqueFd> old;  // closed without our lock
+  auto proc = proc_.Lock();
+  if (proc->root == nullptr || proc->uses >= kPerProc) {
+    old.swap(proc->root);
+    Result<sys::UniqueFd> root = sys::OpenOwnProc();
+    if (!root) return nullptr;
+    *proc = {std::make_shared<const sys::UniqueFd>(*std::move(root)), 0};
+  }
+  ++proc->uses;
+  return proc->root;
+}
+
+Result<sys::NewNetns> NetnsPool::Create(const Sysctls& sysctls) {
+  auto proc = OwnProc();
+  return sys::CreateNetns(sysctls, proc ? std::optional(proc->borrow()) : std::nullopt);
+}
+
+Result<sys::NewNetns> NetnsPool::Furnish(sys::UniqueFd netns, const Sysctls& sysctls) {
+  auto proc = OwnProc();
+  return sys::FurnishNetns(std::move(netns), sysctls, proc ? std::optional(proc->borrow()) : std::nullopt);
+}
+
 Result<sys::NewNetns> NetnsPool::Take(const Sysctls& sysctls) {
   std::vector<sys::NewNetns> unwanted;  // closed without our lock
   {
@@ -16,7 +40,7 @@ Result<sys::NewNetns> NetnsPool::Take(const Sysctls& sysctls) {
       return netns;
     }
   }
-  return sys::CreateNetns(sysctls);
+  return Create(sysctls);
 }
 
 Result<> NetnsPool::Refill() {
@@ -27,7 +51,7 @@ Result<> NetnsPool::Refill() {
       if (state->spare.size() >= kSpare) return {};
       sysctls = state->sysctls;
     }
-    sys::NewNetns netns = TRY(sys::CreateNetns(sysctls));
+    sys::NewNetns netns = TRY(Create(sysctls));
     auto state = state_.Lock();
     if (state->sysctls == sysctls) state->spare.push_back(std::move(netns));
   }
@@ -36,6 +60,8 @@ Result<> NetnsPool::Refill() {
 void NetnsPool::Drain() {
   std::vector<sys::NewNetns> unwanted;
   unwanted.swap(state_.Lock()->spare);
+  std::shared_ptr<const sys::UniqueFd> root;
+  root.swap(proc_.Lock()->root);
 }
 
 }  // namespace crisp::network

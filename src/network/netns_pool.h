@@ -2,8 +2,7 @@
 // pinned nowhere and die with the process: there is nothing to clean up. Threading: any thread.
 #pragma once
 
-#include <string>
-#include <utility>
+#include <memory>
 #include <vector>
 
 #include "base/synchronized.h"
@@ -11,14 +10,17 @@
 
 namespace crisp::network {
 
-using Sysctls = std::vector<std::pair<std::string, std::string>>;
+using sys::Sysctls;
 
 class NetnsPool {
  public:
   static constexpr size_t kSpare = 4;
+  static constexpr int kPerProc = 32;  // namespaces that get their sysctls by one instance of proc
 
   // With these sysctls set; made now if there is no spare one.
   Result<sys::NewNetns> Take(const Sysctls& sysctls);
+  // The same for a new namespace that somebody else made.
+  Result<sys::NewNetns> Furnish(sys::UniqueFd netns, const Sysctls& sysctls);
   // Makes the pool full again, of what was last taken. Blocking; one caller at a time.
   Result<> Refill();
   // Forgets all, as when there are no pods: an idle node keeps nothing.
@@ -29,7 +31,15 @@ class NetnsPool {
     Sysctls sysctls;  // of all the spare ones
     std::vector<sys::NewNetns> spare;
   };
+  struct Proc {
+    std::shared_ptr<const sys::UniqueFd> root;
+    int uses = 0;
+  };
+  std::shared_ptr<const sys::UniqueFd> OwnProc();
+  Result<sys::NewNetns> Create(const Sysctls& sysctls);
+
   Synchronized<State> state_;
+  Synchronized<Proc> proc_;
 };
 
 }  // namespace crisp::network

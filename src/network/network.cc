@@ -285,10 +285,11 @@ Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkReq
   TRY(Save(record, DurabilityOf(record)));
   FAILPOINT("network.after_intent");
   ctx.Stage("make the network namespace");
+  Sysctls sysctls = NetnsSysctls(record);
+  sysctls.insert(sysctls.end(), request.sysctls.begin(), request.sysctls.end());
   sys::UniqueFd given;
   if (request.netns.get() >= 0) given = TRY(sys::Dup(request.netns));
-  sys::NewNetns netns = given.ok() ? TRY(sys::FurnishNetns(std::move(given), NetnsSysctls(record)))
-                                   : TRY(spare_.Take(NetnsSysctls(record)));
+  sys::NewNetns netns = given.ok() ? TRY(spare_.Furnish(std::move(given), sysctls)) : TRY(spare_.Take(sysctls));
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");
   if (request.on_netns) request.on_netns(record.attachment.netns);

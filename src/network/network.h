@@ -14,6 +14,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "base/context.h"
@@ -44,6 +45,8 @@ struct PodNetworkRequest {
   // A new network namespace to be furnished instead of one of our own (one that the pod's user namespace owns); it need
   // live only until Setup returns.
   sys::BorrowedFd netns{-1};
+  // Of the namespace, set before anybody sees it; namespaces are made ahead, so they should be the same for all pods.
+  std::vector<std::pair<std::string, std::string>> sysctls;  // path below /proc/sys, value
   // Called as soon as the namespace is made and pinned at `netns_path`, before any plugin runs, so that what needs no more
   // than the namespace can be done meanwhile. Not called for a pod that has its network already. Must return at once.
   std::function<void(const std::string& netns_path)> on_netns;

@@ -2,6 +2,8 @@
 #include "network/network.h"
 
 #include <gtest/gtest.h>
+#include <linux/if.h>
+#include <linux/rtnetlink.h>
 
 #include "network/testing.h"
 
@@ -43,6 +45,47 @@ TEST_F(NetworkTest, TheNamespaceIsToldBeforeThePluginsRun) {
   told.clear();
   Ok(network_->Setup({}, request));
   EXPECT_EQ(told, "") << "nothing is made anew";
+}
+
+TEST_F(NetworkTest, SysctlsOfTheRequest) {
+  for (const char* start : {"0", "0", "17"}) {  // the second pod's namespace is made ahead
+    auto request = Request();
+    request.sysctls = {{"net/ipv4/ip_unprivileged_port_start", start}, {"net/ipv4/ping_group_range", "0 2147483647"}};
+    std::string ports, groups;
+    request.on_netns = [&](const std::string& path) {
+      Ok(sys::RunInNetns(*sys::OpenNetns(path), [&]() -> Result<> {
+        ports = TRY(sys::ReadFile("/proc/sys/net/ipv4/ip_unprivileged_port_start"));
+        groups = TRY(sys::ReadFile("/proc/sys/net/ipv4/ping_group_range"));
+        return {};
+      }));
+    };
+    Ok(network_->Setup({}, request));
+    EXPECT_EQ(ports, StrCat(start, "\n"));
+    EXPECT_EQ(groups, "0\t2147483647\n");
+  }
+}
+
+// Each change of a port's state makes the bridge look through all its ports.
+TEST_F(NetworkTest, TheHostsEndIsNeverUpWithoutACarrier) {
+  Ok(network_->Setup({}, Request()));  // the bridge's own coming and going
+  sys::UniqueFd events(socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = RTMGRP_LINK;
+  ASSERT_EQ(bind(events.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
+  for (int i = 0; i < 5; ++i) Ok(network_->Setup({}, Request()));
+  int up = 0;
+  char message[16384];
+  while (recv(events.get(), message, sizeof message, 0) > 0) {
+    nlmsghdr header;
+    ifinfomsg link;
+    memcpy(&header, message, sizeof header);
+    memcpy(&link, message + NLMSG_HDRLEN, sizeof link);
+    if (header.nlmsg_type != RTM_NEWLINK || link.ifi_family != AF_UNSPEC || (link.ifi_flags & IFF_UP) == 0) continue;
+    ++up;
+    EXPECT_NE(link.ifi_flags & IFF_LOWER_UP, 0u) << "link number " << link.ifi_index;
+  }
+  EXPECT_GE(up, 5);
 }
 
 TEST_F(NetworkTest, SetupIsIdempotentAndSurvivesARestart) {

@@ -118,7 +118,7 @@ class ManagerImpl final : public Manager {
   bool HandlerHasUserns(const std::string& name) const;
   Result<> MakePodDir(PodEntry& pod, const SandboxPlan& plan);
   Result<> AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned);
-  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod, sys::BorrowedFd own_netns,
+  Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::BorrowedFd own_netns,
                          std::function<void(const std::string&)> on_netns);
   Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned,
                      const std::string& netns_path);

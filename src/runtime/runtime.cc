@@ -211,6 +211,7 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   command.fds.emplace(2, log.borrow());
   command.fds.emplace(3, listener.borrow());
   command.new_session = true;
+  command.from_own_thread = true;
   sys::Process process = TRY(sys::Spawn(command));
   // With our copy closed, a shim that dies closes the socket, and whoever waits for its answer learns of it.
   listener.Reset();

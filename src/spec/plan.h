@@ -68,6 +68,8 @@ struct Policy {
 struct SandboxPlan {
   std::string hostname;
   std::map<std::string, std::string> sysctls;  // dotted names; checked
+  // By the node's policy, of a network namespace of the pod's own, before any of `sysctls`. Paths below /proc/sys.
+  std::map<std::string, std::string> netns_sysctls;
   bool host_network = false;
   bool own_ipc = true, own_uts = true, shared_pid = true;
   std::string resolv_conf, hosts, hostname_file;  // texts of the pod's files

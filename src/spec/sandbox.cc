@@ -88,7 +88,7 @@ Result<> CheckSysctlValue(std::string_view name, std::string_view value) {
   return Invalid(StrCat("sysctl ", name, ": bad value ", Quote(value)));
 }
 
-Result<StringMap> PlanSysctls(const SandboxConfig& config, const SandboxPlan& plan, const Policy& policy) {
+Result<StringMap> PlanSysctls(const SandboxConfig& config, const SandboxPlan& plan) {
   StringMap out;
   for (const auto& [given, value] : config.sysctls) {
     std::string name = TRY(SysctlName(given));
@@ -101,10 +101,14 @@ Result<StringMap> PlanSysctls(const SandboxConfig& config, const SandboxPlan& pl
       return Invalid(StrCat("sysctl ", name, " is not allowed with the node's IPC namespace"));
     if (!out.emplace(name, value).second) return Invalid(StrCat("sysctl ", name, " is given twice"));
   }
-  if (plan.host_network) return out;
-  if (policy.unprivileged_ports) out.emplace("net.ipv4.ip_unprivileged_port_start", "0");
-  // The shim writes it from outside of a pod's user namespace, so all groups of the node can be named.
-  if (policy.unprivileged_icmp) out.emplace("net.ipv4.ping_group_range", "0 2147483647");
+  return out;
+}
+
+StringMap NetnsSysctls(const Policy& policy) {
+  StringMap out;
+  if (policy.unprivileged_ports) out.emplace("net/ipv4/ip_unprivileged_port_start", "0");
+  // Written from outside of a pod's user namespace, so all groups of the node can be named.
+  if (policy.unprivileged_icmp) out.emplace("net/ipv4/ping_group_range", "0 2147483647");
   return out;
 }
 
@@ -150,7 +154,8 @@ Result<SandboxPlan> PlanSandbox(const SandboxConfig& config, const PodId& id, co
   plan.own_uts = !plan.host_network;
   plan.shared_pid = namespaces.pid == NamespaceMode::kPod;
   plan.hostname = TRY(PodHostname(config, id, node));
-  plan.sysctls = TRY(PlanSysctls(config, plan, policy));
+  plan.sysctls = TRY(PlanSysctls(config, plan));
+  if (!plan.host_network) plan.netns_sysctls = NetnsSysctls(policy);
   plan.resolv_conf = TRY(PlanResolvConf(config, node));
   plan.hosts = node.hosts;
   plan.hostname_file = plan.hostname + "\n";

@@ -35,8 +35,9 @@ TEST_F(SandboxTest, Defaults) {
   EXPECT_EQ(plan.hosts, "127.0.0.1 localhost\n");
   EXPECT_TRUE(plan.own_ipc && plan.own_uts && plan.shared_pid && !plan.host_network);
   EXPECT_EQ(plan.shm_bytes, 64 << 20);
-  EXPECT_EQ(plan.sysctls,
-            (StringMap{{"net.ipv4.ip_unprivileged_port_start", "0"}, {"net.ipv4.ping_group_range", "0 2147483647"}}));
+  EXPECT_TRUE(plan.sysctls.empty());
+  EXPECT_EQ(plan.netns_sysctls,
+            (StringMap{{"net/ipv4/ip_unprivileged_port_start", "0"}, {"net/ipv4/ping_group_range", "0 2147483647"}}));
 }
 
 TEST_F(SandboxTest, HostNamespaces) {
@@ -47,7 +48,7 @@ TEST_F(SandboxTest, HostNamespaces) {
   EXPECT_TRUE(plan.host_network && !plan.own_ipc && !plan.own_uts && !plan.shared_pid);
   EXPECT_EQ(plan.hostname, "node-1");
   EXPECT_EQ(plan.shm_bytes, 0);
-  EXPECT_TRUE(plan.sysctls.empty());
+  EXPECT_TRUE(plan.sysctls.empty() && plan.netns_sysctls.empty());
   config_.security.namespaces.pid = NamespaceMode::kContainer;
   EXPECT_FALSE(Planned().shared_pid);
   config_.security.namespaces.pid = NamespaceMode::kTarget;
@@ -132,10 +133,9 @@ TEST_F(SandboxTest, SysctlsNeedTheirNamespace) {
 
 TEST_F(SandboxTest, DefaultSysctlsGiveWay) {
   config_.sysctls = {{"net.ipv4.ip_unprivileged_port_start", "1024"}};
-  EXPECT_EQ(Planned().sysctls["net.ipv4.ip_unprivileged_port_start"], "1024");
+  EXPECT_EQ(Planned().sysctls["net.ipv4.ip_unprivileged_port_start"], "1024") << "set after the node's";
   policy_.unprivileged_icmp = policy_.unprivileged_ports = false;
-  config_.sysctls.clear();
-  EXPECT_TRUE(Planned().sysctls.empty());
+  EXPECT_TRUE(Planned().netns_sysctls.empty());
 }
 
 TEST_F(SandboxTest, ResolvConf) {

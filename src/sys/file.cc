@@ -24,7 +24,11 @@ Result<std::string> ReadFile(const std::string& path, size_t bytes_max) {
 }
 
 Result<> WriteExisting(const std::string& path, std::string_view value) {
-  UniqueFd fd = TRY(Open(path, O_WRONLY));
+  return WriteExistingAt(BorrowedFd(AT_FDCWD), path, value);
+}
+
+Result<> WriteExistingAt(BorrowedFd dir, const std::string& path, std::string_view value) {
+  UniqueFd fd = TRY(OpenAt(dir, path, O_WRONLY));
   ssize_t n;
   do {
     n = write(fd.get(), value.data(), value.size());

@@ -14,6 +14,7 @@ Result<std::string> ReadFile(const std::string& path, size_t bytes_max = 4u << 2
 // Writes into the existing file in one write(2), as the files of /proc, /sys and cgroupfs want it. The error names the
 // value and the path.
 Result<> WriteExisting(const std::string& path, std::string_view value);
+Result<> WriteExistingAt(BorrowedFd dir, const std::string& path, std::string_view value);
 
 enum class Durability { kNone, kSynced };
 // Temporary file beside `path`, then rename: readers see the old or the new content, never a part. kSynced also syncs

@@ -8,11 +8,11 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <optional>
 #include <thread>
 
 #include "base/strings.h"
 #include "sys/file.h"
+#include "sys/fs_context.h"
 
 namespace crisp::sys {
 
@@ -24,18 +24,18 @@ Result<> RunOnThread(const std::function<Result<>()>& work) {
   return result;
 }
 
-Result<> SetSysctls(const std::vector<std::pair<std::string, std::string>>& sysctls) {
+Result<> SetSysctls(const Sysctls& sysctls, std::optional<BorrowedFd> proc) {
   for (const auto& [path, value] : sysctls) {
-    // /proc/sys/net is the namespace of the thread that opens it.
-    Result<> written = WriteExisting("/proc/sys/" + path, value);
+    // sys/net is the namespace of the thread that opens it, in every instance of proc.
+    Result<> written = proc ? WriteExistingAt(*proc, "sys/" + path, value) : WriteExisting("/proc/sys/" + path, value);
     if (!written && written.error().code() != Code::kNotFound) return written;
   }
   return {};
 }
 
 // `fd` is the calling thread's network namespace.
-Result<NewNetns> FurnishHere(UniqueFd fd, const std::vector<std::pair<std::string, std::string>>& sysctls) {
-  TRY(SetSysctls(sysctls));
+Result<NewNetns> FurnishHere(UniqueFd fd, const Sysctls& sysctls, std::optional<BorrowedFd> proc) {
+  TRY(SetSysctls(sysctls, proc));
   RouteSocket route = TRY(RouteSocket::Open());
   NetlinkBatch batch;
   SetLink(batch, "lo", {.up = true});
@@ -45,23 +45,27 @@ Result<NewNetns> FurnishHere(UniqueFd fd, const std::vector<std::pair<std::strin
 
 }  // namespace
 
-Result<NewNetns> CreateNetns(const std::vector<std::pair<std::string, std::string>>& sysctls) {
+Result<UniqueFd> OpenOwnProc() {
+  return TRY(FsContext::Open("proc")).Mount(MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC);
+}
+
+Result<NewNetns> CreateNetns(const Sysctls& sysctls, std::optional<BorrowedFd> proc) {
   std::optional<NewNetns> made;
   auto make = [&]() -> Result<> {
     if (unshare(CLONE_NEWNET) != 0) return Errno(errno, "create network namespace");
     UniqueFd fd = TRY(Open("/proc/thread-self/ns/net", O_RDONLY));
-    made = TRY(FurnishHere(std::move(fd), sysctls));
+    made = TRY(FurnishHere(std::move(fd), sysctls, proc));
     return {};
   };
   TRY(RunOnThread(make));
   return *std::move(made);
 }
 
-Result<NewNetns> FurnishNetns(UniqueFd netns, const std::vector<std::pair<std::string, std::string>>& sysctls) {
+Result<NewNetns> FurnishNetns(UniqueFd netns, const Sysctls& sysctls, std::optional<BorrowedFd> proc) {
   std::optional<NewNetns> made;
   auto furnish = [&]() -> Result<> {
     if (setns(netns.get(), CLONE_NEWNET) != 0) return Errno(errno, "enter network namespace");
-    made = TRY(FurnishHere(std::move(netns), sysctls));
+    made = TRY(FurnishHere(std::move(netns), sysctls, proc));
     return {};
   };
   TRY(RunOnThread(furnish));

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <functional>
+#include <optional>
 #include <string>
 #include <utility>
 #include <vector>
@@ -16,12 +17,19 @@ struct NewNetns {
   UniqueFd fd;        // the namespace lives while this or a pin does
   RouteSocket route;  // works inside it
 };
-// A new, empty namespace with lo up. `sysctls` (path below /proc/sys, value) are set inside; a missing file is skipped
-// (a kernel without IPv6). Blocking: 0.3-0.5 ms.
-Result<NewNetns> CreateNetns(const std::vector<std::pair<std::string, std::string>>& sysctls = {});
+
+// The root of an instance of proc of its own, mounted nowhere, for the sysctls of a few namespaces. Below /proc the kernel
+// keeps a namespace's net/ipv4 and net/ipv6 from the first look until the namespace ends, in one hash chain for all of
+// them: with 700 pods every look, the host's too, would take 0.9 ms. Closing it takes 0.15 ms.
+Result<UniqueFd> OpenOwnProc();
+
+// A new, empty namespace with lo up. `sysctls` (path below /proc/sys, value) are set inside, by `proc` (else by /proc); a
+// missing file is skipped (a kernel without IPv6). Blocking: 0.3-0.5 ms.
+using Sysctls = std::vector<std::pair<std::string, std::string>>;
+Result<NewNetns> CreateNetns(const Sysctls& sysctls = {}, std::optional<BorrowedFd> proc = {});
 
 // The same for a new namespace that somebody else made (one that a user namespace owns).
-Result<NewNetns> FurnishNetns(UniqueFd netns, const std::vector<std::pair<std::string, std::string>>& sysctls = {});
+Result<NewNetns> FurnishNetns(UniqueFd netns, const Sysctls& sysctls = {}, std::optional<BorrowedFd> proc = {});
 
 // Binds the namespace to `path` (a new file). Unpin undoes it; not pinned or missing is success.
 Result<> PinNetns(BorrowedFd netns, const std::string& path);

@@ -56,6 +56,31 @@ TEST(Netns, IsMadeWithoutTouchingOurOwn) {
   EXPECT_EQ(inside, "1\n");
 }
 
+TEST(Netns, SysctlsByAProcOfItsOwn) {
+  auto proc = OpenOwnProc();
+  Ok(proc);
+  auto here = ReadFile("/proc/sys/net/ipv4/ip_forward");
+  auto one = CreateNetns({{"net/ipv4/ip_forward", *here == "0\n" ? "1" : "0"}, {"net/no/such/file", "1"}}, *proc);
+  auto two = CreateNetns({{"net/ipv4/ip_default_ttl", "17"}}, *proc);
+  Ok(one);
+  Ok(two);
+  EXPECT_FALSE(CreateNetns({{"net/ipv4/ip_default_ttl", "none"}}, *proc));
+  std::string forward, ttl, ttl_of_two;
+  Ok(RunInNetns(one->fd, [&]() -> Result<> {
+    forward = TRY(ReadFile("/proc/sys/net/ipv4/ip_forward"));
+    ttl = TRY(ReadFile("/proc/sys/net/ipv4/ip_default_ttl"));
+    return {};
+  }));
+  Ok(RunInNetns(two->fd, [&]() -> Result<> {
+    ttl_of_two = TRY(ReadFile("/proc/sys/net/ipv4/ip_default_ttl"));
+    return {};
+  }));
+  EXPECT_NE(forward, *here);
+  EXPECT_NE(ttl, "17\n");
+  EXPECT_EQ(ttl_of_two, "17\n");
+  EXPECT_EQ(*ReadFile("/proc/sys/net/ipv4/ip_forward"), *here);
+}
+
 TEST(Netns, PinKeepsItAndUnpinIsIdempotent) {
   const std::string path = "/mnt/pinned";
   struct stat original{}, pinned{};

@@ -199,8 +199,8 @@ Result<sys::OwnedNamespaces> ManagerImpl::MakePodUserns(const Ctx& ctx, PodEntry
                                         .uts = plan.own_uts});
 }
 
-// A sysctl of the network namespace may be of an interface that the plugins make, or one that they set, too. Not so the
-// two that the node's policy gives to every pod.
+// A sysctl of the network namespace may be of an interface that the plugins make, or one that they set, too. Not so
+// another value of the two that the node's policy gives to every pod.
 static bool SetsNetwork(const SandboxPlan& plan) {
   return std::ranges::any_of(plan.sysctls, [](const auto& sysctl) {
     const std::string& name = sysctl.first;
@@ -225,7 +225,7 @@ Result<> ManagerImpl::AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const Sa
   };
   std::function<void(const std::string&)> on_netns;
   if (!SetsNetwork(plan)) on_netns = start_shim;
-  Result<> attached = AttachNetwork(ctx, pod, own_netns, std::move(on_netns));
+  Result<> attached = AttachNetwork(ctx, pod, plan, own_netns, std::move(on_netns));
   if (!shim.valid()) {
     TRY(std::move(attached));
     FAILPOINT("run_sandbox.after_network");
@@ -240,12 +240,13 @@ Result<> ManagerImpl::AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const Sa
   return started;
 }
 
-Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod, sys::BorrowedFd own_netns,
+Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::BorrowedFd own_netns,
                                     std::function<void(const std::string&)> on_netns) {
   PodRecord record = *pod.record.Lock();
   if (record.host_network) return {};
   network::PodNetworkRequest request = NetworkRequest(record);
   request.netns = own_netns;
+  request.sysctls.assign(plan.netns_sysctls.begin(), plan.netns_sysctls.end());
   request.on_netns = std::move(on_netns);
   network::PodNetwork attached = TRY(deps_.network.Setup(ctx, request), "pod network");
   FAILPOINT("run_sandbox.within_network");

@@ -211,7 +211,8 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   command.fds.emplace(2, log.borrow());
   command.fds.emplace(3, listener.borrow());
   command.new_session = true;
-  command.from_own_thread = true;
+  constexpr int kManyDescriptors = 500;  // where it pays; the newest has the lowest free number
+  command.from_own_thread = listener.get() >= kManyDescriptors;
   sys::Process process = TRY(sys::Spawn(command));
   // With our copy closed, a shim that dies closes the socket, and whoever waits for its answer learns of it.
   listener.Reset();

@@ -25,6 +25,7 @@
 #include "pod/manager.h"
 #include "pod/paths.h"
 #include "pod/retries.h"
+#include "pod/shim_start.h"
 #include "pod/state_machine.h"
 #include "pod/store.h"
 #include "pod/workers.h"
@@ -116,12 +117,15 @@ class ManagerImpl final : public Manager {
   Result<> PlanPod(PodEntry& pod, SandboxPlan& plan);
   Result<> MakePodCgroup(const PodRecord& record);
   bool HandlerHasUserns(const std::string& name) const;
-  Result<> MakePodDir(PodEntry& pod, const SandboxPlan& plan);
-  Result<> AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned);
+  Result<> MakePodDir(PodEntry& pod);
+  void BeginShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, ShimStart& shim);
+  Result<> WritePodFiles(PodEntry& pod, const SandboxPlan& plan);
+  Result<> AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned,
+                              ShimStart& shim);
   Result<> AttachNetwork(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::BorrowedFd own_netns,
                          std::function<void(const std::string&)> on_netns);
   Result<> StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned,
-                     const std::string& netns_path);
+                     std::function<Result<std::string>()> await_netns);
   Result<sys::OwnedNamespaces> MakePodUserns(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan);
 
   // Where a container that is restored comes from: an archive, or the layer of a checkpoint image. Neither: from no

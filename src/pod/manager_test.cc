@@ -81,10 +81,11 @@ TEST_F(ManagerTest, TheShimStartsBesideTheNetworkPlugins) {
 TEST_F(ManagerTest, SysctlsOfTheNetworkAreSetAfterThePlugins) {
   SandboxConfig config = Sandbox("web");
   config.sysctls = {{"net.ipv4.ip_local_port_range", "1024 65535"}};
-  bool shim_was_there = true;
-  world().faults.Lock()->after_setup = [&] { shim_was_there = !world().Names("shims").empty(); };
+  int set_up = -1;
+  world().faults.Lock()->after_setup = [&] { set_up = world().faults.Lock()->shims_set_up; };
   ASSERT_TRUE(m().RunSandbox(ctx_, config));
-  EXPECT_FALSE(shim_was_there);
+  EXPECT_EQ(set_up, 0);
+  EXPECT_EQ(world().faults.Lock()->shims_set_up, 1);
 }
 
 TEST_F(ManagerTest, WhatFailsBesideTheOtherIsUndoneWithIt) {

@@ -240,13 +240,13 @@ Result<PodNamespaces> RuntimeImpl::SetUp(const Ctx& ctx, const PodSpec& spec, Sh
   request.shared_pid = spec.shared_pid;
   request.oom_score_adj = spec.oom_score_adj;
   request.hostname = spec.hostname;
-  request.netns_path = spec.netns_path;
+  request.netns_path = spec.await_netns ? TRY(spec.await_netns()) : spec.netns_path;
   for (const auto& [name, value] : spec.sysctls) request.sysctls.push_back({name, value});
   if (spec.shared_pid) request.empty_mounts = EmptyMountNamespaces().of_inits;
   sys::UniqueFd netns;
   std::vector<sys::BorrowedFd> fds;
-  if (!spec.netns_path.empty()) {
-    netns = TRY(sys::Open(spec.netns_path, O_RDONLY));
+  if (!request.netns_path.empty()) {
+    netns = TRY(sys::Open(request.netns_path, O_RDONLY));
     fds.push_back(netns);
   }
   if (spec.owned.user.ok()) {

@@ -43,6 +43,9 @@ struct PodSpec {
   PodId pod;
   std::string run_dir;      // <state>/pods/<id>, exists, 0700; shim.sock, exits/, logs of the shim live here
   std::string netns_path;   // "" = the node's network
+  // Says netns_path where it is not known yet. Called once, when the shim runs, in StartPod's thread; may block. On an
+  // error the shim is ended.
+  std::function<Result<std::string>()> await_netns;
   bool own_ipc = true;      // false: the node's
   bool own_uts = true;      // false with the node's network, as the kubelet expects
   bool shared_pid = false;  // a PID namespace with the shim's tiny init

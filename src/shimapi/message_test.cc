@@ -46,10 +46,27 @@ TEST(ShimMessage, GoldenSetupPod) {
   Result<std::string> bytes = Encode(9, Pod());
   ASSERT_TRUE(bytes);
   EXPECT_EQ(HexEncode(*bytes),
-            "43534831" "39000000" "0200" "0000" "09000000"  // magic, length, type, flags, sequence number
-            "01" "00" "01" "1afcffff"                       // own_ipc, own_uts, shared_pid, oom_score_adj
-            "03000000" "776562" "02000000" "2f6e"           // hostname, netns_path
-            "01000000" "0c000000" "03000000" "612e62" "01000000" "31" "00");  // sysctls: one, of 12 bytes
+            "43534831"
+            "3d000000"
+            "0200"
+            "0000"
+            "09000000"  // magic, length, type, flags, sequence number
+            "01"
+            "00"
+            "01"
+            "1afcffff"  // own_ipc, own_uts, shared_pid, oom_score_adj
+            "03000000"
+            "776562"
+            "02000000"
+            "2f6e"  // hostname, netns_path
+            "01000000"
+            "0c000000"
+            "03000000"
+            "612e62"
+            "01000000"
+            "31"
+            "00"
+            "00000000");  // sysctls: one, of 12 bytes
 }
 
 TEST(ShimMessage, GoldenHelloReply) {

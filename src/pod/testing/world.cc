@@ -181,8 +181,14 @@ class FakeRuntime final : public runtime::Runtime {
   Result<runtime::PodNamespaces> StartPod(const Ctx&, const runtime::PodSpec& spec) override {
     if (Take(world_.faults.Lock()->shim_starts_failing)) return Error(Code::kInternal, "the shim does not start");
     CHECK(sys::Exists(spec.run_dir));
-    CHECK(spec.netns_path.empty() || world_.Has("networks", spec.pod.str()));
     world_.Put("shims", spec.pod.str(), spec.run_dir);
+    Result<std::string> netns = spec.await_netns ? spec.await_netns() : spec.netns_path;
+    if (!netns) {
+      world_.Remove("shims", spec.pod.str());
+      return std::move(netns).error();
+    }
+    CHECK(netns->empty() || world_.Has("networks", spec.pod.str()));
+    ++world_.faults.Lock()->shims_set_up;
     return Namespaces();
   }
   Result<runtime::PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string&) override {

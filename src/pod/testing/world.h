@@ -25,6 +25,7 @@ struct Faults {
   int teardowns_failing = 0;    // so many network teardowns fail, then they work
   int setups_failing = 0;
   int shim_starts_failing = 0;
+  int shims_set_up = 0;               // how many were told their network namespace
   bool setup_waits_for_shim = false;  // the network's plugins end when the pod's shim is there, or after 10 s with an error
   int deletes_failing = 0;      // of containers, in the OCI runtime
   int checkpoints_failing = 0;

@@ -1,9 +1,7 @@
 // RunPodSandbox: record the intent, then directory, /dev/shm, cgroup, network, shim; ready when all stand.
 #include <algorithm>
 #include <functional>
-#include <future>
 
-#include "base/beside.h"
 #include "base/failpoint.h"
 #include "base/rollback.h"
 #include "base/time.h"
@@ -92,7 +90,10 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   undo.Add("undo pod sandbox", [&] { return DiscardPod(ctx.Detached(kUndoTimeout), pod); });
   FAILPOINT("run_sandbox.after_record");
   ctx.Stage("make the pod's directory");
-  TRY(MakePodDir(pod, plan));
+  TRY(MakePodDir(pod));
+  ShimStart shim;  // before the undoing it is waited for
+  BeginShim(ctx, pod, plan, shim);
+  TRY(WritePodFiles(pod, plan));
   FAILPOINT("run_sandbox.after_dir");
   ctx.Stage("mount the pod's /dev/shm");
   PodRecord record = *pod.record.Lock();
@@ -106,7 +107,7 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   ctx.Stage("make the pod's user namespace");
   sys::OwnedNamespaces owned = TRY(MakePodUserns(ctx, pod, plan));
   FAILPOINT("run_sandbox.after_userns");
-  TRY(AttachAndStartShim(ctx, pod, plan, std::move(owned)));
+  TRY(AttachAndStartShim(ctx, pod, plan, std::move(owned), shim));
   FAILPOINT("run_sandbox.after_shim");
   ctx.Stage("tell the plugins of the pod");
   Hooks::Pass pass = TRY(hooks().Enter(ctx));
@@ -168,15 +169,20 @@ Owner PodRoot(const SandboxConfig& config) {
   return {.uid = spec::HostRoot(namespaces.uids), .gid = spec::HostRoot(namespaces.gids)};
 }
 
-Result<> ManagerImpl::MakePodDir(PodEntry& pod, const SandboxPlan& plan) {
-  const PodId& id = pod.id;
+Result<> ManagerImpl::MakePodDir(PodEntry& pod) {
+  const std::string dir = paths_.PodDir(pod.id);
+  TRY(sys::MakeDir(dir, 0700));
+  FAILPOINT("run_sandbox.within_dir");
+  const SandboxConfig config = pod.record.Lock()->config;
+  if (!config.security.namespaces.userns_pod) return {};
+  return host_->OpenForUserns(dir, {paths_.Pods(), paths_.state_dir}, PodRoot(config));
+}
+
+Result<> ManagerImpl::WritePodFiles(PodEntry& pod, const SandboxPlan& plan) {
   PodRecord record = *pod.record.Lock();
   bool userns = record.config.security.namespaces.userns_pod;
   Owner root = PodRoot(record.config);
   PodFilePaths files = FilesOf(record);
-  TRY(sys::MakeDir(paths_.PodDir(id), 0700));
-  FAILPOINT("run_sandbox.within_dir");
-  if (userns) TRY(host_->OpenForUserns(paths_.PodDir(id), {paths_.Pods(), paths_.state_dir}, root));
   // Whoever reaches the pod's directory may go through: who reads a file is the file's mode to say.
   TRY(host_->MountTmpfs(files.dir, record.files_bytes, 0755, root), "the pod's files");
   FAILPOINT("run_sandbox.within_files");
@@ -209,32 +215,34 @@ static bool SetsNetwork(const SandboxPlan& plan) {
   });
 }
 
-// Whoever undoes the pod tears down network and shim whatever came first, so they may be made side by side: the shim
-// needs no more than the namespace.
+// The shim needs no more than the pod's directory to begin, and the network namespace to go on. Whoever undoes the pod
+// tears down network and shim whatever came first. Not with a user namespace, which would have to be there before.
+void ManagerImpl::BeginShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, ShimStart& shim) {
+  if (pod.record.Lock()->config.security.namespaces.userns_pod) return;
+  Ctx beside = ctx;
+  beside.TrackStages(nullptr);  // those of the caller are told
+  shim.Begin([this, beside, &pod, &plan](std::function<Result<std::string>()> await_netns) {
+    return StartShim(beside, pod, plan, {}, std::move(await_netns));
+  });
+}
+
 Result<> ManagerImpl::AttachAndStartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan,
-                                         sys::OwnedNamespaces owned) {
+                                         sys::OwnedNamespaces owned, ShimStart& shim) {
   ctx.Stage("set up the pod's network");
   const sys::BorrowedFd own_netns = owned.net;  // moves with the others to the shim's spec, and is open as long as that
-  std::future<Result<>> shim;                   // its destructor waits
-  auto start_shim = [&](const std::string& netns_path) {
-    Ctx beside = ctx;
-    beside.TrackStages(nullptr);  // the network's are told
-    shim = Beside([this, beside, &pod, &plan, &owned, netns_path] {
-      return StartShim(beside, pod, plan, std::move(owned), netns_path);
-    });
-  };
-  std::function<void(const std::string&)> on_netns;
-  if (!SetsNetwork(plan)) on_netns = start_shim;
-  Result<> attached = AttachNetwork(ctx, pod, plan, own_netns, std::move(on_netns));
-  if (!shim.valid()) {
-    TRY(std::move(attached));
+  auto netns_path = [&] { return pod.record.Lock()->netns_path; };
+  if (!shim.begun()) {
+    TRY(AttachNetwork(ctx, pod, plan, own_netns, nullptr));
     FAILPOINT("run_sandbox.after_network");
     ctx.Stage("start the pod's shim");
-    std::string netns_path = pod.record.Lock()->netns_path;
     return StartShim(ctx, pod, plan, std::move(owned), netns_path);
   }
+  std::function<void(const std::string&)> on_netns;
+  if (!SetsNetwork(plan)) on_netns = [&](const std::string& path) { shim.TellNetns(path); };
+  Result<> attached = AttachNetwork(ctx, pod, plan, own_netns, std::move(on_netns));
+  if (attached) shim.TellNetns(netns_path());
   ctx.Stage("wait for the pod's shim");
-  Result<> started = shim.get();
+  Result<> started = attached ? shim.Wait() : Result<>();
   TRY(std::move(attached));
   FAILPOINT("run_sandbox.after_network");
   return started;
@@ -259,12 +267,12 @@ Result<> ManagerImpl::AttachNetwork(const Ctx& ctx, PodEntry& pod, const Sandbox
 }
 
 Result<> ManagerImpl::StartShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& plan, sys::OwnedNamespaces owned,
-                                const std::string& netns_path) {
+                                std::function<Result<std::string>()> await_netns) {
   runtime::PodSpec spec;
   spec.owned = std::move(owned);
   spec.pod = pod.id;
   spec.run_dir = paths_.PodDir(pod.id);
-  spec.netns_path = netns_path;
+  spec.await_netns = std::move(await_netns);
   spec.own_ipc = plan.own_ipc;
   spec.own_uts = plan.own_uts;
   spec.shared_pid = plan.shared_pid;

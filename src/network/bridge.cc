@@ -186,31 +186,25 @@ Result<> EnsureGateways(RouteSocket& host, const BridgeConf& conf, const Link& b
   return {};
 }
 
-Result<> CreateVeth(RouteSocket& host, const sys::VethSpec& spec, const std::string& alias) {
+Result<> CreateVeth(RouteSocket& host, const BridgeConf& conf, const sys::VethSpec& spec, const std::string& alias) {
   NetlinkBatch batch;
   AddVeth(batch, spec);
-  SetLink(batch, spec.name, {.alias = alias, .no_link_local_address = true});
+  SetLink(batch, spec.name, {.alias = alias, .no_link_local_address = true, .hairpin = conf.hairpin});
   return host.Send(batch);
 }
 
 // The pair, its host end a port of the bridge, both down.
 Result<> ConnectPod(RouteSocket& host, const BridgeConf& conf, const sys::VethSpec& spec, const std::string& alias) {
-  Result<> created = CreateVeth(host, spec, alias);
+  Result<> created = CreateVeth(host, conf, spec, alias);
   if (!created && created.error().code() == Code::kAlreadyExists) {
     // The name is made from the container's id: this is what an earlier, failed attempt left.
     NetlinkBatch remove;
     sys::DeleteLink(remove, spec.name);
     TRY(host.Send(remove));
-    created = CreateVeth(host, spec, alias);
+    created = CreateVeth(host, conf, spec, alias);
   }
   TRY(std::move(created));
-  TRY(SetSysctl(StrCat("net/ipv6/conf/", spec.name, "/accept_ra"), "0"));
-  if (conf.hairpin) {
-    NetlinkBatch batch;
-    SetHairpin(batch, TRY(host.FindLink(spec.name)).index);
-    TRY(host.Send(batch));
-  }
-  return {};
+  return SetSysctl(StrCat("net/ipv6/conf/", spec.name, "/accept_ra"), "0");
 }
 
 // The pod's end first: the host's has a carrier from the start then. Going up without one, the bridge takes it for a

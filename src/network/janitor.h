@@ -2,6 +2,7 @@
 // the packet table and our bridges once nobody uses them, and plugins' STATUS.
 #pragma once
 
+#include <chrono>
 #include <condition_variable>
 #include <functional>
 #include <map>
@@ -9,6 +10,7 @@
 #include <shared_mutex>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "base/context.h"
 #include "base/synchronized.h"
@@ -32,16 +34,28 @@ class Janitor {
   void Doom(const std::string& link);
   void Spare(const std::string& link);  // it has a new life
   void BecameIdle();
-  // Runs `task` on the janitor's thread soon.
-  void Run(std::function<void(const Ctx&)> task);
+  // Runs `task` on the janitor's thread soon, but no sooner than that.
+  void Run(std::function<void(const Ctx&)> task, std::chrono::milliseconds delay = {});
 
  private:
   struct State {
     bool stop = false;
     std::map<std::string, Clock::time_point> doomed;
     std::optional<Clock::time_point> idle_due;
-    std::vector<std::function<void(const Ctx&)>> tasks;
+    struct Task {
+      Clock::time_point due;
+      std::function<void(const Ctx&)> run;
+    };
+    std::vector<Task> tasks;
+    bool changed = false;  // there may be something that is due sooner
   };
+  struct Due {
+    std::vector<std::string> links;
+    std::vector<std::function<void(const Ctx&)>> tasks;
+    bool idle = false, last = false;
+  };
+  void Change(const std::function<void(State&)>& change);
+  Due AwaitDue();  // waits until something is
   void Loop(std::stop_token stop);
 
   const Work work_;

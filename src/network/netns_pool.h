@@ -21,6 +21,8 @@ class NetnsPool {
   Result<sys::NewNetns> Take(const Sysctls& sysctls);
   // The same for a new namespace that somebody else made.
   Result<sys::NewNetns> Furnish(sys::UniqueFd netns, const Sysctls& sysctls);
+  // The next burst of pods would find none.
+  bool RunsOut() const { return state_.Lock()->spare.size() < kSpare / 2; }
   // Makes the pool full again, of what was last taken. Blocking; one caller at a time.
   Result<> Refill();
   // Forgets all, as when there are no pods: an idle node keeps nothing.

@@ -4,7 +4,6 @@
 
 #include <atomic>
 #include <functional>
-#include <future>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -220,7 +219,7 @@ class ManagerImpl final : public Manager {
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
   // workflow/native.cc: what a native handler leaves to us.
   bool MakesCgroupAhead(const ContainerRecord& record) const;
-  std::future<Result<>> MakeCgroupAhead(ContainerEntry& container);
+  GoingOn<Result<>> MakeCgroupAhead(ContainerEntry& container);
   Result<> RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record);
   // Where systemd makes the cgroup: with a process in it, which is to stay until the container's has joined. Else null.
   Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,
@@ -300,7 +299,8 @@ class ManagerImpl final : public Manager {
   Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;
   std::mutex checkpointing_;  // one checkpoint at a time on a node: they are big. Held throughout, never waited for
   std::stop_source stopping_;
-  Workers exits_{1};       // records exits only: nothing here waits for a verb
+  Pool beside_{{.name = "cri-beside", .threads_max = 64}};  // parts of verbs, which wait for them
+  Workers exits_{1};                                        // records exits only: nothing here waits for a verb
   Workers background_{3};  // cleaning after exits, late reconnects
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it
   std::string mount_points_;                      // "" where they could not be made; fixed after Load

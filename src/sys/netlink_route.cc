@@ -184,19 +184,17 @@ void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& cha
   }
   batch.Begin(RTM_NEWLINK, 0, header, StrCat("set up link ", name)).PutString(IFLA_IFNAME, name);
   if (!change.alias.empty()) batch.Put(IFLA_IFALIAS, change.alias);
+  if (change.hairpin) {
+    batch.Nest(IFLA_LINKINFO, [&] {
+      batch.PutString(IFLA_INFO_SLAVE_KIND, "bridge");
+      batch.Nest(IFLA_INFO_SLAVE_DATA, [&] { batch.PutValue<uint8_t>(IFLA_BRPORT_MODE, 1); });
+    });
+  }
   if (change.no_link_local_address) {
     batch.Nest(IFLA_AF_SPEC, [&] {
       batch.Nest(AF_INET6, [&] { batch.PutValue<uint8_t>(IFLA_INET6_ADDR_GEN_MODE, IN6_ADDR_GEN_MODE_NONE); });
     });
   }
-}
-
-void SetHairpin(NetlinkBatch& batch, int link) {
-  ifinfomsg header{};
-  header.ifi_family = AF_BRIDGE;
-  header.ifi_index = link;
-  batch.Begin(RTM_SETLINK, 0, header, StrCat("set hairpin mode of link number ", link));
-  batch.Nest(IFLA_PROTINFO, [&] { batch.PutValue<uint8_t>(IFLA_BRPORT_MODE, 1); });
 }
 
 void DisableBridgePort(NetlinkBatch& batch, int link) {

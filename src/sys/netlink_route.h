@@ -68,9 +68,9 @@ struct LinkChange {
   std::optional<bool> promiscuous;
   std::string alias;                   // free text, `ip link` shows it; "": as it is
   bool no_link_local_address = false;  // IN6_ADDR_GEN_MODE_NONE, before the link goes up
+  bool hairpin = false;                // of a bridge port: packets may go out where they came in
 };
 void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& change);
-void SetHairpin(NetlinkBatch& batch, int link);                      // of a bridge port
 // The port neither takes nor gets a packet from here on, and the bridge forgets who was behind it. Costs microseconds,
 // where taking the link down or away costs an RCU grace period.
 void DisableBridgePort(NetlinkBatch& batch, int link);

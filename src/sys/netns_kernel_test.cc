@@ -125,15 +125,18 @@ TEST(Route, VethIntoAnotherNamespaceInOneBatch) {
   NetlinkBatch make;
   AddVeth(make, {.name = "veth1", .mac = ParseMac("0a:00:00:00:00:01").value(), .master = bridge.index, .peer_name = "eth0",
                  .peer_mac = ParseMac("0a:00:00:00:00:02").value(), .peer_netns = pod->fd.get(), .mtu = 1400});
-  SetLink(make, "veth1", {.up = true, .no_link_local_address = true});
+  SetLink(make, "veth1", {.up = true, .no_link_local_address = true, .hairpin = true});
   AddAddress(make, bridge.index, P("10.0.0.1/24"));
   Ok(host.Send(make));
   Link end = host.FindLink("veth1").value();
   EXPECT_EQ(end.master, bridge.index);
   EXPECT_TRUE(end.flags & IFF_UP);
-  NetlinkBatch hairpin;
-  SetHairpin(hairpin, end.index);
-  Ok(host.Send(hairpin));
+  ASSERT_EQ(mkdir("/mnt/sys", 0755), 0);
+  ASSERT_EQ(mount("sysfs", "/mnt/sys", "sysfs", 0, nullptr), 0);  // the other is of the network namespace before
+  EXPECT_EQ(ReadFile("/mnt/sys/class/net/veth1/brport/hairpin_mode").value(), "1\n");
+  EXPECT_TRUE(Exists("/mnt/sys/class/net/veth1/queues/tx-0"));
+  EXPECT_FALSE(Exists("/mnt/sys/class/net/veth1/queues/tx-1"));
+  EXPECT_FALSE(Exists("/mnt/sys/class/net/veth1/queues/rx-1"));
   auto bridge_addresses = host.Addresses(bridge.index).value();
   EXPECT_EQ(std::ranges::count(bridge_addresses, P("10.0.0.1/24"), &LinkAddress::prefix), 1);
   EXPECT_TRUE(host.Addresses(end.index).value().empty()) << "no link-local address on a bridge port";

@@ -101,7 +101,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerConfig config = container.record.Lock()->config;
   TRY(LeaseImageVolumes(container.id, config));
   FAILPOINT("create_container.after_lease");
-  std::future<Result<>> cgroup = MakeCgroupAhead(container);  // its destructor waits, before anything is undone
+  GoingOn<Result<>> cgroup = MakeCgroupAhead(container);  // its destructor waits, before anything is undone
   ctx.Stage("prepare the container's root file system");
   TRY(MakeRootfs(ctx, sandbox, container, *image, source));
   // The checkpoint image's layer has been copied; what is mounted is the other image's.
@@ -112,7 +112,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
   TRY(InjectDevices(DevicesOf(inputs.config), plan.config_json));
-  if (cgroup.valid()) cgroup.wait();  // what went wrong the start finds, too
+  if (cgroup.valid()) cgroup.Wait();  // what went wrong the start finds, too
   FAILPOINT("create_container.after_cgroup");
   ctx.Stage("let the plugins adjust the container");
   Hooks::Pass pass = TRY(hooks().Enter(ctx));

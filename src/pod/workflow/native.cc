@@ -31,10 +31,10 @@ bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
 
 // On cgroup v1 a container has a directory in each of a dozen hierarchies: made while the root file system is, they
 // cost no time. The start fills them, and makes what is missing.
-std::future<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
+GoingOn<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   if (!MakesCgroupAhead(record)) return {};
-  return Beside([this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
+  return Beside(beside_, [this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
 }
 
 // Of a container that was never started; for one that was CleanRuntimeState does it. Whatever the settings are now: it

@@ -91,7 +91,7 @@ Result<> ManagerImpl::MakeSandbox(const Ctx& ctx, PodEntry& pod) {
   FAILPOINT("run_sandbox.after_record");
   ctx.Stage("make the pod's directory");
   TRY(MakePodDir(pod));
-  ShimStart shim;  // before the undoing it is waited for
+  ShimStart shim(beside_);  // before the undoing it is waited for
   BeginShim(ctx, pod, plan, shim);
   TRY(WritePodFiles(pod, plan));
   FAILPOINT("run_sandbox.after_dir");
@@ -221,8 +221,8 @@ void ManagerImpl::BeginShim(const Ctx& ctx, PodEntry& pod, const SandboxPlan& pl
   if (pod.record.Lock()->config.security.namespaces.userns_pod) return;
   Ctx beside = ctx;
   beside.TrackStages(nullptr);  // those of the caller are told
-  shim.Begin([this, beside, &pod, &plan](std::function<Result<std::string>()> await_netns) {
-    return StartShim(beside, pod, plan, {}, std::move(await_netns));
+  shim.Begin([this, beside, &pod, &plan](const ShimStart::AwaitNetns& await_netns) {
+    return StartShim(beside, pod, plan, {}, await_netns);
   });
 }
 

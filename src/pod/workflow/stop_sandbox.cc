@@ -73,11 +73,11 @@ Result<> ManagerImpl::EndShimAndNetwork(const Ctx& ctx, PodEntry& pod, bool host
   if (host_network) {
     ended = end_shim();
   } else {
-    std::future<Result<>> shim = Beside(end_shim);
+    GoingOn<Result<>> shim = Beside(beside_, end_shim);
     ctx.Stage("tear down the pod's network");
     torn_down = deps_.network.Teardown(ctx, pod.id);
     ctx.Stage("wait for the end of the pod's shim");
-    ended = shim.get();
+    ended = shim.Take();
   }
   TRY(std::move(ended), "pod shim");
   FAILPOINT("stop_sandbox.after_shim");

@@ -199,6 +199,18 @@ TEST_P(LauncherTest, TmpfsKeepsTheModeOfWhatItCovers) {
   EXPECT_EQ(ended.out, "1770\n700\n");
 }
 
+TEST_P(LauncherTest, MountsAreMadeInWhatCoversTheirParent) {
+  Launch launch = Basic({"sh", "-c",
+                         "for dir in /tmp/in /tmp/in/side /tmp/third; do [ $(stat -c %d $dir) != $(stat -c %d $dir/..) "
+                         "] && echo $dir; done; ls /tmp"});
+  for (const char* target : {"/tmp/first", "/tmp/second", "/tmp", "/tmp/in", "/tmp/in/side", "/tmp/third"}) {
+    launch.mounts.push_back(Filesystem(target, "tmpfs", ""));
+  }
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "/tmp/in\n/tmp/in/side\n/tmp/third\nin\nthird\n");
+}
+
 TEST_P(LauncherTest, PipesAreTheUsersOwn) {
   Launch launch = Basic({"sh", "-c", "echo opened > /proc/self/fd/1"});
   launch.process.uid = launch.process.gid = 1000;

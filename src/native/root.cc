@@ -101,9 +101,18 @@ Result<> SetAttributes(sys::BorrowedFd mount, uint64_t set, uint64_t clear, bool
   return Errno(errno, "mount_setattr");
 }
 
+// What a bind mount is to be, before it is attached. A source that was opened among the node's mounts is a peer of
+// theirs until it is private.
 Result<> Change(sys::BorrowedFd detached, const Mount& mount) {
-  TRY(SetAttributes(detached, mount.attr_set, mount.attr_clear, false));
-  return SetAttributes(detached, mount.recursive_set, mount.recursive_clear, true);
+  const uint64_t asked = mount.propagation & kPropagations;
+  const uint64_t propagation = asked == 0 || asked == MS_PRIVATE ? MS_PRIVATE : 0;
+  if (mount.recursive) {
+    TRY(SetAttributes(detached, mount.attr_set, mount.attr_clear, false));
+    return SetAttributes(detached, mount.recursive_set, mount.recursive_clear, true, propagation);
+  }
+  // A mount alone: in one call what would be one after the other.
+  const uint64_t set = (mount.attr_set & ~mount.recursive_clear) | mount.recursive_set;
+  return SetAttributes(detached, set, mount.attr_clear | mount.recursive_clear, false, propagation);
 }
 
 Result<> MapIds(sys::BorrowedFd detached, const Mount& mount, sys::BorrowedFd container_userns) {
@@ -286,9 +295,30 @@ Result<> Root::Open() {
   return {};
 }
 
+Result<sys::BorrowedFd> Root::Parent(const std::string& path) {
+  if (parent_.ok() && parent_path_ == path) return parent_.borrow();
+  parent_ = TRY(DirInside(root_, path));
+  parent_path_ = path;
+  return parent_.borrow();
+}
+
+Result<sys::UniqueFd> Root::MakeDir(const std::string& path) {
+  Split split = TRY(SplitPath(path));
+  const bool known =
+      parent_.ok() && parent_path_ == split.parent;  // then most likely it is to be made, like the last one
+  if (!known) {
+    Result<sys::UniqueFd> there = OpenInside(root_, path, O_PATH | O_DIRECTORY);
+    if (there || there.error().os_errno() != ENOENT) return there;
+  }
+  sys::BorrowedFd parent = TRY(Parent(split.parent));
+  if (mkdirat(parent.get(), split.name.c_str(), 0755) != 0) return DirInside(root_, path);
+  made_in_parent_ = true;
+  return OpenInside(parent, split.name, O_PATH | O_DIRECTORY, RESOLVE_NO_SYMLINKS);
+}
+
 Result<sys::UniqueFd> Root::Target(const std::string& path, bool directory, bool symlinks) {
   uint64_t more = symlinks ? 0 : RESOLVE_NO_SYMLINKS;
-  if (directory) return DirInside(root_, path, more);
+  if (directory) return symlinks ? MakeDir(path) : DirInside(root_, path, more);
   Result<sys::UniqueFd> there = OpenInside(root_, path, O_PATH, more);
   if (there || there.error().os_errno() != ENOENT) return there;
   Split split = TRY(SplitPath(path));
@@ -300,13 +330,15 @@ Result<sys::UniqueFd> Root::Target(const std::string& path, bool directory, bool
 
 Result<> Root::AttachAt(sys::BorrowedFd detached, const Mount& mount, bool directory) {
   bool kernel_fs = mount.kind == Mount::kFilesystem && (mount.fstype == "proc" || mount.fstype == "sysfs");
+  made_in_parent_ = false;
   sys::UniqueFd target = TRY(Target(mount.target, directory, !kernel_fs));
-  // A source that was opened among the node's mounts is still a peer of theirs.
-  if (mount.kind == Mount::kBind && (mount.propagation & kPropagations) == 0) TRY(SetAttributes(detached, 0, 0, true, MS_PRIVATE));
   if (move_mount(detached.get(), "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) {
     return Errno(errno, "attach");
   }
-  return SetAttributes(detached, 0, 0, mount.recursive_propagation, mount.propagation & kPropagations);
+  if (!made_in_parent_) parent_.Reset();  // it may lie on it
+  const uint64_t propagation = mount.propagation & kPropagations;
+  if (propagation == MS_PRIVATE && launch_.rootfs_propagation == 0) return {};  // it is, and so is what it lies on
+  return SetAttributes(detached, 0, 0, mount.recursive_propagation, propagation);
 }
 
 Result<> Root::MountFilesystem(const Mount& mount) {
@@ -357,7 +389,7 @@ Result<sys::UniqueFd> Root::CloneNodeDevice(const Device& device) {
 
 Result<> Root::MakeDevice(const Device& device) {
   Split split = TRY(SplitPath(device.path));
-  sys::UniqueFd parent = TRY(DirInside(root_, split.parent));
+  sys::BorrowedFd parent = TRY(Parent(split.parent));
   const dev_t number = makedev(device.major, device.minor);
   const char* name = split.name.c_str();
   struct stat st{};
@@ -372,6 +404,7 @@ Result<> Root::MakeDevice(const Device& device) {
   }
   if (errno != EPERM) return Errno(errno, "mknod");
   // A user namespace may make none: the node's own is bound.
+  parent_.Reset();
   sys::UniqueFd tree = TRY(CloneNodeDevice(device));
   sys::UniqueFd target = TRY(Target(device.path, false));
   if (move_mount(tree.get(), "", target.get(), "", MOVE_MOUNT_F_EMPTY_PATH | MOVE_MOUNT_T_EMPTY_PATH) != 0) return Errno(errno, "bind");
@@ -380,7 +413,7 @@ Result<> Root::MakeDevice(const Device& device) {
 
 Result<> Root::MakeSymlink(const Symlink& link) {
   Split split = TRY(SplitPath(link.path));
-  sys::UniqueFd parent = TRY(DirInside(root_, split.parent));
+  sys::BorrowedFd parent = TRY(Parent(split.parent));
   if (symlinkat(link.target.c_str(), parent.get(), split.name.c_str()) == 0 || errno == EEXIST) return {};
   return Errno(errno, "symlink");
 }
@@ -511,6 +544,7 @@ Result<> Root::Enter() {
   }
   null_.Reset();
   empty_.Reset();
+  parent_.Reset();
   root_.Reset();
   return {};
 }

@@ -49,6 +49,9 @@ class Root {
   Result<> MountFilesystem(const Mount& mount);
   Result<> Remount(const Mount& mount);
   Result<> AttachAt(sys::BorrowedFd detached, const Mount& mount, bool directory);
+  // The directory inside, made with its own; kept until the next one is asked for.
+  Result<sys::BorrowedFd> Parent(const std::string& path);
+  Result<sys::UniqueFd> MakeDir(const std::string& path);
   // Inside, made with its parents where it is missing. O_PATH.
   Result<sys::UniqueFd> Target(const std::string& path, bool directory, bool symlinks = true);
   Result<> MakeDevice(const Device& device);
@@ -63,6 +66,11 @@ class Root {
   Sources sources_;
   bool bare_ = false;  // the root lies on nothing
   sys::UniqueFd root_;
+  // The last directory that something was made in. Forgotten when a mount may have covered it: not by one on what was
+  // just made in it.
+  sys::UniqueFd parent_;
+  std::string parent_path_;
+  bool made_in_parent_ = false;
   // What masked paths are covered with, mounted already, to be cloned: /dev/null and an empty directory.
   sys::UniqueFd null_, empty_;
 };

@@ -15,23 +15,19 @@ Pool::~Pool() {
 }
 
 bool Pool::Submit(std::function<void()> work) {
-  bool need_thread = false;
   {
     auto state = state_.Lock();
     if (state->queue.size() >= options_.queue_max) return false;
+    if (static_cast<int>(state->queue.size()) + 1 > state->idle) {
+      // Under the lock, so that nobody counts on a thread that there will not be.
+      const bool started = state->threads < options_.threads_max && StartThread();
+      if (started) ++state->threads;
+      if (!started && (options_.never_waits || state->threads == 0)) return false;
+    }
     state->queue.push_back(std::move(work));
-    need_thread = static_cast<int>(state->queue.size()) > state->idle && state->threads < options_.threads_max;
-    if (need_thread) ++state->threads;
   }
-  if (!need_thread || StartThread()) {
-    work_ready_.notify_one();
-    return true;
-  }
-  auto state = state_.Lock();
-  --state->threads;
-  if (state->threads > 0) return true;  // the others will come to it
-  state->queue.pop_back();
-  return false;
+  work_ready_.notify_one();
+  return true;
 }
 
 bool Pool::StartThread() {

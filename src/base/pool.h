@@ -19,13 +19,14 @@ class Pool {
     int threads_max = 4;
     size_t queue_max = 1024;  // waiting work beyond the busy threads
     std::chrono::milliseconds idle{5'000};
+    bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
   };
   explicit Pool(const Options& options) : options_(options) {}
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
   ~Pool();
 
-  // False when the queue is full, or no thread could be started: the work was not taken.
+  // False when the queue is full, or there is no thread and none could be started: the work was not taken.
   bool Submit(std::function<void()> work);
   int threads() const { return state_.Lock()->threads; }
 

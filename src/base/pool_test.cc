@@ -5,6 +5,7 @@
 #include <atomic>
 #include <future>
 #include <latch>
+#include <thread>
 
 namespace crisp {
 namespace {
@@ -36,6 +37,25 @@ TEST(Pool, DestructorRunsWhatIsQueued) {
     for (int i = 0; i < 100; ++i) ASSERT_TRUE(pool.Submit([&] { ++done; }));
   }
   EXPECT_EQ(done, 100);
+}
+
+TEST(Pool, TakesNothingThatWouldWait) {
+  std::promise<void> go;
+  std::latch busy(3);
+  std::atomic<int> done{0};
+  Pool pool({.threads_max = 2, .never_waits = true});
+  auto work = [&, gone = go.get_future().share()] {
+    busy.count_down();
+    gone.wait();
+    ++done;
+  };
+  ASSERT_TRUE(pool.Submit(work));
+  ASSERT_TRUE(pool.Submit(work));
+  busy.arrive_and_wait();
+  EXPECT_FALSE(pool.Submit(work));
+  go.set_value();
+  while (pool.threads() > 0 && !pool.Submit([&] { ++done; })) std::this_thread::yield();
+  while (done < 3) std::this_thread::yield();
 }
 
 TEST(Pool, ThreadsEndWhenIdle) {

@@ -201,10 +201,10 @@ struct Prepared {
   sys::UniqueFd listener;
 };
 
-Result<> Prepare(const Launch& launch, sys::BorrowedFd userns, bool all_sources, Prepared& out) {
+Result<> Prepare(const Launch& launch, sys::BorrowedFd userns, WhichSources which, Prepared& out) {
   TRY(PrepareProcess(launch.process));
   TRY(out.namespaces.Open(launch.join));
-  out.sources = TRY(OpenSources(launch, userns, all_sources));
+  out.sources = TRY(OpenSources(launch, userns, which));
   out.listener = TRY(ConnectListener(launch.process.seccomp));
   return {};
 }
@@ -305,7 +305,7 @@ uint64_t CloneFlags(const Launch& launch) { return launch.new_namespaces & ~uint
     }
     Prepared prepared;
     TRY(JoinCgroups(launch.cgroup, false));
-    TRY(Prepare(launch, userns, true, prepared));
+    TRY(Prepare(launch, userns, WhichSources::kAll, prepared));
     TRY(SetRlimits(launch.process, 0));
     if (pid_namespace.ok() && setns(pid_namespace.get(), CLONE_NEWPID) != 0)
       return Errno(errno, "join the pid namespace");
@@ -341,7 +341,7 @@ Result<> MakeMapped(const Launch& launch, const InitContext& context, Stage ours
     if (mount.idmap && !maps.ok()) maps = TRY(MakeUserNamespace(launch.uid_map, launch.gid_map));
   }
   Prepared prepared;
-  TRY(Prepare(launch, maps, true, prepared));
+  TRY(Prepare(launch, maps, WhichSources::kAll, prepared));
   pid_t pid = TRY(Clone(CloneFlags(launch) | CLONE_PARENT));
   if (pid == 0) {
     close(ours.socket());
@@ -373,7 +373,7 @@ Result<> MakePlain(const Launch& launch, const InitContext& context, Stage ours,
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     Prepared prepared;
     Result<> done = JoinCgroups(launch.cgroup, false);
-    if (done) done = Prepare(launch, sys::BorrowedFd(-1), false, prepared);
+    if (done) done = Prepare(launch, sys::BorrowedFd(-1), WhichSources::kNecessary, prepared);
     if (!done) Fail(context.status, done.error());
     ContainOrFail(launch, context, theirs, std::move(prepared));
   }
@@ -415,7 +415,8 @@ void RunContainer(const InitContext& context) {
   if (!launch) Fail(context.status, launch.error());
   Prepared prepared;
   Result<> done = JoinCgroups(launch->cgroup, context.v2_joined);
-  if (done) done = Prepare(*launch, sys::BorrowedFd(-1), false, prepared);
+  const WhichSources which = context.bare ? WhichSources::kForBareMounts : WhichSources::kNecessary;
+  if (done) done = Prepare(*launch, sys::BorrowedFd(-1), which, prepared);
   if (!done) Fail(context.status, done.error());
   ContainOrFail(*launch, context, Stage(-1), std::move(prepared));
 }

@@ -23,6 +23,7 @@ struct InitContext {
   int status = -1;  // socket of status.h
   int pidfd = -1;   // exec: of the container's process
   bool v2_joined = false;
+  bool bare = false;  // Head::bare: it was made in the launcher's mount namespace, and is to leave that
 };
 
 [[noreturn]] void RunContainer(const InitContext& context);

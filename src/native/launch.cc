@@ -2,6 +2,7 @@
 
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/mount.h>
 
 #include <algorithm>
 
@@ -155,8 +156,10 @@ Head HeadOf(const ExecLaunch& launch) {
 }  // namespace
 
 bool StartsBare(const Launch& launch) {
-  return !launch.bare_mounts.empty() && (launch.new_namespaces & CLONE_NEWNS) != 0 && !Staged(launch) &&
-         launch.create_container.empty() && launch.rootfs_propagation == 0 && !launch.no_pivot;
+  auto shares = [](const Mount& mount) { return mount.propagation != 0 && mount.propagation != MS_PRIVATE; };
+  return std::none_of(launch.mounts.begin(), launch.mounts.end(), shares) && !launch.bare_mounts.empty() &&
+         (launch.new_namespaces & CLONE_NEWNS) != 0 && !Staged(launch) && launch.create_container.empty() &&
+         launch.rootfs_propagation == 0 && !launch.no_pivot;
 }
 
 Result<std::string> Encode(const Launch& launch) { return EncodeAs(kLaunchMagic, HeadOf(launch), launch); }

@@ -160,8 +160,8 @@ struct Launch {
 };
 
 // Whether the container's process leaves the node's mounts for `bare_mounts`, with what it needs of them opened before:
-// not for hooks, which are run beside the node's files, for a root that gets mounts from the node, or where a user
-// namespace is another one, which must see the node's /proc to mount its own.
+// not for hooks, which are run beside the node's files, for a root or a mount that gets mounts from the node or gives
+// it some, or where a user namespace is another one, which must see the node's /proc to mount its own.
 bool StartsBare(const Launch& launch);
 
 // A further process in a running container.

@@ -3,6 +3,7 @@
 #include <gtest/gtest.h>
 #include <linux/sched.h>
 #include <sched.h>
+#include <sys/mount.h>
 
 namespace crisp::native {
 namespace {
@@ -46,6 +47,29 @@ TEST(Launch, TooLarge) {
   Launch launch;
   launch.process.args = {std::string(kLaunchBytesMax, 'x')};
   EXPECT_EQ(Encode(launch).error().code(), Code::kResourceExhausted);
+}
+
+TEST(Launch, WhatNeedsTheNodesMountsKeepsThem) {
+  auto bare = [](auto change) {
+    Launch launch;
+    launch.new_namespaces = CLONE_NEWNS | CLONE_NEWPID;
+    launch.bare_mounts = "/proc/1/fd/9";
+    launch.mounts.resize(1);
+    change(launch);
+    Head head = *DecodeHead(*Encode(launch));
+    EXPECT_NE(head.clone_flags & CLONE_NEWPID, 0u);
+    return head.bare;
+  };
+  EXPECT_TRUE(bare([](Launch&) {}));
+  EXPECT_TRUE(bare([](Launch& l) { l.mounts[0].propagation = MS_PRIVATE; }));
+  EXPECT_FALSE(bare([](Launch& l) { l.mounts[0].propagation = MS_SHARED; }));
+  EXPECT_FALSE(bare([](Launch& l) { l.mounts[0].propagation = MS_SLAVE; }));
+  EXPECT_FALSE(bare([](Launch& l) { l.bare_mounts.clear(); }));
+  EXPECT_FALSE(bare([](Launch& l) { l.rootfs_propagation = MS_SLAVE | MS_REC; }));
+  EXPECT_FALSE(bare([](Launch& l) { l.no_pivot = true; }));
+  EXPECT_FALSE(bare([](Launch& l) { l.create_container.resize(1); }));
+  EXPECT_FALSE(bare([](Launch& l) { l.prestart.resize(1); }));
+  EXPECT_FALSE(bare([](Launch& l) { l.new_namespaces |= CLONE_NEWUSER; }));
 }
 
 TEST(ExecLaunch, Roundtrip) {

@@ -120,6 +120,7 @@ Result<Launching> Launching::Start(std::string_view launch, const LaunchOptions&
     return starter.Done(0, helper);
   }
   auto run = [](const InitContext& context) { RunContainer(context); };
+  starter.context().bare = head.bare;
   // It copies the mounts that it is to have itself. (A launcher that does not know of this copies the node's.)
   const uint64_t flags = head.bare ? head.clone_flags & ~uint64_t{CLONE_NEWNS} : head.clone_flags;
   pid_t pid;

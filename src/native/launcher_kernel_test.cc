@@ -14,6 +14,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <thread>
+
 #include "base/strings.h"
 #include "sys/file.h"
 #include "sys/mount_namespace.h"
@@ -253,6 +255,39 @@ TEST_P(LauncherTest, TheRootIsTheNamespacesRoot) {
   EXPECT_EQ(ended.error, "");
   EXPECT_THAT(ended.out, testing::StartsWith("/\n/ /dev /dev/pts /proc /usr"));  // the root first, as everywhere
   EXPECT_THAT(ended.out, testing::EndsWith("/..//usr\nmade\n"));
+}
+
+// Where the node's /dev is shared, as systemd makes it: what is mounted on a mask or a device inside stays inside.
+TEST_P(LauncherTest, NothingInsideIsAPeerOfTheNodes) {
+  Launch launch =
+      Basic({"sh", "-c", "grep -c -E 'shared:|master:' /proc/self/mountinfo; ls /proc/irq; stat -c %F /dev/null"});
+  launch.masked_paths = {"/proc/version", "/proc/irq"};
+  launch.devices.push_back({"/dev/zero", S_IFCHR, 1, 5, 0666, 0, 0});
+  for (bool makes_devices : {true, false}) {
+    std::thread([&] {
+      ASSERT_EQ(unshare(CLONE_NEWNS), 0);
+      ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr), 0);
+      ASSERT_EQ(mount("/dev", "/dev", nullptr, MS_BIND | MS_REC, nullptr), 0);
+      ASSERT_EQ(mount("/usr", "/usr", nullptr, MS_BIND, nullptr), 0);
+      ASSERT_EQ(mount(nullptr, "/", nullptr, MS_REC | MS_SHARED, nullptr), 0);
+      cap_t fewer = cap_get_proc();
+      cap_value_t mknod = CAP_MKNOD;
+      if (!makes_devices) cap_set_flag(fewer, CAP_EFFECTIVE, 1, &mknod, CAP_CLEAR);
+      ASSERT_EQ(cap_set_proc(fewer), 0);  // of this thread
+      cap_free(fewer);
+      Ended ended = Run(launch);
+      EXPECT_EQ(ended.error, "");
+      EXPECT_EQ(ended.out, "0\ncharacter special file\n");
+    }).join();
+  }
+}
+
+TEST_P(LauncherTest, TargetsMayEndInDots) {
+  Launch launch = Basic({"sh", "-c", "grep -c ' /tmp ' /proc/self/mountinfo; ls /etc"});
+  launch.mounts.push_back(Filesystem("/etc/../tmp/.", "tmpfs", ""));
+  Ended ended = Run(launch);
+  EXPECT_EQ(ended.error, "");
+  EXPECT_EQ(ended.out, "1\n");
 }
 
 TEST_P(LauncherTest, BareMountsThatAreGoneAreDoneWithout) {

@@ -1,6 +1,7 @@
 #include "native/root.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <linux/magic.h>
 #include <linux/openat2.h>
 #include <linux/sched.h>
@@ -99,6 +100,13 @@ Result<> SetAttributes(sys::BorrowedFd mount, uint64_t set, uint64_t clear, bool
     return {};
   }
   return Errno(errno, "mount_setattr");
+}
+
+// Of a file of the node: no peer of the node's mount, which may be shared, so nothing that is mounted on it gets there.
+Result<sys::UniqueFd> ClonePrivate(sys::BorrowedFd file) {
+  sys::UniqueFd tree = TRY(CloneTree(file.get(), "", AT_EMPTY_PATH));
+  TRY(SetAttributes(tree, 0, 0, false, MS_PRIVATE));
+  return tree;
 }
 
 // What a bind mount is to be, before it is attached. A source that was opened among the node's mounts is a peer of
@@ -212,17 +220,24 @@ Result<sys::UniqueFd> CloneNull() {
   if (!S_ISCHR(st.st_mode) || st.st_rdev != makedev(1, 3)) {
     return Error(Code::kInternal, "the node's /dev/null is none");
   }
-  return CloneTree(null.get(), "", AT_EMPTY_PATH);
+  return ClonePrivate(null);
+}
+
+bool MayMakeDevices() {
+  __user_cap_header_struct header{_LINUX_CAPABILITY_VERSION_3, 0};
+  __user_cap_data_struct data[_LINUX_CAPABILITY_U32S_3]{};
+  return syscall(SYS_capget, &header, data) == 0 && (data[0].effective & (1u << CAP_MKNOD)) != 0;
 }
 
 Result<> OpenForBare(const Launch& launch, Sources& sources) {
-  Result<sys::UniqueFd> bare = sys::Open(launch.bare_mounts, O_RDONLY);
+  sources.for_bare = true;
+  Result<sys::UniqueFd> bare = sys::Open(launch.bare_mounts, O_RDONLY | O_NONBLOCK);
   if (!bare) return {};
   sources.bare = *std::move(bare);
   sources.rootfs = TRY(CloneTree(AT_FDCWD, launch.rootfs, AT_RECURSIVE));
   TRY(SetAttributes(sources.rootfs, 0, 0, true, MS_PRIVATE));
   if (!launch.masked_paths.empty()) sources.null = TRY(CloneNull());
-  if (launch.devices.empty()) return {};
+  if (launch.devices.empty() || MayMakeDevices()) return {};
   sources.node_mounts = TRY(sys::Open("/proc/self/ns/mnt", O_RDONLY));
   sources.node_proc = TRY(sys::Open("/proc", O_PATH | O_DIRECTORY));
   return {};
@@ -230,14 +245,14 @@ Result<> OpenForBare(const Launch& launch, Sources& sources) {
 
 }  // namespace
 
-Result<Sources> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all) {
-  const bool bare = StartsBare(launch);
+Result<Sources> OpenSources(const Launch& launch, sys::BorrowedFd userns, WhichSources which) {
   Sources sources;
-  if (bare) TRY(OpenForBare(launch, sources));  // the root first: /proc/PID/mountinfo goes by age
+  // The root first: /proc/PID/mountinfo goes by age.
+  if (which == WhichSources::kForBareMounts) TRY(OpenForBare(launch, sources));
   sources.mounts.resize(launch.mounts.size());
   for (size_t i = 0; i < sources.mounts.size(); ++i) {
     const Mount& mount = launch.mounts[i];
-    if (mount.kind != Mount::kBind || !(all || bare || mount.idmap)) continue;
+    if (mount.kind != Mount::kBind || (which == WhichSources::kNecessary && !mount.idmap)) continue;
     Result<sys::UniqueFd> source = OpenSource(mount, userns);
     if (!source && mount.optional) continue;
     sources.mounts[i] = TRY(std::move(source), StrCat("mount ", mount.source, " at ", Quote(mount.target)));
@@ -269,11 +284,12 @@ Result<> Root::LeaveMounts() {
   // Who made us may be gone, and its file with it: then our copy is of the node's.
   bare_ = sources_.bare.ok() && setns(sources_.bare.get(), CLONE_NEWNS) == 0;
   sources_.bare.Reset();
-  if (StartsBare(launch_) && unshare(CLONE_NEWNS) != 0) return Errno(errno, "make a mount namespace");
+  if (sources_.for_bare && unshare(CLONE_NEWNS) != 0) return Errno(errno, "make a mount namespace");
   if (!bare_) {
     TRY(SetPropagation());
     return Open();
   }
+  if (mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0) return Errno(errno, "make / private");
   if (move_mount(sources_.rootfs.get(), "", AT_FDCWD, "/", MOVE_MOUNT_F_EMPTY_PATH) != 0) {
     return Errno(errno, "mount the root file system");
   }
@@ -303,7 +319,9 @@ Result<sys::BorrowedFd> Root::Parent(const std::string& path) {
 }
 
 Result<sys::UniqueFd> Root::MakeDir(const std::string& path) {
-  Split split = TRY(SplitPath(path));
+  Result<Split> parts = SplitPath(path);
+  if (!parts) return DirInside(root_, path);  // ends in "..", say: there already, or an error
+  const Split& split = *parts;
   const bool known =
       parent_.ok() && parent_path_ == split.parent;  // then most likely it is to be made, like the last one
   if (!known) {
@@ -377,7 +395,7 @@ Result<sys::UniqueFd> Root::CloneNodeDevice(const Device& device) {
     if ((st.st_mode & S_IFMT) != device.type || st.st_rdev != makedev(device.major, device.minor)) {
       return Error(Code::kFailedPrecondition, "the node has another one there");
     }
-    return CloneTree(node.get(), "", AT_EMPTY_PATH);
+    return ClonePrivate(node);
   };
   if (!sources_.node_mounts.ok()) return clone();
   sys::UniqueFd own = TRY(sys::OpenAt(sources_.node_proc, "thread-self/ns/mnt", O_RDONLY));

@@ -20,13 +20,18 @@ struct Sources {
   // opened later as well.
   std::vector<sys::UniqueFd> mounts;
   // Only for bare mounts: their namespace, the root file system and, where something is masked, /dev/null, both
-  // detached; and the way back, for a device that cannot be made and so is the node's: its mount namespace and its
-  // /proc.
+  // detached; and the way back, where devices cannot be made and so are the node's: its mount namespace and its /proc.
+  bool for_bare = false;
   sys::UniqueFd bare, rootfs, null, node_mounts, node_proc;
 };
-// `userns`: the container's, for mounts whose ids are to be mapped by it; not ok(): none. `all`: of the bind mounts,
-// not only those that must be opened by now.
-Result<Sources> OpenSources(const Launch& launch, sys::BorrowedFd userns, bool all);
+enum class WhichSources {
+  kNecessary,      // those that must be opened by now
+  kAll,            // of the bind mounts
+  kForBareMounts,  // for a process that was made in the node's mount namespace and leaves it by itself
+                   // (InitContext::bare)
+};
+// `userns`: the container's, for mounts whose ids are to be mapped by it; not ok(): none.
+Result<Sources> OpenSources(const Launch& launch, sys::BorrowedFd userns, WhichSources which);
 
 class Root {
  public:

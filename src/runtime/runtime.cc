@@ -178,21 +178,17 @@ Result<std::shared_ptr<const sys::UniqueFd>> RuntimeImpl::ShimProgram() {
   return opened;
 }
 
-RuntimeImpl::EmptyMounts RuntimeImpl::EmptyMountNamespaces() {
-  std::call_once(empty_mounts_made_, [this] {
-    for (sys::UniqueFd* place : {&mounts_to_copy_, &mounts_of_inits_}) {
-      Result<sys::UniqueFd> made = sys::MakeBareMountNamespace();
-      if (made) {
-        *place = *std::move(made);
-      } else {
-        LogWarning("pod starts will take longer with each pod", {{"error", made.error()}});
-      }
+std::string RuntimeImpl::EmptyMounts() {
+  auto mounts = empty_mounts_.Lock();
+  if (!mounts->ok()) {
+    Result<sys::UniqueFd> made = sys::MakeBareMountNamespace();
+    if (!made) {
+      LogWarning("a start takes longer with each pod", {{"error", made.error()}});
+      return "";
     }
-  });
-  auto file = [](const sys::UniqueFd& fd) {
-    return fd.ok() ? StrCat("/proc/", getpid(), "/fd/", fd.get()) : std::string();
-  };
-  return {file(mounts_to_copy_), file(mounts_of_inits_)};
+    *mounts = *std::move(made);
+  }
+  return StrCat("/proc/", getpid(), "/fd/", mounts->get());
 }
 
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
@@ -242,7 +238,7 @@ Result<PodNamespaces> RuntimeImpl::SetUp(const Ctx& ctx, const PodSpec& spec, Sh
   request.hostname = spec.hostname;
   request.netns_path = spec.await_netns ? TRY(spec.await_netns()) : spec.netns_path;
   for (const auto& [name, value] : spec.sysctls) request.sysctls.push_back({name, value});
-  if (spec.shared_pid) request.empty_mounts = EmptyMountNamespaces().of_inits;
+  if (spec.shared_pid) request.empty_mounts = EmptyMounts();
   sys::UniqueFd netns;
   std::vector<sys::BorrowedFd> fds;
   if (!request.netns_path.empty()) {
@@ -404,7 +400,7 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
   if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);
   ctx.Stage("compile the container's configuration");
-  sys::UniqueFd launch = TRY(PrepareNativeStart(spec, EmptyMountNamespaces().to_copy, exec_templates_), "container " + spec.id.str());
+  sys::UniqueFd launch = TRY(PrepareNativeStart(spec, EmptyMounts(), exec_templates_), "container " + spec.id.str());
   shimapi::StartContainer request = StartRequest(spec);
   request.native = true;
   ctx.Stage("start the container's process");

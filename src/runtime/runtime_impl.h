@@ -86,12 +86,8 @@ class RuntimeImpl final : public Runtime {
   void OnGone(const LinkPtr& link);
   void OnClosed(const LinkPtr& link);
   Result<std::shared_ptr<const sys::UniqueFd>> ShimProgram();
-  // Mount namespaces with nothing in them, as files for shims; "" where none could be made: they do without. Two, since
-  // containers may be able to see their init's, and what is copied for them must be nobody's.
-  struct EmptyMounts {
-    std::string to_copy, of_inits;
-  };
-  EmptyMounts EmptyMountNamespaces();
+  // A file of a mount namespace with nothing in it, for shims; "" where none could be made: they do without.
+  std::string EmptyMounts();
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
@@ -112,8 +108,7 @@ class RuntimeImpl final : public Runtime {
     struct stat file{};  // before it was opened
   };
   Synchronized<OpenProgram> shim_program_;  // leaf lock
-  std::once_flag empty_mounts_made_;  // at the first start: with many pods it takes some ms
-  sys::UniqueFd mounts_to_copy_, mounts_of_inits_;
+  Synchronized<sys::UniqueFd> empty_mounts_;  // made at the first start: with many pods it takes some ms
   ExecTemplates exec_templates_;
   std::unique_ptr<ShimHub> hub_;
 };

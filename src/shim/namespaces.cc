@@ -104,7 +104,7 @@ Result<> Namespaces::SetUp(const shimapi::SetupPod& request, std::vector<sys::Un
 
 Result<> Namespaces::StartInit(const std::string& empty_mounts, Children& children) {
   // Who made it may be gone: the init does without.
-  Result<sys::UniqueFd> mounts = sys::Open(empty_mounts, O_RDONLY);
+  Result<sys::UniqueFd> mounts = sys::Open(empty_mounts, O_RDONLY | O_NONBLOCK);
   init_pid_ = TRY(StartPodInit(user_, mounts ? mounts->borrow() : sys::BorrowedFd(-1)));
   children.Add(init_pid_, [this](sys::ExitStatus status) {
     LogInfo("the pod's init has ended", {{"code", status.code}});

@@ -104,8 +104,12 @@ int AllowOnlyWaiting() {
   return errno == EINVAL ? 0 : errno;  // a kernel without seccomp: its containers have none either
 }
 
-// To the mount namespace with nothing in it, where there is one that we may enter.
-bool EnterEmpty(int mounts) { return mounts >= 0 && setns(mounts, CLONE_NEWNS) == 0; }
+// To a copy of the mount namespace with nothing in it, where there is one that we may enter. A copy: who can reach ours
+// inside changes nobody else's.
+bool EnterEmpty(int mounts) {
+  return mounts >= 0 && setns(mounts, CLONE_NEWNS) == 0 && unshare(CLONE_NEWNS) == 0 &&
+         mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) == 0;
+}
 
 // `mounts_left`: we are in such a one.
 int Confine(bool mounts_left) {

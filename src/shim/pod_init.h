@@ -11,10 +11,10 @@
 namespace crisp::shim {
 
 // Started in the calling thread's network, IPC and UTS namespaces, and in `userns` where that is valid: then the PID
-// namespace is owned by it. `empty_mounts`: a mount namespace with nothing in it, where it goes, and the inits of other
-// pods, too: none of them looks at a file; not valid: it makes one of its own out of a copy of the node's, which takes
-// longer with every pod. Confined when this returns. A child of ours to reap; it ends by SIGKILL from outside, or when its
-// parent does. On an error nothing stays (a child that failed is a zombie).
+// namespace is owned by it. `empty_mounts`: a mount namespace with nothing in it, of which it gets a copy; not valid:
+// it leaves a copy of the node's, which takes longer with every pod. Confined when this returns. A child of ours to
+// reap; it ends by SIGKILL from outside, or when its parent does. On an error nothing stays (a child that failed is a
+// zombie).
 Result<pid_t> StartPodInit(sys::BorrowedFd userns, sys::BorrowedFd empty_mounts);
 
 }  // namespace crisp::shim

@@ -76,7 +76,7 @@ struct SetupPod {
   std::string netns_path;  // only reported back
   std::vector<Sysctl> sysctls;
   bool userns = false;
-  // With shared_pid: a file of a mount namespace with nothing in it, which the init enters; "": it makes its own.
+  // With shared_pid: a file of a mount namespace with nothing in it, for the init; "": it leaves a copy of the node's.
   std::string empty_mounts;
 };
 

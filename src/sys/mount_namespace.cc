@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 #include <thread>
 
 #include "sys/file.h"
@@ -35,12 +36,9 @@ Result<UniqueFd> MakeHere() {
   // On /proc because it is there on every node. The copy of the old tree goes as a whole.
   if (move_mount(empty.get(), "", AT_FDCWD, "/proc", MOVE_MOUNT_F_EMPTY_PATH) != 0) return Errno(errno, "attach");
   if (fchdir(empty.get()) != 0) return Errno(errno, "enter the empty file system");
-  if (syscall(SYS_pivot_root, ".", ".") == 0) {
-    if (umount2(".", MNT_DETACH) != 0) return Errno(errno, "leave the node's root");
-  } else if (mount(".", "/", nullptr, MS_MOVE, nullptr) != 0) {
-    return Errno(
-        errno, "pivot_root");  // the second way is for nodes that run from their initramfs: the first refuses that one
-  }
+  // Refused on nodes that run from their initramfs. There the old tree could only be hidden, not left.
+  if (syscall(SYS_pivot_root, ".", ".") != 0) return Errno(errno, "pivot_root");
+  if (umount2(".", MNT_DETACH) != 0) return Errno(errno, "leave the node's root");
   return made;
 }
 
@@ -48,7 +46,11 @@ Result<UniqueFd> MakeHere() {
 
 Result<UniqueFd> MakeBareMountNamespace() {
   Result<UniqueFd> made = Error(Code::kInternal, "");
-  std::thread([&] { made = MakeHere(); }).join();
+  try {
+    std::thread([&] { made = MakeHere(); }).join();
+  } catch (const std::system_error& error) {
+    made = Errno(error.code().value(), "start a thread");
+  }
   if (!made) return std::move(made).error().Context("make a mount namespace");
   return made;
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <system_error>
 #include <thread>
 
 #include "base/strings.h"
@@ -20,7 +21,11 @@ namespace {
 
 Result<> RunOnThread(const std::function<Result<>()>& work) {
   Result<> result;
-  std::thread([&] { result = work(); }).join();
+  try {
+    std::thread([&] { result = work(); }).join();
+  } catch (const std::system_error& error) {
+    return Errno(error.code().value(), "start a thread for a network namespace");
+  }
   return result;
 }
 

@@ -2,6 +2,7 @@
 
 #include <linux/close_range.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -10,7 +11,6 @@
 
 #include <cerrno>
 #include <cstring>
-#include <thread>
 
 #include "base/strings.h"
 
@@ -155,12 +155,17 @@ Result<std::vector<UniqueFd>> LeaveDescriptorsBehind(Command& command) {
 
 Result<pid_t> StartFromOwnThread(const Command& command) {
   std::optional<Result<pid_t>> pid;
-  std::thread([&] {
+  auto start = [&] {
     Command here = command;
     Result<std::vector<UniqueFd>> copies = LeaveDescriptorsBehind(here);
     if (copies) pid = Start(here);
-  }).join();
-  // A kernel that refuses (before 5.9, or a filter of system calls) does for the usual way.
+  };
+  // Not std::thread: where none is to be had it throws, and the shim is without exceptions.
+  auto run = [](void* work) -> void* { return (*static_cast<decltype(start)*>(work))(), nullptr; };
+  pthread_t thread;
+  if (pthread_create(&thread, nullptr, run, &start) == 0) pthread_join(thread, nullptr);
+  // A kernel that refuses (before 5.9, or a filter of system calls) does for the usual way, and so does a node without
+  // a thread to spare.
   return pid ? *std::move(pid) : Start(command);
 }
 

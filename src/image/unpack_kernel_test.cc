@@ -216,7 +216,8 @@ TEST_F(UnpackTest, S01DirectorySwappedBySecondThread) {
   }
   const std::string blob = archive.Done();
   size_t made = 0;
-  for (int round = 0; round < 5; ++round) {
+  // A busy machine may end a round before much is made.
+  for (int round = 0; round < 5 || (made <= 300 && round < 200); ++round) {
     std::atomic<bool> stop = false;
     const std::string root = StrCat(dir_.path(), "/layer-", layers_ + 1, "/fs");
     std::thread swapper([&] {

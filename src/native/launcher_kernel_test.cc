@@ -316,6 +316,23 @@ TEST_P(LauncherTest, DevicesThatCannotBeMadeAreTheNodes) {
   EXPECT_EQ(ended.out, "character special file 1 3\n1\n/\n");
 }
 
+// What the container's own cgroup forbids to make is bound where the node's is still reached, and else said.
+TEST_P(LauncherTest, DevicesThatTheCgroupForbids) {
+  const std::string cgroup = StrCat("/sys/fs/cgroup/devices/crisp-launch-", getpid());
+  if (!sys::Exists("/sys/fs/cgroup/devices/devices.list")) GTEST_SKIP() << "no cgroup v1 of devices";
+  ASSERT_TRUE(sys::MakeDir(cgroup, 0755));
+  ASSERT_TRUE(sys::WriteExisting(cgroup + "/devices.deny", "c 1:3 m"));
+  Launch launch = Basic({"sh", "-c", "stat -c %F /dev/null"});
+  launch.cgroup.v1_dirs = {cgroup};
+  Ended ended = Run(launch);
+  if (GetParam()) {
+    EXPECT_THAT(ended.error, HasSubstr("device /dev/null: mknod: Operation not permitted"));
+  } else {
+    EXPECT_EQ(ended.out, "character special file\n");
+  }
+  EXPECT_EQ(rmdir(cgroup.c_str()), 0);
+}
+
 // S25, S29: paths of the image that lead out stay inside.
 TEST_P(LauncherTest, SymlinksOfTheImageStayInside) {
   std::string victim = dir_ + "/victim";

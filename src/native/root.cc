@@ -111,12 +111,15 @@ Result<sys::UniqueFd> ClonePrivate(sys::BorrowedFd file) {
 
 // What a bind mount is to be, before it is attached. A source that was opened among the node's mounts is a peer of
 // theirs until it is private.
-Result<> Change(sys::BorrowedFd detached, const Mount& mount) {
+// `flows_in`: the container's root gets mounts from the node, so what is below a mount may, too, unless it says
+// otherwise.
+Result<> Change(sys::BorrowedFd detached, const Mount& mount, bool flows_in) {
   const uint64_t asked = mount.propagation & kPropagations;
   const uint64_t propagation = asked == 0 || asked == MS_PRIVATE ? MS_PRIVATE : 0;
   if (mount.recursive) {
-    TRY(SetAttributes(detached, mount.attr_set, mount.attr_clear, false));
-    return SetAttributes(detached, mount.recursive_set, mount.recursive_clear, true, propagation);
+    const bool alone = flows_in && asked == MS_PRIVATE && !mount.recursive_propagation;
+    TRY(SetAttributes(detached, mount.attr_set, mount.attr_clear, false, alone ? propagation : 0));
+    return SetAttributes(detached, mount.recursive_set, mount.recursive_clear, true, alone ? 0 : propagation);
   }
   // A mount alone: in one call what would be one after the other.
   const uint64_t set = (mount.attr_set & ~mount.recursive_clear) | mount.recursive_set;
@@ -383,7 +386,7 @@ Result<> Root::MountOne(const Mount& mount, sys::UniqueFd source) {
   if (mount.kind == Mount::kRemount) return Remount(mount);
   if (mount.kind == Mount::kFilesystem) return MountFilesystem(mount);
   if (!source.ok()) source = TRY(OpenSource(mount, sys::BorrowedFd(-1)));
-  TRY(Change(source, mount));
+  TRY(Change(source, mount, launch_.rootfs_propagation != 0));
   struct stat st = TRY(Stat(source, mount.source));
   return AttachAt(source, mount, S_ISDIR(st.st_mode));
 }
@@ -420,7 +423,9 @@ Result<> Root::MakeDevice(const Device& device) {
     if (fchownat(parent.get(), name, device.uid, device.gid, AT_SYMLINK_NOFOLLOW) != 0) return Errno(errno, "chown");
     return {};
   }
-  if (errno != EPERM) return Errno(errno, "mknod");
+  // Among bare mounts the node's cannot be had: we may make devices, so it is the container's cgroup that forbids this
+  // one.
+  if (errno != EPERM || (bare_ && !sources_.node_mounts.ok())) return Errno(errno, "mknod");
   // A user namespace may make none: the node's own is bound.
   parent_.Reset();
   sys::UniqueFd tree = TRY(CloneNodeDevice(device));

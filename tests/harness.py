@@ -361,6 +361,8 @@ class Crispd:
                 if directory != top:
                     found.append("cgroup " + directory)
         for pid, command in self.node.processes():
+            if " --fork-server " in command and self.process and self.process.poll() is None:
+                continue  # a part of the running crispd
             if os.path.basename(command.split()[0]) != "crispd" and re.search("crisp-shim|runc|crun", command):
                 found.append(f"process {pid} {command}")
         for directory in ("state/pods", "state/containers", "state/netns", "root/containers", "root/removed", "root/images/tmp"):

@@ -267,7 +267,7 @@ def test_s45_aborts_leave_nothing(node):
                 s.send(STDIN, b"x")
                 s.receive_until(STDOUT, b"x")
             s.close(reset=i % 4 == 0)
-    shim = next(p for p, text in node.processes() if "crisp-shim" in text)
+    shim = next(p for p, text in node.processes() if "crisp-shim" in text and pod in text)
     abort_execs(5)
     eventually(lambda: b"cat" not in w.sh(container, "ps").stdout, "the first execs are gone")
     eventually(lambda: streaming_threads(pid) == 0, "the pool is idle", 60)

@@ -1,5 +1,5 @@
 // Pool: threads for calls that block. It grows up to its limit when work waits and shrinks after some idle seconds, so
-// that an idle daemon keeps no threads and their stacks.
+// that an idle daemon keeps no threads and their stacks. Of the free threads the last one that became so gets the work.
 // Threading: Submit from any thread. The destructor runs what is queued, waits for it, and then for the threads.
 #pragma once
 
@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <vector>
 
 #include "base/synchronized.h"
 
@@ -20,6 +21,9 @@ class Pool {
     size_t queue_max = 1024;  // waiting work beyond the busy threads
     std::chrono::milliseconds idle{5'000};
     bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
+    // Work goes on while its submitter does: a free thread that last ran on another processor comes first. (The kernel
+    // often leaves a thread behind its waker though others are idle: kernel/sched/fair.c, select_idle_cpu, with few.)
+    bool elsewhere = false;
   };
   explicit Pool(const Options& options) : options_(options) {}
   Pool(const Pool&) = delete;
@@ -31,12 +35,20 @@ class Pool {
   int threads() const { return state_.Lock()->threads; }
 
  private:
+  // A free thread, on its own stack.
+  struct Waiter {
+    std::function<void()> work;  // empty: none yet
+    std::condition_variable ready;
+    unsigned processor = 0;
+  };
   struct State {
-    std::deque<std::function<void()>> queue;
+    std::deque<std::function<void()>> queue;  // for threads that are busy or begin; empty while there are free ones
+    std::vector<Waiter*> free;                // the last one to become so is the last
     int threads = 0;
-    int idle = 0;
     bool closing = false;
   };
+  // Takes one out of `free`, which is not empty.
+  Waiter& TakeWaiter(State& state) const;
   bool StartThread();
   void Work();
   // The next piece of work; an empty function when this thread shall end (it is no longer counted then).
@@ -44,7 +56,7 @@ class Pool {
 
   const Options options_;
   Synchronized<State> state_;
-  std::condition_variable work_ready_, thread_ended_;
+  std::condition_variable thread_ended_;
 };
 
 }  // namespace crisp

@@ -299,7 +299,8 @@ class ManagerImpl final : public Manager {
   Synchronized<std::map<PodId, std::vector<OpLock::Hold>>> recovering_;
   std::mutex checkpointing_;  // one checkpoint at a time on a node: they are big. Held throughout, never waited for
   std::stop_source stopping_;
-  Pool beside_{{.name = "cri-beside", .threads_max = 512, .never_waits = true}};  // parts of verbs, which wait for them
+  // Parts of verbs, which wait for them.
+  Pool beside_{{.name = "cri-beside", .threads_max = 512, .never_waits = true, .elsewhere = true}};
   Workers exits_{1};                                        // records exits only: nothing here waits for a verb
   Workers background_{3};  // cleaning after exits, late reconnects
   Workers losses_{2};      // lost shims: what they left runs without a log until it is killed, so no cleaning delays it

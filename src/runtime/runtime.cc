@@ -191,9 +191,9 @@ std::string RuntimeImpl::EmptyMounts() {
   return StrCat("/proc/", getpid(), "/fd/", mounts->get());
 }
 
-Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
-  std::string path = spec.run_dir + "/shim.sock";
-  sys::UniqueFd listener = TRY(shimapi::Listen(path, shimapi::SocketType::kSeqPacket));
+// A shim that listens at its socket. Once our copy of that is closed, a shim that dies closes the socket, and whoever
+// waits for its answer learns of it.
+Result<sys::Process> RuntimeImpl::StartShim(const PodSpec& spec) {
   sys::UniqueFd log = TRY(sys::Open(spec.run_dir + "/shim.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
   sys::Command command;
   // Containers reach /proc/PID/exe of what the shim makes before it is their program (S24). Our own number: the child
@@ -205,13 +205,22 @@ Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   command.env = RuntimeEnvironment();  // which it hands on to the OCI runtimes
   command.working_dir = "/";
   command.fds.emplace(2, log.borrow());
-  command.fds.emplace(3, listener.borrow());
   command.new_session = true;
-  constexpr int kManyDescriptors = 500;  // where it pays; the newest has the lowest free number
-  command.from_own_thread = listener.get() >= kManyDescriptors;
-  sys::Process process = TRY(sys::Spawn(command));
-  // With our copy closed, a shim that dies closes the socket, and whoever waits for its answer learns of it.
-  listener.Reset();
+  auto start = [&](auto with) -> Result<sys::Process> {
+    // One of its own for each try: a shim that nobody knows of must not answer for the next.
+    sys::UniqueFd listener = TRY(shimapi::Listen(spec.run_dir + "/shim.sock", shimapi::SocketType::kSeqPacket));
+    command.fds.insert_or_assign(3, listener.borrow());
+    return with();
+  };
+  Result<sys::Process> process = start([&] { return forks_.Fork(program, command); });
+  if (process) return process;
+  LogWarning("a shim takes longer to start", {{"error", process.error()}});
+  return start([&] { return sys::Spawn(command); });
+}
+
+Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
+  const std::string path = spec.run_dir + "/shim.sock";
+  sys::Process process = TRY(StartShim(spec));
   auto connect = [&]() -> Result<LinkPtr> {
     sys::UniqueFd socket = TRY(shimapi::Connect(path, shimapi::SocketType::kSeqPacket));
     sys::UniqueFd pidfd = TRY(sys::Dup(process.pidfd()));

@@ -11,6 +11,7 @@
 #include "runtime/native_handler.h"
 #include "runtime/oci_handler.h"
 #include "runtime/runtime.h"
+#include "runtime/shim_forks.h"
 #include "runtime/shim_link.h"
 
 namespace crisp::runtime {
@@ -88,6 +89,7 @@ class RuntimeImpl final : public Runtime {
   Result<std::shared_ptr<const sys::UniqueFd>> ShimProgram();
   // A file of a mount namespace with nothing in it, for shims; "" where none could be made: they do without.
   std::string EmptyMounts();
+  Result<sys::Process> StartShim(const PodSpec& spec);
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
@@ -108,6 +110,7 @@ class RuntimeImpl final : public Runtime {
     struct stat file{};  // before it was opened
   };
   Synchronized<OpenProgram> shim_program_;  // leaf lock
+  ShimForks forks_;
   Synchronized<sys::UniqueFd> empty_mounts_;  // made at the first start: with many pods it takes some ms
   ExecTemplates exec_templates_;
   std::unique_ptr<ShimHub> hub_;

@@ -1,7 +1,8 @@
 // crisp-shim POD_ID RUN_DIR
 //
 // Started by crispd with descriptor 3: the socket bound at RUN_DIR/shim.sock, and stderr: RUN_DIR/shim.log.
-// With --hold-namespaces it is the helper of sys/userns.h instead, with --run-in what run_in.h says.
+// With --fork-server it makes those by forking itself (fork_server.h), with --hold-namespaces it is the helper of
+// sys/userns.h instead, with --run-in what run_in.h says.
 #include <signal.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -12,6 +13,7 @@
 #include <cstring>
 
 #include "base/log.h"
+#include "shim/fork_server.h"
 #include "shim/run_in.h"
 #include "shim/shim.h"
 #include "sys/file.h"
@@ -49,6 +51,20 @@ crisp::Result<> Main(const std::string& run_dir) {
   return shim.Run();
 }
 
+int RunShim(const std::string& run_dir) {
+  crisp::Result<> run = Main(run_dir);
+  if (!run) crisp::LogError("the shim ends", {{"error", run.error()}});
+  return run ? 0 : 1;
+}
+
+// As crispd would have started it.
+int RunForked(crisp::shim::Forked forked) {
+  if (setsid() < 0 || dup2(forked.listener.get(), kListener) < 0 || dup2(forked.log.get(), 2) < 0) return 1;
+  forked.listener.Reset();
+  forked.log.Reset();
+  return RunShim(forked.run_dir);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -56,13 +72,15 @@ int main(int argc, char** argv) {
     constexpr char kVersion[] = "crisp-shim " CRISP_VERSION "\n";
     return write(1, kVersion, sizeof kVersion - 1) > 0 ? 0 : 1;
   }
+  if (argc == 3 && strcmp(argv[1], crisp::shimapi::kForkServerOption) == 0) {
+    std::optional<crisp::shim::Forked> forked = crisp::shim::ServeForks(argc, argv);
+    return forked ? RunForked(*std::move(forked)) : 0;
+  }
   if (argc == 3 && strcmp(argv[1], "--hold-namespaces") == 0) return crisp::sys::HoldNamespaces(argv[2]);
   if (argc > 2 && strcmp(argv[1], "--run-in") == 0) return crisp::shim::RunIn(argc - 2, argv + 2);
   if (argc != 3) {
     constexpr char kUsage[] = "usage: crisp-shim POD_ID RUN_DIR (started by crispd, with its socket as descriptor 3)\n";
     return write(2, kUsage, sizeof kUsage - 1) > 0 ? 2 : 1;
   }
-  crisp::Result<> run = Main(argv[2]);
-  if (!run) crisp::LogError("the shim ends", {{"error", run.error()}});
-  return run ? 0 : 1;
+  return RunShim(argv[2]);
 }

@@ -23,6 +23,9 @@ inline constexpr size_t kMessageFdsMax = 8;
 // In the shim this descriptor is <run dir>/tmp: /proc/<shim pid>/fd/4/<name> is a short path to a socket in there, where
 // the run directory's own would not fit into a sockaddr_un.
 inline constexpr int kShimTmpDescriptor = 4;
+// crisp-shim --fork-server: its socket, whose other end is crispd's.
+inline constexpr int kForkServerDescriptor = 3;
+inline constexpr char kForkServerOption[] = "--fork-server";
 
 enum class Type : uint16_t {
   // crispd asks; each is answered once, by a message with the same sequence number.

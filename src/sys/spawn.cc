@@ -1,8 +1,6 @@
 #include "sys/spawn.h"
 
-#include <linux/close_range.h>
 #include <poll.h>
-#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <sys/syscall.h>
@@ -138,41 +136,10 @@ Result<pid_t> Start(const Command& command) {
   return pid;
 }
 
-// Leaves the calling thread with copies of the descriptors that `command` names, and 0, 1, 2: close_range(2) copies only
-// what lies below the range.
-Result<std::vector<UniqueFd>> LeaveDescriptorsBehind(Command& command) {
-  if (close_range(3, ~0u, CLOSE_RANGE_UNSHARE) != 0) return Errno(errno, "close_range");
-  UniqueFd process = TRY(PidfdOpen(getpid()));  // whose table is the main thread's
-  std::vector<UniqueFd> copies;
-  for (auto& [target, source] : command.fds) {
-    long copy = syscall(SYS_pidfd_getfd, process.get(), source.get(), 0);
-    if (copy < 0) return Errno(errno, StrCat("pidfd_getfd ", source.get(), " for ", command.program));
-    copies.emplace_back(static_cast<int>(copy));
-    source = copies.back().borrow();
-  }
-  return copies;
-}
-
-Result<pid_t> StartFromOwnThread(const Command& command) {
-  std::optional<Result<pid_t>> pid;
-  auto start = [&] {
-    Command here = command;
-    Result<std::vector<UniqueFd>> copies = LeaveDescriptorsBehind(here);
-    if (copies) pid = Start(here);
-  };
-  // Not std::thread: where none is to be had it throws, and the shim is without exceptions.
-  auto run = [](void* work) -> void* { return (*static_cast<decltype(start)*>(work))(), nullptr; };
-  pthread_t thread;
-  if (pthread_create(&thread, nullptr, run, &start) == 0) pthread_join(thread, nullptr);
-  // A kernel that refuses (before 5.9, or a filter of system calls) does for the usual way, and so does a node without
-  // a thread to spare.
-  return pid ? *std::move(pid) : Start(command);
-}
-
 }  // namespace
 
 Result<Process> Spawn(const Command& command) {
-  const pid_t pid = TRY(command.from_own_thread ? StartFromOwnThread(command) : Start(command));
+  const pid_t pid = TRY(Start(command));
   // No race with pid reuse: we are the parent, and nobody reaps it before we ask.
   Result<UniqueFd> pidfd = PidfdOpen(pid);
   if (!pidfd) {

@@ -26,10 +26,6 @@ struct Command {
   // Child's descriptor number → our descriptor. 0, 1, 2 not named here become /dev/null. Nothing else is inherited.
   std::map<int, BorrowedFd> fds;
   bool new_session = false;        // setsid: a daemon that shall outlive us
-  // Start it from a thread of its own that has no other descriptors: a child's copy of ours, and closing it, takes 0.1 ms
-  // (hot) to 0.5 ms with 1500. Costs 0.06 ms. Not for a program that wants to die with its parent (PR_SET_PDEATHSIG):
-  // that is the thread.
-  bool from_own_thread = false;
   std::string Text() const;        // for messages: program and arguments
 };
 

@@ -119,22 +119,5 @@ TEST(Spawn, ChildInheritsOnlyWhatIsNamed) {
   EXPECT_EQ(done->out, "0\n1\n2\n3\n");  // 3 is ls's own
 }
 
-// Our own table stays as it is, whatever the thread did to its own.
-TEST(Spawn, FromOwnThreadIsTheSame) {
-  Pipe out = *MakePipe(), other = *MakePipe();
-  Command command{.program = "/bin/sh", .args = {"-c", "ls /proc/self/fd; echo $PPID; echo nine >&9"}, .working_dir = "/",
-                  .from_own_thread = true};
-  command.fds.emplace(1, out.write.borrow());
-  command.fds.emplace(9, out.write.borrow());
-  Result<Process> child = Spawn(command);
-  ASSERT_TRUE(child) << child.error().message();
-  out.write.Reset();
-  EXPECT_EQ(ReadAll(out.read, 4096).value(), StrCat("0\n1\n2\n3\n9\n", getpid(), "\nnine\n"));
-  EXPECT_EQ(child->Wait(Ctx())->code, 0);
-  EXPECT_EQ(write(other.write.get(), "x", 1), 1) << "our own are open still";
-  EXPECT_FALSE(Spawn(command)) << "there is no such descriptor any more";
-  EXPECT_EQ(Spawn({.program = "/no/such", .args = {}, .from_own_thread = true}).error().code(), Code::kNotFound);
-}
-
 }  // namespace
 }  // namespace crisp::sys

@@ -1,5 +1,6 @@
 #include <gtest/gtest.h>
 
+#include "base/context.h"
 #include "base/ids.h"
 #include "base/json.h"
 #include "base/result.h"
@@ -94,6 +95,23 @@ TEST(Rollback, RunsInReverseUnlessDismissed) {
     undo.Dismiss();
   }
   EXPECT_EQ(order, "ba");
+}
+
+TEST(Context, AfterworkWaitsForWhoCollectsItAndElseIsDoneAtOnce) {
+  std::string done;
+  auto collected = std::make_shared<Afterwork>();
+  Ctx ctx;
+  ctx.Afterwards([&] { done += 'a'; });
+  EXPECT_EQ(done, "a");
+  ctx.CollectAfterwork(collected);
+  ctx.Afterwards([&] { done += 'b'; });
+  ctx.Detached(std::chrono::milliseconds(1)).Afterwards([&] { done += 'c'; });
+  ctx.WithTimeout(std::chrono::milliseconds(1)).Afterwards([&] { done += 'd'; });
+  EXPECT_EQ(done, "a");
+  EXPECT_FALSE(collected->empty());
+  collected->Run();
+  collected->Run();
+  EXPECT_EQ(done, "abcd");
 }
 
 TEST(Json, NumberOutOfRangeIsAnErrorNotAnException) {

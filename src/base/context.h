@@ -7,6 +7,7 @@
 #include <stop_token>
 #include <string>
 
+#include "base/afterwork.h"
 #include "base/result.h"
 #include "base/stages.h"
 
@@ -33,6 +34,17 @@ class Ctx {
   void TrackStages(std::shared_ptr<Stages> stages) { stages_ = std::move(stages); }
   const Stages* stages() const { return stages_.get(); }
 
+  // Leaves `work` until the caller has the answer; where nobody collects such work it is done now. Only from the thread
+  // that the call runs on. Nothing may wait for it before the answer.
+  void Afterwards(std::function<void()> work) const {
+    if (afterwork_) {
+      afterwork_->Add(std::move(work));
+    } else {
+      work();
+    }
+  }
+  void CollectAfterwork(std::shared_ptr<Afterwork> afterwork) { afterwork_ = std::move(afterwork); }
+
   // The same call with at most `timeout` from now. Never extends the deadline.
   Ctx WithTimeout(std::chrono::milliseconds timeout) const {
     Ctx ctx = *this;
@@ -44,6 +56,7 @@ class Ctx {
   Ctx Detached(std::chrono::milliseconds timeout) const {
     Ctx ctx(Clock::now() + timeout, {}, request_id_);
     ctx.stages_ = stages_;
+    ctx.afterwork_ = afterwork_;
     return ctx;
   }
 
@@ -67,6 +80,7 @@ class Ctx {
   std::stop_token stop_;
   std::string request_id_;
   std::shared_ptr<Stages> stages_;
+  std::shared_ptr<Afterwork> afterwork_;
 };
 
 }  // namespace crisp

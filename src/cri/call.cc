@@ -1,5 +1,7 @@
 #include "cri/call.h"
 
+#include <thread>
+
 #include <algorithm>
 
 #include "base/log.h"
@@ -55,13 +57,21 @@ std::optional<std::list<Call*>::iterator> Front::Enter(Call* call) {
 void Front::Leave(std::list<Call*>::iterator place) {
   auto running = running_.Lock();
   running->calls.erase(place);
-  if (running->calls.empty()) all_left_.notify_all();
+  if (running->quiet()) all_left_.notify_all();
+}
+
+void Front::BeginAfterwork() { ++running_.Lock()->afterworks; }
+
+void Front::EndAfterwork() {
+  auto running = running_.Lock();
+  --running->afterworks;
+  if (running->quiet()) all_left_.notify_all();
 }
 
 void Front::Drain(std::chrono::milliseconds bound) {
   auto running = running_.Lock();
   running->stopping = true;
-  running.WaitUntil(all_left_, Clock::now() + bound, [&] { return running->calls.empty(); });
+  running.WaitUntil(all_left_, Clock::now() + bound, [&] { return running->quiet(); });
 }
 
 size_t Front::ReportSlowCalls() {
@@ -111,7 +121,17 @@ void Call::Run(const std::function<Result<>(const Ctx&)>& handler) {
   // A call that waited for a thread longer than its caller did.
   if (Result<> go_on = ctx_.Check(); !go_on) return LeaveAndReply(std::move(go_on));
   ctx_.Stage("begun");
-  LeaveAndReply(handler(ctx_));
+  auto afterwork = std::make_shared<Afterwork>();
+  ctx_.CollectAfterwork(afterwork);
+  Result<> outcome = handler(ctx_);
+  if (afterwork->empty()) return LeaveAndReply(std::move(outcome));
+  Front& front = front_;
+  front.BeginAfterwork();
+  LeaveAndReply(std::move(outcome));  // and we may be deleted
+  // The kernel may have put whom the answer wakes behind us on this processor, though others are idle.
+  std::this_thread::yield();
+  afterwork->Run();
+  front.EndAfterwork();
 }
 
 void Call::LeaveAndReply(Result<> outcome) {

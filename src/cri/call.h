@@ -14,9 +14,10 @@
 #include <optional>
 #include <string>
 
+#include "base/afterwork.h"
 #include "base/context.h"
-#include "base/synchronized.h"
 #include "base/pool.h"
+#include "base/synchronized.h"
 
 namespace crisp::cri {
 
@@ -66,12 +67,16 @@ class Front {
   // Null: we are stopping.
   std::optional<std::list<Call*>::iterator> Enter(Call* call);
   void Leave(std::list<Call*>::iterator place);
+  void BeginAfterwork();
+  void EndAfterwork();
   bool stopping() const { return running_.Lock()->stopping; }
 
   const Options options_;
   struct Running {
     std::list<Call*> calls;  // from their arrival to their reply; a call leaves before it is destroyed
     bool stopping = false;
+    int afterworks = 0;  // of calls that have left
+    bool quiet() const { return calls.empty() && afterworks == 0; }
   };
   Synchronized<Running> running_;
   std::condition_variable all_left_;

@@ -689,6 +689,28 @@ TEST_F(ServerTest, DrainEndsNewCallsAndWaitsForOldOnes) {
   front_.Drain(std::chrono::hours(1));  // hangs if the call is still counted
 }
 
+TEST_F(ServerTest, AfterworkKeepsNoCallerWaitingAndDrainWaitsForIt) {
+  std::promise<void> go_on;
+  std::atomic<bool> over{false};
+  pods_.after_exec = [&] {
+    go_on.get_future().wait();
+    over = true;
+  };
+  v1::ExecSyncRequest request;
+  request.set_container_id(Create(RunPod()));
+  request.add_cmd("echo");
+  request.add_cmd("x");
+  v1::ExecSyncResponse response;
+  ASSERT_TRUE(Runtime(&Rt::ExecSync, request, &response).ok());  // hangs if that is waited for
+  EXPECT_EQ(response.stdout(), "x\n");
+  auto drained = std::async(std::launch::async, [&] {
+    front_.Drain(std::chrono::hours(1));
+    return over.load();
+  });
+  go_on.set_value();
+  EXPECT_TRUE(drained.get());
+}
+
 TEST_F(ServerTest, StatsOfContainers) {
   std::string pod = RunPod(), container = Create(pod);
   v1::ContainerStatsRequest request;

@@ -92,6 +92,12 @@ Result<OpLock::Hold> ManagerImpl::SharePod(const Ctx& ctx, PodEntry& pod, const 
 }
 
 Result<OpLock::Hold> ManagerImpl::HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb) {
+  OpLock::Hold hold = TRY(HoldForStart(ctx, container, verb));
+  if (container.start_ahead) std::exchange(container.start_ahead, nullptr)->Drop();
+  return hold;
+}
+
+Result<OpLock::Hold> ManagerImpl::HoldForStart(const Ctx& ctx, ContainerEntry& container, const char* verb) {
   OpLock::Hold hold = TRY(container.op.Exclusive(ctx, verb), StrCat("container ", container.id.str()));
   auto record = container.record.Lock();
   if (container.gone) return Error(Code::kNotFound, StrCat("container ", container.id.str(), " not found"));

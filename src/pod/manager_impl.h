@@ -221,9 +221,11 @@ class ManagerImpl final : public Manager {
   bool MakesCgroupAhead(const ContainerRecord& record) const;
   GoingOn<Result<>> MakeCgroupAhead(ContainerEntry& container);
   Result<> RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record);
+  // Null: there is nothing to be done ahead.
+  std::shared_ptr<StartAhead> PlanStartAhead(const ContainerRecord& record, std::string config_json);
   // Where systemd makes the cgroup: with a process in it, which is to stay until the container's has joined. Else null.
   Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,
-                                                          runtime::ContainerSpec& spec);
+                                                          const std::string& config_json, runtime::ContainerSpec& spec);
   runtime::NativeCgroup NativeCgroupOf(const ContainerRecord& record) const;
   // All processes by the freezer, whatever the handler. kNotFound: it has ended. So already: success.
   Result<> SetPaused(const Ctx& ctx, const ContainerRecord& record, bool paused);
@@ -272,6 +274,8 @@ class ManagerImpl final : public Manager {
   Result<OpLock::Hold> HoldPod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> SharePod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb);
+  // Without giving up what was done ahead for its start.
+  Result<OpLock::Hold> HoldForStart(const Ctx& ctx, ContainerEntry& container, const char* verb);
   PodFilePaths FilesOf(const PodRecord& record) const {
     return {record.files_bytes > 0 ? paths_.PodFiles(record.id) : paths_.PodDir(record.id)};
   }

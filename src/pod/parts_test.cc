@@ -1,6 +1,7 @@
 // The pure parts: states, records, checks of requests; and who waits for whom.
 #include <gmock/gmock.h>
 
+#include <atomic>
 #include <future>
 
 #include "base/json.h"
@@ -11,6 +12,7 @@
 #include "pod/op_lock.h"
 #include "pod/paths.h"
 #include "pod/record.h"
+#include "pod/start_ahead.h"
 #include "pod/state_machine.h"
 #include "pod/validate.h"
 #include "sys/file.h"
@@ -20,6 +22,45 @@ namespace {
 
 using namespace std::chrono_literals;
 using ::testing::HasSubstr;
+
+TEST(StartAhead, IsDoneOnceByWhoComesFirst) {
+  int runs = 0;
+  StartAhead ahead([&] { return StrCat("launch ", ++runs); });
+  ahead.Run();
+  ahead.Run();
+  EXPECT_EQ(ahead.Take(), "launch 1");
+  EXPECT_EQ(ahead.Take(), "") << "it is taken";
+  StartAhead lazy([&] { return StrCat("launch ", ++runs); });
+  EXPECT_EQ(lazy.Take(), "launch 2") << "nobody had begun";
+  EXPECT_EQ(runs, 2);
+}
+
+TEST(StartAhead, WhatWasDroppedIsNotBegunAndWhatHasBegunIsWaitedFor) {
+  int runs = 0;
+  StartAhead never([&] { return StrCat(++runs); });
+  never.Drop();
+  never.Run();
+  EXPECT_EQ(never.Take(), "");
+  EXPECT_EQ(runs, 0);
+
+  std::promise<void> begun, go_on;
+  std::atomic<bool> ended{false};
+  StartAhead slow([&] {
+    begun.set_value();
+    go_on.get_future().wait();
+    ended = true;
+    return std::string("launch");
+  });
+  auto running = std::async(std::launch::async, [&] { slow.Run(); });
+  begun.get_future().wait();
+  auto dropping = std::async(std::launch::async, [&] {
+    slow.Drop();
+    return ended.load();
+  });
+  go_on.set_value();
+  EXPECT_TRUE(dropping.get());
+  EXPECT_EQ(slow.Take(), "");
+}
 
 ContainerRecord InLife(Life life) {
   ContainerRecord r;

@@ -19,6 +19,7 @@
 #include "pod/op_lock.h"
 #include "pod/paths.h"
 #include "pod/record.h"
+#include "pod/start_ahead.h"
 #include "state/database.h"
 
 namespace crisp::pod {
@@ -53,6 +54,7 @@ struct ContainerEntry {
   bool hooked = false;                   // the hooks have been told that it is being made; under `op`
   bool hooked_stop = false;              // and that it has ended; under `op`
   bool start_unconfirmed = false;        // started before we were restarted, see start_container.cc
+  std::shared_ptr<StartAhead> start_ahead;  // may be null; under `op`
 };
 
 using PodRef = std::shared_ptr<PodEntry>;

@@ -22,8 +22,8 @@ constexpr milliseconds kDrainTime = kStreamDrainTime;
 class Collector {
  public:
   Collector(sys::UniqueFd pipe, size_t bytes_max) : pipe_(std::move(pipe)), bytes_max_(bytes_max) {}
-  int fd() const { return pipe_.get(); }
-  bool open() const { return pipe_.ok(); }
+  int fd() const { return open() ? pipe_.get() : -1; }
+  bool open() const { return pipe_.ok() && !ended_; }
   // One read. False: nothing there.
   bool Read() {
     if (!open()) return false;
@@ -31,7 +31,7 @@ class Collector {
     ssize_t n = read(pipe_.get(), buffer, sizeof buffer);
     if (n < 0) return errno == EINTR;
     if (n == 0) {
-      pipe_.Reset();
+      ended_ = true;
       return false;
     }
     text.append(buffer, std::min(static_cast<size_t>(n), bytes_max_ - text.size()));
@@ -42,6 +42,7 @@ class Collector {
  private:
   sys::UniqueFd pipe_;
   size_t bytes_max_;
+  bool ended_ = false;
 };
 
 Result<sys::Pipe> MakeReadablePipe() {
@@ -86,8 +87,12 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
                  plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
   out_pipe.write.Reset();
   err_pipe.write.Reset();
-  Collector out(std::move(out_pipe.read), output_bytes_max), err(std::move(err_pipe.read), output_bytes_max);
-
+  struct Collectors {
+    Collector out, err;
+  };
+  auto collectors = std::make_shared<Collectors>(Collector(std::move(out_pipe.read), output_bytes_max),
+                                                 Collector(std::move(err_pipe.read), output_bytes_max));
+  auto& [out, err] = *collectors;
   Result<> ended = started ? Collect(ctx, out, err, *wait) : Result<>(std::move(started).error());
   if (!ended) {
     // Also after a start that failed by time-out: the shim answers once nothing of the exec is left.
@@ -100,6 +105,7 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
   link.ForgetExec(exec);
   Drain(out, err);
   std::lock_guard lock(wait->lock);
+  ctx.Afterwards([collectors] {});  // a pipe's end takes the kernel some time
   if (wait->lost) return Error(Code::kUnavailable, "the pod's shim ended during the exec");
   return ExecSyncResult{std::move(out.text), std::move(err.text), wait->exit.code};
 }

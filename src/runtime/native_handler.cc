@@ -31,13 +31,6 @@ std::string CriuRoot(const std::string& bundle) { return bundle + "/criu-root"; 
 std::string ExecFile(const std::string& bundle) { return bundle + "/exec"; }
 std::string PoststopFile(const std::string& bundle) { return bundle + "/poststop"; }
 
-Result<sys::UniqueFd> ToFile(const std::string& bytes) {
-  sys::UniqueFd file(memfd_create("launch", MFD_CLOEXEC));
-  if (!file.ok()) return Errno(errno, "memfd_create");
-  TRY(sys::WriteAll(file, bytes));
-  return file;
-}
-
 native::Host ToHost(const NativeCgroup& cgroup) {
   native::Host host;
   host.unified = cgroup.unified;
@@ -115,12 +108,18 @@ uint32_t MoveStoppingLast(const NativeCgroup& cgroup, std::vector<std::string>& 
 
 }  // namespace
 
-Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates) {
+Result<sys::UniqueFd> NativeLaunchFile(const std::string& launch) {
+  sys::UniqueFd file(memfd_create("launch", MFD_CLOEXEC));
+  if (!file.ok()) return Errno(errno, "memfd_create");
+  TRY(sys::WriteAll(file, launch));
+  return file;
+}
+
+Result<std::string> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   TRY(KeepForLater(spec, launch, TemplateOf(launch, *spec.config), templates));
   launch.bare_mounts = std::move(bare_mounts);
-  std::string bytes = TRY(native::Encode(launch));
-  return ToFile(bytes);
+  return native::Encode(launch);
 }
 
 Result<ExecTemplates::Ptr> ExecTemplates::Get(const std::string& bundle_dir) {
@@ -176,7 +175,7 @@ Result<NativeExec> PrepareNativeExec(ExecTemplates& templates, const ExecSpec& s
     launch = TRY(native::CompileExec({process_json, *container, std::move(place)}));
   }
   std::string encoded = TRY(native::Encode(launch));
-  out.launch = TRY(ToFile(encoded));
+  out.launch = TRY(NativeLaunchFile(encoded));
   return out;
 }
 

@@ -34,9 +34,11 @@ class ExecTemplates {
   Synchronized<std::list<Kept>> kept_;  // the last used first; leaf lock
 };
 
-// A file (memfd) with the launch, for the shim. kInvalidArgument and kUnimplemented name the configuration's member.
-// `bare_mounts`: as in native::Launch.
-Result<sys::UniqueFd> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates);
+// An encoded native::Launch. kInvalidArgument and kUnimplemented name the configuration's member. `bare_mounts`: as in
+// native::Launch.
+Result<std::string> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates);
+// A file (memfd) with it, for the shim.
+Result<sys::UniqueFd> NativeLaunchFile(const std::string& launch);
 // The same where criu makes the process from images, as a command line for the shim to run: its root is bound in the
 // bundle until DoneRestoring, which is for the case that the caller died, too.
 Result<std::vector<std::string>> PrepareNativeRestore(const ContainerSpec& spec, ExecTemplates& templates,

@@ -406,10 +406,18 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 }  // namespace
 
 // On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
+Result<std::string> RuntimeImpl::PrepareStart(const ContainerSpec& spec) {
+  return PrepareNativeStart(spec, EmptyMounts(), exec_templates_);
+}
+
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
   if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);
-  ctx.Stage("compile the container's configuration");
-  sys::UniqueFd launch = TRY(PrepareNativeStart(spec, EmptyMounts(), exec_templates_), "container " + spec.id.str());
+  std::string prepared;
+  if (spec.launch.empty()) {
+    ctx.Stage("compile the container's configuration");
+    prepared = TRY(PrepareStart(spec), "container " + spec.id.str());
+  }
+  sys::UniqueFd launch = TRY(NativeLaunchFile(prepared.empty() ? spec.launch : prepared));
   shimapi::StartContainer request = StartRequest(spec);
   request.native = true;
   ctx.Stage("start the container's process");

@@ -86,6 +86,7 @@ struct ContainerSpec {
   std::string restore_images_dir;            // CRIU's images to restore it from, "" = start it; the directory is ours
   std::shared_ptr<const nlohmann::json> config;  // native handlers only: what the bundle's config.json says
   NativeCgroup cgroup;                           // likewise
+  std::string launch;  // likewise: what PrepareStart has made of these two, "" = StartContainer does it
 };
 
 // Where a checkpoint goes: two existing directories of ours.
@@ -168,6 +169,9 @@ class Runtime {
   // Kills what the shim still has, ends it, waits for it, by force if it does not listen. Gone: success.
   virtual Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
 
+  // Native handlers: what can be done of a start before it is asked for. The result is only good for the same
+  // config.json and cgroup; that nothing is started with it leaves nothing but files of the bundle.
+  virtual Result<std::string> PrepareStart(const ContainerSpec& spec) = 0;
   // Runs `<runtime> run --detach` or `restore --detach`: on return the container's process has been started. The error
   // carries the runtime's own message ("exec: \"foo\": executable file not found in $PATH"). On error nothing of the
   // container stays.

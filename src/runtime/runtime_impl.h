@@ -49,6 +49,7 @@ class RuntimeImpl final : public Runtime {
   Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
   Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
+  Result<std::string> PrepareStart(const ContainerSpec& spec) override;
   Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) override;
   Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) override;
   Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,

@@ -110,6 +110,7 @@ class FakeManager : public pod::Manager {
   Result<pod::ExecOutput> ExecSync(const Ctx& ctx, const std::string& id, const std::vector<std::string>& cmd,
                                    std::chrono::seconds timeout) override {
     TRY(Change(id, [](pod::ContainerStatus&) {}));
+    if (after_exec) ctx.Afterwards(after_exec);
     if (cmd[0] == "echo") return pod::ExecOutput{.out = cmd[1] + "\n", .err = {}, .exit_code = 0};
     if (cmd[0] == "false") return pod::ExecOutput{.out = {}, .err = "no\n", .exit_code = 1};
     Ctx bounded = timeout.count() > 0 ? ctx.WithTimeout(timeout) : ctx;
@@ -206,6 +207,7 @@ class FakeManager : public pod::Manager {
 
   pod::Feed feed;  // a test publishes what it wants to be told
   std::atomic<int> sleeping{0};
+  std::function<void()> after_exec;  // what ExecSync leaves for after its answer
   std::string checkpointed;  // what the last checkpoint was asked for
 
  private:
@@ -332,6 +334,7 @@ class FakeRuntime : public runtime::Runtime {
   Result<runtime::PodNamespaces> StartPod(const Ctx&, const runtime::PodSpec&) override { return Never(); }
   Result<runtime::PodNamespaces> ReconnectPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
   Result<> StopPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
+  Result<std::string> PrepareStart(const runtime::ContainerSpec&) override { return Never(); }
   Result<runtime::Started> StartContainer(const Ctx&, const PodId&, const runtime::ContainerSpec&) override {
     return Never();
   }

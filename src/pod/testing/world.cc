@@ -207,6 +207,7 @@ class FakeRuntime final : public runtime::Runtime {
     return {};
   }
 
+  Result<std::string> PrepareStart(const runtime::ContainerSpec&) override { return std::string(); }
   Result<runtime::Started> StartContainer(const Ctx&, const PodId& pod, const runtime::ContainerSpec& spec) override {
     std::function<void()> hook = world_.faults.Lock()->in_start;
     Call(hook);

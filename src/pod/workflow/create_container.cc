@@ -130,6 +130,8 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
     r.user = ContainerUser{user.uid, user.gid, {user.additional_gids.begin(), user.additional_gids.end()}};
   }));
   undo.Dismiss();
+  container.start_ahead = PlanStartAhead(*container.record.Lock(), std::move(plan.config_json));
+  if (container.start_ahead) ctx.Afterwards([ahead = container.start_ahead] { ahead->Run(); });
   FAILPOINT("create_container.after_created");
   hooks().PostCreateContainer(ctx, StatusOf(sandbox), StatusNow(container));
   return {};

@@ -44,11 +44,25 @@ Result<> ManagerImpl::RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& r
   return deps_.cgroups.Remove(ctx, record.cgroup_path);
 }
 
+// The kubelet starts a container as soon as it is created. What is wrong with the configuration the start finds and
+// tells itself.
+std::shared_ptr<StartAhead> ManagerImpl::PlanStartAhead(const ContainerRecord& record, std::string config_json) {
+  if (!MakesCgroupAhead(record) || record.restore) return nullptr;
+  return std::make_shared<StartAhead>([this, record, config_json = std::move(config_json)]() -> std::string {
+    runtime::ContainerSpec spec;
+    spec.id = record.id;
+    spec.handler = record.handler;
+    spec.bundle_dir = paths_.Bundle(record.id);
+    if (!PrepareNative(Ctx().WithTimeout(kVerbTimeout), record, config_json, spec)) return {};
+    return deps_.runtime.PrepareStart(spec).value_or(std::string());
+  });
+}
+
 Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& ctx, const ContainerRecord& record,
+                                                                     const std::string& config_json,
                                                                      runtime::ContainerSpec& spec) {
   std::unique_ptr<sys::IdleProcess> placeholder;
-  std::string text = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
-  Json config = TRY(ParseJson(text, "config.json"));
+  Json config = TRY(ParseJson(config_json, "config.json"));
   std::string resources = DumpJson(config["linux"]["resources"]);
   spec.config = std::make_shared<const Json>(std::move(config));
   if (deps_.cgroups.driver() == cgroup::Driver::kSystemd) {
@@ -57,7 +71,6 @@ Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& 
   } else {
     TRY(deps_.cgroups.CreateForContainer(record.cgroup_path, resources), "cgroup");
   }
-  FAILPOINT("start_container.after_cgroup");
   spec.cgroup = NativeCgroupOf(record);
   return placeholder;
 }

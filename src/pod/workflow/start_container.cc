@@ -64,7 +64,7 @@ Result<> ManagerImpl::StartContainer(const Ctx& caller, const std::string& id) {
 
 Result<> ManagerImpl::StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& container) {
   OpLock::Hold pod_hold = TRY(SharePod(ctx, pod, "StartContainer"));
-  OpLock::Hold hold = TRY(HoldContainer(ctx, container, "StartContainer"));
+  OpLock::Hold hold = TRY(HoldForStart(ctx, container, "StartContainer"));
   if (TakeUnconfirmed(container)) return {};
   TRY(CheckAllowed(Verb::kStart, *container.record.Lock()));
   if (pod.record.Lock()->phase != PodPhase::kReady) {
@@ -114,8 +114,14 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   }
   std::unique_ptr<sys::IdleProcess> placeholder;  // keeps a scope of systemd's until the container's process is in it
   if (deps_.runtime.IsNative(record.handler)) {
-    ctx.Stage("make the container's cgroup");
-    placeholder = TRY(PrepareNative(ctx, record, spec));
+    ctx.Stage("await what was prepared");
+    if (container.start_ahead) spec.launch = std::exchange(container.start_ahead, nullptr)->Take();
+    if (spec.launch.empty()) {
+      ctx.Stage("make the container's cgroup");
+      std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
+      placeholder = TRY(PrepareNative(ctx, record, config_json, spec));
+    }
+    FAILPOINT("start_container.after_cgroup");
   }
   ctx.Stage("start the container in the pod's shim");
   Result<runtime::Started> run = deps_.runtime.StartContainer(ctx, pod.id, spec);

@@ -115,6 +115,8 @@ Result<> ManagerImpl::SetResources(const Ctx& ctx, ContainerEntry& container, co
     TRY(UpdateRunning(ctx, record, resources_json, facts.cgroup_v2));
     TRY(LimitHugepages(record, update));
   } else {
+    // Its cgroup may have limits that it shall not have any more.
+    if (MakesCgroupAhead(record)) TRY(RemoveCgroupAhead(ctx, record));
     std::vector<std::string> warnings;
     std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));
     int oom_score_adj = PlanOomScoreAdj(merged.oom_score_adj, facts, warnings);

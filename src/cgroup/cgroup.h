@@ -33,6 +33,7 @@ class Cgroups {
     Driver driver = Driver::kCgroupfs;
     std::string root = "/sys/fs/cgroup";  // a fixture tree in tests
     std::string mountinfo = "/proc/self/mountinfo";
+    std::string mounted = "/proc/self/cgroup";  // a line for each hierarchy; "" = look at all mounts
     std::string hugepages_dir = "/sys/kernel/mm/hugepages";
     bool only_ours = true;  // see below; false: for whoever is told its paths by others
   };

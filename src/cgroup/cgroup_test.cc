@@ -61,6 +61,22 @@ TEST(Detect, TakesAHierarchyOnceAndIgnoresPartialBinds) {
   EXPECT_EQ(layout->hierarchies[0].mountpoint, "/sys/fs/cgroup/memory");
 }
 
+// Whether the rest is read shows in a mount that would count, and comes after all that the kernel has.
+TEST(Detect, ReadsNoFurtherThanAllThereIs) {
+  auto hierarchies = [](const std::string& there) {
+    Machine m;
+    m.Hierarchies(there)
+        .Mount("/sys/fs/cgroup/memory", "cgroup", "memory")
+        .Mount("/sys/fs/cgroup/part", "cgroup", "cpu", "/x");
+    m.Mount("/sys/fs/cgroup/again", "cgroup", "memory").Mount("/sys/fs/cgroup/systemd", "cgroup", "name=systemd");
+    m.Mount("/sys/fs/cgroup/late", "cgroup", "pids");
+    return m.Detect()->layout().hierarchies.size();
+  };
+  EXPECT_EQ(hierarchies("2:memory:/\n1:name=systemd:/a\n"), 3u) << "with the part of a tree";
+  EXPECT_EQ(hierarchies("2:memory:/\n1:name=systemd:/a\n0::/\n"), 4u) << "one of them nobody has mounted";
+  EXPECT_EQ(hierarchies("3:cpu:/\n2:memory:/\n1:name=systemd:/a\n0::/\n"), 4u);
+}
+
 TEST(Detect, InsideAContainerOnlyPartsAreSeen) {
   auto layout = DetectLayout(sys::ParseMountInfo("1 0 0:1 /docker/x /sys/fs/cgroup/memory rw - cgroup cgroup rw,memory\n"), "/f");
   ASSERT_TRUE(layout);

@@ -333,7 +333,18 @@ class CgroupsImpl : public Cgroups {
 }  // namespace
 
 Result<std::unique_ptr<Cgroups>> Cgroups::Detect(const Options& options) {
-  std::vector<sys::MountInfo> mounts = TRY(sys::ReadMountInfo(options.mountinfo));
+  // Those that the kernel has there are, apart from a few that nobody has mounted; then the rest is read in vain.
+  const std::string all = sys::ReadFile(options.mounted).value_or("");
+  size_t missing = static_cast<size_t>(std::count(all.begin(), all.end(), '\n'));
+  std::vector<sys::MountInfo> mounts;
+  TRY(sys::EachMountOf("cgroup", options.mountinfo, [&](sys::MountInfo mount) {
+    const bool known = std::ranges::any_of(mounts, [&](const sys::MountInfo& other) {
+      return other.root == "/" && other.fstype == mount.fstype && other.super_options == mount.super_options;
+    });
+    if (mount.root == "/" && !known && missing > 0) --missing;
+    mounts.push_back(std::move(mount));
+    return all.empty() || missing > 0;
+  }));
   Layout layout = TRY(DetectLayout(mounts, options.root));
   return std::unique_ptr<Cgroups>(std::make_unique<CgroupsImpl>(options, std::move(layout)));
 }

@@ -34,16 +34,25 @@ class Machine {
   }
   std::unique_ptr<Cgroups> Detect(Driver driver = Driver::kCgroupfs) {
     File("mountinfo", mounts_);
-    auto cgroups = Cgroups::Detect({.driver = driver, .root = dir_ + "/tree", .mountinfo = dir_ + "/mountinfo",
+    auto cgroups = Cgroups::Detect({.driver = driver,
+                                    .root = dir_ + "/tree",
+                                    .mountinfo = dir_ + "/mountinfo",
+                                    .mounted = mounted_,
                                     .hugepages_dir = dir_ + "/hugepages"});
     EXPECT_TRUE(cgroups) << cgroups.error().message();
     return std::move(*cgroups);
+  }
+  // What the kernel says that there is: a line for each hierarchy.
+  Machine& Hierarchies(const std::string& text) {
+    mounted_ = dir_ + "/cgroup";
+    File("cgroup", text);
+    return *this;
   }
   std::string Tree(const std::string& path) const { return dir_ + "/tree" + path; }
   const std::string& dir() const { return dir_; }
 
  private:
-  std::string dir_, mounts_ = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n";
+  std::string dir_, mounted_, mounts_ = "31 23 0:28 / /sys/fs/cgroup rw - tmpfs tmpfs rw,mode=755\n";
 };
 
 inline Machine& MakeV1(Machine& m) {

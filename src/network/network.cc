@@ -243,10 +243,10 @@ std::vector<std::string> NetworkImpl::OpenBridges(const std::map<PodId, Record>&
   }
   std::vector<std::string> open;
   Result<sys::RouteSocket> host = sys::RouteSocket::Open();
-  Result<std::vector<sys::Link>> links = host ? host->Links() : std::vector<sys::Link>();
+  Result<std::vector<sys::Link>> links = host ? host->Links("bridge") : std::vector<sys::Link>();
   if (!links) return open;
   for (const sys::Link& link : *links) {
-    if (link.kind != "bridge" || !(link.alias == Alias() || ours.contains(link.name))) continue;
+    if (!(link.alias == Alias() || ours.contains(link.name))) continue;
     Result<std::string> value = sys::ReadFile(StrCat("/proc/sys/net/ipv4/conf/", link.name, "/route_localnet"), 16);
     if (value && Trim(*value) == "1") open.push_back(link.name);
   }

@@ -10,6 +10,8 @@
 #include <cstring>
 #include <set>
 
+#include <optional>
+
 #include "base/strings.h"
 #include "sys/file.h"
 #include "sys/netlink.h"
@@ -91,9 +93,11 @@ Result<PodRules> PortmapRules(const Json& conf, const CniResult& previous, const
 }
 
 Result<> AllowLoopbackSource(PodRules& rules) {
-  sys::RouteSocket host = TRY(sys::RouteSocket::Open());
+  std::optional<sys::RouteSocket> opened;  // most pods have no host port
   for (const sys::IpPrefix& pod : rules.hairpin) {
     if (!pod.address.v4()) continue;
+    if (!opened) opened = TRY(sys::RouteSocket::Open());
+    sys::RouteSocket& host = *opened;
     Result<int> index = host.LinkTowards(pod.address);
     if (!index && index.error().code() == Code::kNotFound) continue;  // as after the pod's bridge was deleted by hand
     std::string link = TRY(host.LinkOf(TRY(std::move(index)))).name;

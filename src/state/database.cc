@@ -90,6 +90,7 @@ Result<Connection> Connect(const std::string& path) {
   if (rc != SQLITE_OK) return SqliteError(raw, rc, "open " + path);
   sqlite3_extended_result_codes(raw, 1);
   sqlite3_busy_timeout(raw, kBusyTimeoutMs);
+  sqlite3_wal_autocheckpoint(raw, 0);  // CheckpointLoop does it, off the callers' path
   return db;
 }
 
@@ -143,7 +144,7 @@ Result<> Prove(sqlite3* db, const std::string& path) {
   if (Result<Statement> probe = Prepare(db, "SELECT tbl, key, version, value FROM rows"); !probe) {
     return std::move(probe).error().As(Code::kDataLoss);
   }
-  return Execute(db, "PRAGMA user_version=1");
+  return version == kSchemaVersion ? Result<>() : Execute(db, "PRAGMA user_version=1");
 }
 
 Result<Connection> OpenProven(const std::string& path) {
@@ -217,7 +218,6 @@ class SqliteDatabase final : public Database {
 Result<> SqliteDatabase::Start(Connection db) {
   db_ = std::move(db);
   TRY(Execute(db_.get(), "PRAGMA synchronous=NORMAL"));
-  TRY(Execute(db_.get(), "PRAGMA wal_autocheckpoint=0"));  // CheckpointLoop does it, off the callers' path
   sqlite3_wal_hook(
       db_.get(),
       [](void* self, sqlite3*, const char*, int pages) {
@@ -355,6 +355,8 @@ void SqliteDatabase::MakeReserve() {
 
 void SqliteDatabase::CheckpointLoop() {
   Result<Connection> own = Connect(path_);
+  // A connection that has read nothing knows of no WAL yet, and checkpoints nothing (sqlite3PagerCheckpoint).
+  if (own && !QueryText(own->get(), "PRAGMA user_version")) own = Error(Code::kInternal, "cannot be read");
   std::unique_lock lock(checkpoint_mutex_);
   while (true) {
     checkpoint_wanted_.wait(lock, [&] { return checkpoint_due_ || stopping_; });
@@ -362,7 +364,14 @@ void SqliteDatabase::CheckpointLoop() {
     checkpoint_due_ = false;
     lock.unlock();
     // Passive: never waits for, nor holds up, a writer. A failure only leaves the WAL longer; the next try is near.
-    if (own) sqlite3_wal_checkpoint_v2(own->get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, nullptr, nullptr);
+    int pages = 0, done = 0;
+    if (own) sqlite3_wal_checkpoint_v2(own->get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
+    if (pages > kCheckpointPages && done == pages) {
+      // Nobody has written meanwhile: the next start need not read it all again. Our own writers wait here.
+      std::lock_guard writers(connection_mutex_);
+      sqlite3_wal_checkpoint_v2(own->get(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
+      wal_pages_ = 0;
+    }
     lock.lock();
   }
 }

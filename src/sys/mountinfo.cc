@@ -1,5 +1,9 @@
 #include "sys/mountinfo.h"
 
+#include <unistd.h>
+
+#include <cerrno>
+
 #include "base/strings.h"
 #include "sys/file.h"
 
@@ -75,6 +79,28 @@ std::vector<MountInfo> ParseMountInfo(std::string_view text) {
 
 Result<std::vector<MountInfo>> ReadMountInfo(const std::string& path) {
   return ParseMountInfo(TRY(ReadFile(path, 64u << 20)));
+}
+
+Result<> EachMountOf(std::string_view fstype, const std::string& path, const std::function<bool(MountInfo)>& more) {
+  UniqueFd file = TRY(Open(path, O_RDONLY));
+  const std::string wanted = StrCat(" - ", fstype);
+  std::string text;   // from the beginning of a line on
+  char buffer[4096];  // about what the kernel gives at once
+  while (true) {
+    ssize_t n = read(file.get(), buffer, sizeof buffer);
+    if (n < 0 && errno == EINTR) continue;
+    if (n < 0) return Errno(errno, "read " + path);
+    if (n == 0) return {};
+    text.append(buffer, static_cast<size_t>(n));
+    size_t begin = 0;
+    for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
+      std::string_view line = std::string_view(text).substr(begin, end - begin);
+      MountInfo mount;
+      if (line.find(wanted) == std::string_view::npos || !ParseLine(line, mount)) continue;
+      if (mount.fstype.starts_with(fstype) && !more(std::move(mount))) return {};
+    }
+    text.erase(0, begin);
+  }
 }
 
 const MountInfo* FindMount(const std::vector<MountInfo>& mounts, std::string_view path) {

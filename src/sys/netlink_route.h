@@ -39,7 +39,8 @@ class RouteSocket {
 
   Result<> Send(const NetlinkBatch& batch) { return socket_.Send(batch); }
   Result<Link> FindLink(const std::string& name);  // kNotFound
-  Result<std::vector<Link>> Links();
+  // All, or those of one kind: "bridge".
+  Result<std::vector<Link>> Links(const std::string& kind = {});
   Result<std::vector<LinkAddress>> Addresses(int link);
   // The link over which packets to `destination` leave: kNotFound when there is no route.
   Result<int> LinkTowards(const IpAddress& destination);

@@ -575,6 +575,19 @@ Result<ExecSyncResult> RuntimeImpl::ExecSync(const Ctx& ctx, const PodId& pod, c
   return result;
 }
 
+// They stay where they are, and the table of a node with many pods is long.
+Result<std::shared_ptr<const std::vector<sys::MountInfo>>> RuntimeImpl::CgroupMounts() {
+  auto kept = cgroup_mounts_.Lock();
+  if (*kept != nullptr) return *kept;
+  std::vector<sys::MountInfo> mounts;
+  auto add = [&](sys::MountInfo mount) {
+    mounts.push_back(std::move(mount));
+    return true;
+  };
+  TRY(sys::EachMountOf("cgroup", sys::kOwnMountInfo, add));
+  return *kept = std::make_shared<const std::vector<sys::MountInfo>>(std::move(mounts));
+}
+
 Result<ExecPlan> RuntimeImpl::PlanExec(const ShimLink& link, const ContainerId& id, const std::string& name,
                                        const ExecSpec& spec) {
   Handler* handler = TRY(FindHandler(name));
@@ -592,8 +605,8 @@ Result<ExecPlan> RuntimeImpl::PlanExec(const ShimLink& link, const ContainerId& 
   const std::string base = Temporary(link.run_dir(), tag);
   ExecPlace place;
   if (Result<std::string> cgroups = sys::ReadFile(StrCat("/proc/", init, "/cgroup"))) {
-    std::vector<sys::MountInfo> mounts = TRY(sys::ReadMountInfo());
-    place = PlaceExec(handler->Abilities().exec_cgroup, mounts, *cgroups, "crisp-" + tag);
+    std::shared_ptr<const std::vector<sys::MountInfo>> mounts = TRY(CgroupMounts());
+    place = PlaceExec(handler->Abilities().exec_cgroup, *mounts, *cgroups, "crisp-" + tag);
   }
   ExecPlan plan;
   plan.process_file = base + ".json";

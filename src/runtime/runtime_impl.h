@@ -100,6 +100,7 @@ class RuntimeImpl final : public Runtime {
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);
   Result<> Forget(const Ctx& ctx, const PodId& pod, const ContainerId& id);
   void EndByForce(const ShimLink& link);
+  Result<std::shared_ptr<const std::vector<sys::MountInfo>>> CgroupMounts();
   Result<ExecPlan> PlanExec(const ShimLink& link, const ContainerId& id, const std::string& handler,
                             const ExecSpec& spec);
 
@@ -113,6 +114,7 @@ class RuntimeImpl final : public Runtime {
   Synchronized<OpenProgram> shim_program_;  // leaf lock
   ShimForks forks_;
   Synchronized<sys::UniqueFd> empty_mounts_;  // made at the first start: with many pods it takes some ms
+  Synchronized<std::shared_ptr<const std::vector<sys::MountInfo>>> cgroup_mounts_;  // made at the first exec
   ExecTemplates exec_templates_;
   std::unique_ptr<ShimHub> hub_;
 };

@@ -23,10 +23,12 @@ struct MountInfo {
   std::vector<std::string> super_options;  // per filesystem; cgroup v1 names its controllers here
 };
 
+inline constexpr char kOwnMountInfo[] = "/proc/self/mountinfo";
+
 // Lines that do not parse are left out: a newer kernel may add fields, never change these.
 std::vector<MountInfo> ParseMountInfo(std::string_view text);
 // The file may be big (thousands of pods): 64 MiB at most.
-Result<std::vector<MountInfo>> ReadMountInfo(const std::string& path = "/proc/self/mountinfo");
+Result<std::vector<MountInfo>> ReadMountInfo(const std::string& path = kOwnMountInfo);
 // Line by line, of file systems whose type begins with `fstype`, as long as `more` says so: the kernel takes some µs
 // for each mount that it tells of, and a node has four for each pod.
 Result<> EachMountOf(std::string_view fstype, const std::string& path, const std::function<bool(MountInfo)>& more);

@@ -100,6 +100,12 @@ def run(*command, **options):
     return done.stdout
 
 
+def parent_of(pid):
+    with contextlib.suppress(OSError), open(f"/proc/{pid}/stat") as f:
+        return int(f.read().rpartition(")")[2].split()[1])
+    return None
+
+
 def reap():
     """Reaps orphans that came to us; children of subprocess are left to it."""
     with contextlib.suppress(ChildProcessError):
@@ -361,7 +367,7 @@ class Crispd:
                 if directory != top:
                     found.append("cgroup " + directory)
         for pid, command in self.node.processes():
-            if " --fork-server " in command and self.process and self.process.poll() is None:
+            if " --fork-server " in command and self.process and parent_of(pid) == self.process.pid:
                 continue  # a part of the running crispd
             if os.path.basename(command.split()[0]) != "crispd" and re.search("crisp-shim|runc|crun", command):
                 found.append(f"process {pid} {command}")

@@ -333,17 +333,18 @@ class CgroupsImpl : public Cgroups {
 }  // namespace
 
 Result<std::unique_ptr<Cgroups>> Cgroups::Detect(const Options& options) {
-  // Those that the kernel has there are, apart from a few that nobody has mounted; then the rest is read in vain.
+  // All that the kernel has, unless some are mounted nowhere: then all mounts are looked at.
   const std::string all = sys::ReadFile(options.mounted).value_or("");
-  size_t missing = static_cast<size_t>(std::count(all.begin(), all.end(), '\n'));
+  const auto there = static_cast<size_t>(std::count(all.begin(), all.end(), '\n'));
   std::vector<sys::MountInfo> mounts;
+  size_t whole = 0;
   TRY(sys::EachMountOf("cgroup", options.mountinfo, [&](sys::MountInfo mount) {
-    const bool known = std::ranges::any_of(mounts, [&](const sys::MountInfo& other) {
-      return other.root == "/" && other.fstype == mount.fstype && other.super_options == mount.super_options;
-    });
-    if (mount.root == "/" && !known && missing > 0) --missing;
     mounts.push_back(std::move(mount));
-    return all.empty() || missing > 0;
+    if (mounts.back().root != "/" || ++whole < there || there == 0) return true;
+    std::vector<sys::MountInfo> roots = mounts;
+    std::erase_if(roots, [](const sys::MountInfo& each) { return each.root != "/"; });
+    Result<Layout> so_far = DetectLayout(roots, options.root);
+    return !so_far || so_far->hierarchies.size() < there;
   }));
   Layout layout = TRY(DetectLayout(mounts, options.root));
   return std::unique_ptr<Cgroups>(std::make_unique<CgroupsImpl>(options, std::move(layout)));

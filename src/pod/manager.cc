@@ -93,8 +93,14 @@ Result<OpLock::Hold> ManagerImpl::SharePod(const Ctx& ctx, PodEntry& pod, const 
 
 Result<OpLock::Hold> ManagerImpl::HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb) {
   OpLock::Hold hold = TRY(HoldForStart(ctx, container, verb));
-  if (container.start_ahead) std::exchange(container.start_ahead, nullptr)->Drop();
+  DropStartAhead(ctx, container);
   return hold;
+}
+
+void ManagerImpl::DropStartAhead(const Ctx& ctx, ContainerEntry& container) {
+  if (container.start_ahead == nullptr) return;
+  ctx.Stage("wait for what was begun for its start");
+  std::exchange(container.start_ahead, nullptr)->Drop();
 }
 
 Result<OpLock::Hold> ManagerImpl::HoldForStart(const Ctx& ctx, ContainerEntry& container, const char* verb) {

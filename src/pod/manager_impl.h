@@ -274,7 +274,9 @@ class ManagerImpl final : public Manager {
   Result<OpLock::Hold> HoldPod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> SharePod(const Ctx& ctx, PodEntry& pod, const char* verb);
   Result<OpLock::Hold> HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb);
-  // Without giving up what was done ahead for its start.
+  // Waits for what is being done ahead for its start, and gives it up. Held.
+  void DropStartAhead(const Ctx& ctx, ContainerEntry& container);
+  // Without that.
   Result<OpLock::Hold> HoldForStart(const Ctx& ctx, ContainerEntry& container, const char* verb);
   PodFilePaths FilesOf(const PodRecord& record) const {
     return {record.files_bytes > 0 ? paths_.PodFiles(record.id) : paths_.PodDir(record.id)};

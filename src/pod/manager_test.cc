@@ -97,6 +97,88 @@ TEST_F(ManagerTest, WhatFailsBesideTheOtherIsUndoneWithIt) {
   ExpectNothingLeft();
 }
 
+class NativeTest : public ManagerTest {
+ protected:
+  std::string NativePod() {
+    SandboxConfig config = Sandbox("web");
+    config.runtime_handler = "native";
+    config.log_directory = dir_ + "/logs";
+    return m().RunSandbox(ctx_, config).value().str();
+  }
+  // As the daemon has it: the work waits until the caller has the answer.
+  std::string CreatedBut(const std::shared_ptr<Afterwork>& afterwork, const std::string& pod) {
+    ContainerConfig config = Container("main");
+    config.resources.memory_limit_bytes = 1 << 30;
+    config.log_path = "main.log";
+    Ctx ctx = ctx_;
+    ctx.CollectAfterwork(afterwork);
+    return m().CreateContainer(ctx, pod, config).value().str();
+  }
+  std::string LaunchOfStart() { return world().faults.Lock()->launch; }
+  bool HasCgroup(const std::string& container) {
+    for (const std::string& name : world().Names("cgroups")) {
+      if (name.ends_with(container)) return true;
+    }
+    return false;
+  }
+};
+
+TEST_F(NativeTest, AStartTakesWhatWasMadeAheadOrMakesIt) {
+  std::string pod = NativePod();
+  auto afterwork = std::make_shared<Afterwork>();
+  std::string id = CreatedBut(afterwork, pod);
+  EXPECT_FALSE(afterwork->empty());
+  afterwork->Run();
+  ASSERT_TRUE(m().StartContainer(ctx_, id));
+  EXPECT_THAT(LaunchOfStart(), HasSubstr("1073741824"));
+  ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  id = CreatedBut(afterwork, pod);
+  ASSERT_TRUE(m().StartContainer(ctx_, id)) << "which comes before that";
+  EXPECT_THAT(LaunchOfStart(), HasSubstr("1073741824"));
+  afterwork->Run();
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
+TEST_F(NativeTest, AnUpdateMakesWhatWasMadeAheadVoid) {
+  std::string pod = NativePod();
+  for (bool before_the_work : {true, false}) {
+    auto afterwork = std::make_shared<Afterwork>();
+    std::string id = CreatedBut(afterwork, pod);
+    if (!before_the_work) afterwork->Run();
+    ASSERT_TRUE(m().UpdateResources(ctx_, id, {.memory_limit_bytes = 2 << 20}, {}));
+    EXPECT_FALSE(HasCgroup(id)) << "its limits may be others";
+    if (before_the_work) afterwork->Run();
+    EXPECT_FALSE(HasCgroup(id)) << "nor made again";
+    ASSERT_TRUE(m().StartContainer(ctx_, id));
+    EXPECT_EQ(LaunchOfStart(), "") << "the start has made it of the new config.json";
+    ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  }
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
+TEST_F(NativeTest, WorkThatComesAfterTheEndMakesNothing) {
+  std::string pod = NativePod();
+  auto removed = std::make_shared<Afterwork>(), stopped = std::make_shared<Afterwork>(),
+       failed = std::make_shared<Afterwork>();
+  ASSERT_TRUE(m().RemoveContainer(ctx_, CreatedBut(removed, pod)));
+  removed->Run();
+  // A start that fails before it gets there.
+  std::string id = CreatedBut(failed, pod);
+  ASSERT_TRUE(sys::MakeDirs(dir_ + "/logs", 0755));
+  ASSERT_EQ(symlink("/elsewhere", Status(id)->log_path.c_str()), 0);
+  EXPECT_THAT(m().StartContainer(ctx_, id).error().message(), HasSubstr("symbolic link"));
+  failed->Run();
+  EXPECT_FALSE(HasCgroup(id));
+  ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  CreatedBut(stopped, pod);
+  ASSERT_TRUE(m().StopSandbox(ctx_, pod));
+  stopped->Run();
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
 TEST_F(ManagerTest, FilesOfARemovedContainerGoInTheBackground) {
   std::string pod = Pod(), id = Created(pod);
   const std::string root = StrCat(dir_, "/root/containers/", id), removed = StrCat(dir_, "/root/removed/", id);

@@ -115,6 +115,8 @@ Result<sys::UniqueFd> NativeLaunchFile(const std::string& launch) {
   return file;
 }
 
+Result<bool> HasPoststopHooks(const ContainerSpec& spec) { return !TRY(native::PoststopHooksOf(*spec.config)).empty(); }
+
 Result<std::string> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
   TRY(KeepForLater(spec, launch, TemplateOf(launch, *spec.config), templates));

@@ -37,6 +37,8 @@ class ExecTemplates {
 // An encoded native::Launch. kInvalidArgument and kUnimplemented name the configuration's member. `bare_mounts`: as in
 // native::Launch.
 Result<std::string> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates);
+// Whether that leaves something for RunPoststopHooks.
+Result<bool> HasPoststopHooks(const ContainerSpec& spec);
 // A file (memfd) with it, for the shim.
 Result<sys::UniqueFd> NativeLaunchFile(const std::string& launch);
 // The same where criu makes the process from images, as a command line for the shim to run: its root is bound in the

@@ -212,9 +212,10 @@ Result<sys::Process> RuntimeImpl::StartShim(const PodSpec& spec) {
     command.fds.insert_or_assign(3, listener.borrow());
     return with();
   };
-  Result<sys::Process> process = start([&] { return forks_.Fork(program, command); });
-  if (process) return process;
-  LogWarning("a shim takes longer to start", {{"error", process.error()}});
+  Result<sys::Process> forked = start([&] { return forks_.Fork(program, command); });
+  if (forked) return forked;
+  if (!told_of_slow_shims_.exchange(true))
+    LogWarning("shims take longer to start, as at least this one", {{"error", forked.error()}});
   return start([&] { return sys::Spawn(command); });
 }
 
@@ -405,17 +406,19 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 }
 }  // namespace
 
-// On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
 Result<std::string> RuntimeImpl::PrepareStart(const ContainerSpec& spec) {
+  // Hooks that are kept here would run for a container that was never started.
+  if (TRY(HasPoststopHooks(spec))) return std::string();
   return PrepareNativeStart(spec, EmptyMounts(), exec_templates_);
 }
 
+// On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
   if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);
   std::string prepared;
   if (spec.launch.empty()) {
     ctx.Stage("compile the container's configuration");
-    prepared = TRY(PrepareStart(spec), "container " + spec.id.str());
+    prepared = TRY(PrepareNativeStart(spec, EmptyMounts(), exec_templates_), "container " + spec.id.str());
   }
   sys::UniqueFd launch = TRY(NativeLaunchFile(prepared.empty() ? spec.launch : prepared));
   shimapi::StartContainer request = StartRequest(spec);

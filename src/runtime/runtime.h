@@ -169,8 +169,8 @@ class Runtime {
   // Kills what the shim still has, ends it, waits for it, by force if it does not listen. Gone: success.
   virtual Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
 
-  // Native handlers: what can be done of a start before it is asked for. The result is only good for the same
-  // config.json and cgroup; that nothing is started with it leaves nothing but files of the bundle.
+  // Native handlers: what can be done of a start before it is asked for, "" for nothing. The result is only good for
+  // the same config.json and cgroup. Where nothing is started with it, no more than a file of the bundle stays.
   virtual Result<std::string> PrepareStart(const ContainerSpec& spec) = 0;
   // Runs `<runtime> run --detach` or `restore --detach`: on return the container's process has been started. The error
   // carries the runtime's own message ("exec: \"foo\": executable file not found in $PATH"). On error nothing of the

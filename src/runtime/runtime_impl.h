@@ -113,6 +113,7 @@ class RuntimeImpl final : public Runtime {
   };
   Synchronized<OpenProgram> shim_program_;  // leaf lock
   ShimForks forks_;
+  std::atomic<bool> told_of_slow_shims_{false};
   Synchronized<sys::UniqueFd> empty_mounts_;  // made at the first start: with many pods it takes some ms
   Synchronized<std::shared_ptr<const std::vector<sys::MountInfo>>> cgroup_mounts_;  // made at the first exec
   ExecTemplates exec_templates_;

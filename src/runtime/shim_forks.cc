@@ -15,8 +15,9 @@ namespace crisp::runtime {
 
 namespace {
 
-constexpr std::chrono::seconds kForkTime{10};
+constexpr std::chrono::seconds kForkTime{2};  // a tenth of a millisecond, where nothing is wrong
 constexpr std::chrono::seconds kEndTime{1};
+constexpr std::chrono::seconds kRestAfterSilence{30};
 
 // As long as "POD_ID\0RUN_DIR" less the option, and something to tell whose it is.
 Result<std::string> Filler(const sys::Command& shim) {
@@ -69,6 +70,8 @@ Result<> ShimForks::Start(Server& server, const Program& program, const sys::Com
 
 Result<sys::Process> ShimForks::Fork(const Program& program, const sys::Command& shim) {
   auto server = server_.Lock();
+  if (Clock::now() < server->rest_until)
+    return Error(Code::kUnavailable, "the shims' fork server gave no answer before");
   if (server->socket.ok() && server->program != program) End(*server);
   const std::string request = StrCat(shim.args[0], std::string_view("\0", 1), shim.args[1]);
   auto send = [&]() -> Result<> {
@@ -84,6 +87,11 @@ Result<sys::Process> ShimForks::Fork(const Program& program, const sys::Command&
   char buffer[512];
   Result<shimapi::Received> answer = Await(server->socket, buffer, sizeof buffer);
   if (!answer) {
+    if (answer.error().code() == Code::kDeadlineExceeded) {
+      // It must not fork any more. And the next pods need not wait as this one did.
+      (void)server->process->Signal(SIGKILL).has_value();
+      server->rest_until = Clock::now() + kRestAfterSilence;
+    }
     End(*server);
     return std::move(answer).error().As(Code::kAborted);
   }

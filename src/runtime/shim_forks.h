@@ -3,13 +3,14 @@
 //
 // The server is started when the first shim is asked for, and again when its program was replaced or it has died. It
 // ends with us: crispd's end of its socket closes.
-// Threading: any thread; one fork at a time (0.1 ms).
+// Threading: any thread; one fork at a time (0.1 ms, and 2 s with a server that gives no answer, once in 30 s).
 #pragma once
 
 #include <memory>
 #include <optional>
 #include <string>
 
+#include "base/context.h"
 #include "base/synchronized.h"
 #include "sys/spawn.h"
 
@@ -27,7 +28,7 @@ class ShimForks {
 
   // `shim`: as for sys::Spawn, with the pod's id and run directory as its arguments, and descriptors 2 and 3; new
   // servers get the rest of it. kUnavailable: there is no fork to be had, and none was begun. Other errors: there may
-  // be one that nobody knows of, which has the descriptors.
+  // be one that nobody knows of, which has the descriptors: it ends by itself after a minute, since nobody sets it up.
   Result<sys::Process> Fork(const Program& program, const sys::Command& shim);
 
  private:
@@ -35,6 +36,7 @@ class ShimForks {
     Program program;
     sys::UniqueFd socket;
     std::optional<sys::Process> process;
+    Clock::time_point rest_until;
   };
   static Result<> Start(Server& server, const Program& program, const sys::Command& shim);
   static void End(Server& server);

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <filesystem>
+#include <future>
 #include <set>
 
 #include "base/strings.h"
@@ -76,6 +77,31 @@ TEST_P(ShimForksTest, AKilledForkServerIsReplacedAndItsShimsLive) {
   ASSERT_EQ(OurForkServers().size(), 1u);
   EXPECT_NE(*OurForkServers().begin(), *servers.begin());
   EXPECT_FALSE(recorder_.Lost(first));
+}
+
+// The pod that is just being made does without it, the others are served by the next.
+TEST_P(ShimForksTest, AForkServerThatDiesOverARequestHoldsUpNobody) {
+  StartPod();
+  const std::set<pid_t> servers = OurForkServers();
+  ASSERT_EQ(servers.size(), 1u);
+  sys::UniqueFd pidfd = *sys::PidfdOpen(*servers.begin());
+  ASSERT_TRUE(sys::PidfdSignal(pidfd, SIGSTOP));
+  auto pod = std::async(std::launch::async, [&] { return StartPod(); });
+  EXPECT_EQ(pod.wait_for(std::chrono::milliseconds(50)), std::future_status::timeout) << "it is not asked at all";
+  ASSERT_TRUE(sys::PidfdSignal(pidfd, SIGKILL));
+  pod.get();
+  StartPod();
+  EXPECT_EQ(OurForkServers().size(), 1u);
+}
+
+TEST_P(ShimForksTest, OneThatGivesNoAnswerIsEndedAndLeftAloneForAWhile) {
+  StartPod();
+  const std::set<pid_t> servers = OurForkServers();
+  ASSERT_EQ(servers.size(), 1u);
+  ASSERT_TRUE(sys::PidfdSignal(*sys::PidfdOpen(*servers.begin()), SIGSTOP));
+  StartPod();
+  StartPod();
+  EXPECT_TRUE(OurForkServers().empty());
 }
 
 // An exec does where the command line would have another length than the server has room for.

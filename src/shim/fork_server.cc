@@ -3,6 +3,7 @@
 #include <linux/sched.h>
 #include <poll.h>
 #include <sched.h>
+#include <signal.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -15,6 +16,7 @@
 #include "base/strings.h"
 #include "shimapi/message.h"
 #include "shimapi/socket.h"
+#include "sys/spawn.h"
 
 namespace crisp::shim {
 
@@ -87,11 +89,11 @@ std::optional<Forked> ServeForks(int argc, char** argv) {
       request->shim.log = std::move(received->fds[1]);
       return std::move(request->shim);
     }
-    // crispd that is gone is seen by the next Await.
-    if (pid) {
-      (void)shimapi::SendMessage(socket, StrCat(*pid), {pidfd}).has_value();
-    } else {
+    // A crispd that is gone is seen by the next Await.
+    if (!pid) {
       (void)shimapi::SendMessage(socket, "!" + pid.error().message()).has_value();
+    } else if (!shimapi::SendMessage(socket, StrCat(*pid), {pidfd})) {
+      (void)sys::PidfdSignal(pidfd, SIGKILL).has_value();  // nobody will know of it
     }
   }
 }

@@ -19,7 +19,8 @@ struct Forked {
   sys::UniqueFd listener, log;
 };
 
-// Serves. Returns in each new shim, what it is; in the server nothing, when crispd has closed the connection.
+// Serves. Returns in each new shim, what it is; in the server nothing, when crispd has closed the connection
+// or what it says cannot be received.
 std::optional<Forked> ServeForks(int argc, char** argv);
 
 }  // namespace crisp::shim

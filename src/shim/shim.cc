@@ -348,8 +348,9 @@ void Shim::BeforeSleep() {
   } else if (orphan_timer_ == 0) {
     orphan_timer_ = loop_.After(kOrphanCheckTime, [this] {
       orphan_timer_ = 0;
-      if (Reachable()) return;
-      LogInfo("the pod's directory is gone, ending");
+      // One that was never set up nobody knows of: whoever asked for it has ended, or has asked for another.
+      if (Reachable() && namespaces_.set_up()) return;
+      LogInfo("the pod's directory is gone, or the shim was never used, ending");
       loop_.Stop();
     });
   }

@@ -191,6 +191,7 @@ class SqliteDatabase final : public Database {
   Result<> Step(sqlite3_stmt* statement, std::string_view what);
   void MakeReserve();
   void CheckpointLoop();
+  void CutOffWal(sqlite3* db, int pages);
 
   const std::string path_;
   sys::UniqueFd lock_;
@@ -354,9 +355,14 @@ void SqliteDatabase::MakeReserve() {
 }
 
 void SqliteDatabase::CheckpointLoop() {
-  Result<Connection> own = Connect(path_);
-  // A connection that has read nothing knows of no WAL yet, and checkpoints nothing (sqlite3PagerCheckpoint).
-  if (own && !QueryText(own->get(), "PRAGMA user_version")) own = Error(Code::kInternal, "cannot be read");
+  auto connect = [this]() -> Result<Connection> {
+    Connection db = TRY(Connect(path_));
+    // A connection that has read nothing knows of no WAL yet, and checkpoints nothing (sqlite3PagerCheckpoint).
+    TRY(QueryText(db.get(), "PRAGMA user_version"));
+    sqlite3_busy_timeout(db.get(), 0);  // nobody is waited for with our writers' lock held
+    return db;
+  };
+  Result<Connection> own = connect();
   std::unique_lock lock(checkpoint_mutex_);
   while (true) {
     checkpoint_wanted_.wait(lock, [&] { return checkpoint_due_ || stopping_; });
@@ -364,16 +370,20 @@ void SqliteDatabase::CheckpointLoop() {
     checkpoint_due_ = false;
     lock.unlock();
     // Passive: never waits for, nor holds up, a writer. A failure only leaves the WAL longer; the next try is near.
+    if (!own) own = connect();
+    if (!own) LogWarning("no checkpoint of the database, its WAL grows", {{"error", own.error()}});
     int pages = 0, done = 0;
     if (own) sqlite3_wal_checkpoint_v2(own->get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
-    if (pages > kCheckpointPages && done == pages) {
-      // Nobody has written meanwhile: the next start need not read it all again. Our own writers wait here.
-      std::lock_guard writers(connection_mutex_);
-      sqlite3_wal_checkpoint_v2(own->get(), nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr);
-      wal_pages_ = 0;
-    }
+    if (own && pages > kCheckpointPages && done == pages) CutOffWal(own->get(), done);
     lock.lock();
   }
+}
+
+// A WAL of `pages`, all of which are in the database: the next start need not read them again.
+void SqliteDatabase::CutOffWal(sqlite3* db, int pages) {
+  std::lock_guard writers(connection_mutex_);
+  if (wal_pages_ != pages) return;  // somebody has written meanwhile: our writers are not to wait for more than the cut
+  if (sqlite3_wal_checkpoint_v2(db, nullptr, SQLITE_CHECKPOINT_TRUNCATE, nullptr, nullptr) == SQLITE_OK) wal_pages_ = 0;
 }
 
 Result<std::vector<Row>> SqliteDatabase::List(std::string_view table) {

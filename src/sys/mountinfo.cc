@@ -90,8 +90,8 @@ Result<> EachMountOf(std::string_view fstype, const std::string& path, const std
     ssize_t n = read(file.get(), buffer, sizeof buffer);
     if (n < 0 && errno == EINTR) continue;
     if (n < 0) return Errno(errno, "read " + path);
-    if (n == 0) return {};
-    text.append(buffer, static_cast<size_t>(n));
+    if (n == 0 && text.empty()) return {};
+    n == 0 ? text.append("\n") : text.append(buffer, static_cast<size_t>(n));
     size_t begin = 0;
     for (size_t end; (end = text.find('\n', begin)) != std::string::npos; begin = end + 1) {
       std::string_view line = std::string_view(text).substr(begin, end - begin);

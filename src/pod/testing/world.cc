@@ -165,7 +165,7 @@ class FakeRuntime final : public runtime::Runtime {
   explicit FakeRuntime(World& world) : world_(world) {}
 
   bool IsNative(const std::string& name) const override { return name == "native"; }
-  bool HasHandler(const std::string& name) const override { return name == "runc"; }
+  bool HasHandler(const std::string& name) const override { return name == "runc" || name == "native"; }
   std::vector<std::pair<std::string, runtime::HandlerFeatures>> Handlers() const override {
     return {{"runc", {.recursive_read_only_mounts = true, .user_namespaces = true}}};
   }
@@ -207,10 +207,13 @@ class FakeRuntime final : public runtime::Runtime {
     return {};
   }
 
-  Result<std::string> PrepareStart(const runtime::ContainerSpec&) override { return std::string(); }
+  Result<std::string> PrepareStart(const runtime::ContainerSpec& spec) override {
+    return "launch by " + spec.config->at("linux").at("resources").dump();
+  }
   Result<runtime::Started> StartContainer(const Ctx&, const PodId& pod, const runtime::ContainerSpec& spec) override {
     std::function<void()> hook = world_.faults.Lock()->in_start;
     Call(hook);
+    if (IsNative(spec.handler)) world_.faults.Lock()->launch = spec.launch;
     if (!world_.Has("shims", pod.str())) return Error(Code::kUnavailable, "no shim");
     std::string text = TRY(sys::ReadFile(spec.bundle_dir + "/config.json"));
     Json config = TRY(ParseJson(text, "config.json"));
@@ -464,6 +467,7 @@ class FakeCgroups final : public cgroup::Cgroups {
   Result<> Remove(const Ctx& ctx, const std::string& path) override {
     TRY(Kill(ctx, path));
     world_.Remove("limits", path);
+    world_.Remove("resources", path);
     std::string escaped = Escape(path);
     for (const std::string& name : world_.Names("cgroups")) {
       if (name == escaped || name.starts_with(escaped + "%")) world_.Remove("cgroups", name);
@@ -609,7 +613,7 @@ std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_un
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
 Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::milliseconds retry_pause) : world(dir) {
-  for (const char* kind : {"signals", "updates", "reopened", "limits", "restored"}) {
+  for (const char* kind : {"signals", "updates", "reopened", "limits", "resources", "restored"}) {
     Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
   }
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));

@@ -81,6 +81,7 @@ Result<> ManagerImpl::StartHeld(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
     hooks().PostStartContainer(ctx, sandbox, StatusNow(container));
   } else {
     pass.reset();
+    DropStartAhead(ctx, container);  // else it would make again what is removed now
     NoteStartFailed(ctx, container, started.error());
   }
   return started;

@@ -366,9 +366,10 @@ class Crispd:
             for directory, _, _ in os.walk(top):
                 if directory != top:
                     found.append("cgroup " + directory)
+        running = {daemon.process.pid for daemon in self.node.daemons if daemon.process}
         for pid, command in self.node.processes():
-            if " --fork-server " in command and self.process and parent_of(pid) == self.process.pid:
-                continue  # a part of the running crispd
+            if " --fork-server " in command and parent_of(pid) in running:
+                continue  # a part of a running crispd
             if os.path.basename(command.split()[0]) != "crispd" and re.search("crisp-shim|runc|crun", command):
                 found.append(f"process {pid} {command}")
         for directory in ("state/pods", "state/containers", "state/netns", "root/containers", "root/removed", "root/images/tmp"):

@@ -80,8 +80,11 @@ std::string World::Get(const std::string& kind, const std::string& name) const {
 
 std::vector<std::string> World::Names(const std::string& kind) const {
   std::vector<std::string> names;
-  for (const auto& entry : fs::directory_iterator(Dir("world/" + kind)))
-    names.push_back(entry.path().filename().string());
+  for (const auto& entry : fs::directory_iterator(Dir("world/" + kind))) {
+    std::string name = entry.path().filename().string();
+    // What Put was writing, beside the verb, when the manager was killed: it is not there yet.
+    if (name.find(".tmp-") == std::string::npos) names.push_back(std::move(name));
+  }
   std::sort(names.begin(), names.end());
   return names;
 }

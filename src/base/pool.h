@@ -21,8 +21,9 @@ class Pool {
     size_t queue_max = 1024;  // waiting work beyond the busy threads
     std::chrono::milliseconds idle{5'000};
     bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
-    // Work goes on while its submitter does: a free thread that last ran on another processor comes first. (The kernel
-    // often leaves a thread behind its waker though others are idle: kernel/sched/fair.c, select_idle_cpu, with few.)
+    // Work goes on while its submitter does: a free thread that last ran on another processor comes first. (With few
+    // processors the kernel often leaves a thread behind its waker though others are idle: kernel/sched/fair.c,
+    // select_idle_cpu.)
     bool elsewhere = false;
   };
   explicit Pool(const Options& options) : options_(options) {}

@@ -1,11 +1,16 @@
 #include "base/pool.h"
 
 #include <gtest/gtest.h>
+#include <sched.h>
+#include <unistd.h>
 
 #include <atomic>
+#include <fstream>
 #include <future>
 #include <latch>
+#include <string>
 #include <thread>
+#include <vector>
 
 namespace crisp {
 namespace {
@@ -56,6 +61,51 @@ TEST(Pool, TakesNothingThatWouldWait) {
   go.set_value();
   while (pool.threads() > 0 && !pool.Submit([&] { ++done; })) std::this_thread::yield();
   while (done < 3) std::this_thread::yield();
+}
+
+bool Sleeps(pid_t thread) {
+  std::ifstream stat("/proc/self/task/" + std::to_string(thread) + "/stat");
+  std::string line;
+  std::getline(stat, line);
+  return line.find(") S ") != std::string::npos;
+}
+
+void RunOn(int processor) {
+  cpu_set_t set;
+  CPU_ZERO(&set);
+  CPU_SET(processor, &set);
+  EXPECT_EQ(sched_setaffinity(0, sizeof set, &set), 0);
+}
+
+TEST(Pool, PrefersAThreadThatRanElsewhere) {
+  cpu_set_t before;
+  ASSERT_EQ(sched_getaffinity(0, sizeof before, &before), 0);
+  std::vector<int> processors;
+  for (int i = 0; i < CPU_SETSIZE; ++i) {
+    if (CPU_ISSET(i, &before)) processors.push_back(i);
+  }
+  if (processors.size() < 2) GTEST_SKIP() << "one processor";
+  Pool pool({.threads_max = 2, .elsewhere = true});
+  std::atomic<pid_t> threads[2];
+  std::latch both(3);
+  for (int i : {0, 1}) {
+    ASSERT_TRUE(pool.Submit([&, i] {
+      RunOn(processors[static_cast<size_t>(i)]);
+      both.arrive_and_wait();
+      threads[i] = gettid();
+    }));
+  }
+  both.arrive_and_wait();
+  for (int here : {0, 1, 1, 0}) {
+    for (const std::atomic<pid_t>& thread : threads) {
+      while (thread == 0 || !Sleeps(thread)) std::this_thread::yield();
+    }
+    RunOn(processors[static_cast<size_t>(here)]);
+    std::promise<pid_t> ran;
+    ASSERT_TRUE(pool.Submit([&] { ran.set_value(gettid()); }));
+    EXPECT_EQ(ran.get_future().get(), threads[1 - here]);
+  }
+  EXPECT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
 TEST(Pool, ThreadsEndWhenIdle) {

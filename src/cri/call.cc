@@ -1,8 +1,7 @@
 #include "cri/call.h"
 
-#include <thread>
-
 #include <algorithm>
+#include <thread>
 
 #include "base/log.h"
 

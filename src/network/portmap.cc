@@ -8,9 +8,8 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
-#include <set>
-
 #include <optional>
+#include <set>
 
 #include "base/strings.h"
 #include "sys/file.h"

@@ -276,7 +276,7 @@ class ManagerImpl final : public Manager {
   Result<OpLock::Hold> HoldContainer(const Ctx& ctx, ContainerEntry& container, const char* verb);
   // Waits for what is being done ahead for its start, and gives it up. Held.
   void DropStartAhead(const Ctx& ctx, ContainerEntry& container);
-  // Without that.
+  // For the start, which takes it.
   Result<OpLock::Hold> HoldForStart(const Ctx& ctx, ContainerEntry& container, const char* verb);
   PodFilePaths FilesOf(const PodRecord& record) const {
     return {record.files_bytes > 0 ? paths_.PodFiles(record.id) : paths_.PodDir(record.id)};

@@ -114,7 +114,8 @@ class NativeTest : public ManagerTest {
     ctx.CollectAfterwork(afterwork);
     return m().CreateContainer(ctx, pod, config).value().str();
   }
-  std::string LaunchOfStart() { return world().faults.Lock()->launch; }
+  // What its start had from before, "" for nothing.
+  std::string LaunchOfStart(const std::string& id) { return world().Get("launches", id); }
   bool HasCgroup(const std::string& container) {
     for (const std::string& name : world().Names("cgroups")) {
       if (name.ends_with(container)) return true;
@@ -130,11 +131,11 @@ TEST_F(NativeTest, AStartTakesWhatWasMadeAheadOrMakesIt) {
   EXPECT_FALSE(afterwork->empty());
   afterwork->Run();
   ASSERT_TRUE(m().StartContainer(ctx_, id));
-  EXPECT_THAT(LaunchOfStart(), HasSubstr("1073741824"));
+  EXPECT_THAT(LaunchOfStart(id), HasSubstr("1073741824"));
   ASSERT_TRUE(m().RemoveContainer(ctx_, id));
   id = CreatedBut(afterwork, pod);
   ASSERT_TRUE(m().StartContainer(ctx_, id)) << "which comes before that";
-  EXPECT_THAT(LaunchOfStart(), HasSubstr("1073741824"));
+  EXPECT_THAT(LaunchOfStart(id), HasSubstr("1073741824"));
   afterwork->Run();
   ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
   ExpectNothingLeft();
@@ -151,7 +152,7 @@ TEST_F(NativeTest, AnUpdateMakesWhatWasMadeAheadVoid) {
     if (before_the_work) afterwork->Run();
     EXPECT_FALSE(HasCgroup(id)) << "nor made again";
     ASSERT_TRUE(m().StartContainer(ctx_, id));
-    EXPECT_EQ(LaunchOfStart(), "") << "the start has made it of the new config.json";
+    EXPECT_EQ(LaunchOfStart(id), "") << "the start has made it of the new config.json";
     ASSERT_TRUE(m().RemoveContainer(ctx_, id));
   }
   ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));

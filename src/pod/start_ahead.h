@@ -1,5 +1,5 @@
 // A start's work that is done before it is asked for, by whoever comes first; the others wait for it.
-// Threading: any thread.
+// Threading: Run from any thread; Take and Drop by who holds the container.
 #pragma once
 
 #include <functional>

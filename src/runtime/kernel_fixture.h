@@ -68,6 +68,7 @@ class Recorder {
 
 class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
  protected:
+  std::string shim_binary_ = CRISP_SHIM_BINARY;
   void SetUp() override {
     signal(SIGPIPE, SIG_IGN);
     runtime_ = MakeRuntime(recorder_);
@@ -80,7 +81,7 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
 
   std::unique_ptr<Runtime> MakeRuntime(Recorder& recorder) {
     Runtime::Options options;
-    options.shim_binary = CRISP_SHIM_BINARY;
+    options.shim_binary = shim_binary_;
     options.handlers = {
         {.name = "runc", .type = "oci", .binary = "runc", .root_dir = ground_.dir() + "/state/runc"},
         {.name = "crun", .type = "oci", .binary = "crun", .root_dir = ground_.dir() + "/state/crun"},

@@ -193,7 +193,7 @@ std::string RuntimeImpl::EmptyMounts() {
 
 // A shim that listens at its socket. Once our copy of that is closed, a shim that dies closes the socket, and whoever
 // waits for its answer learns of it.
-Result<sys::Process> RuntimeImpl::StartShim(const PodSpec& spec) {
+Result<sys::Process> RuntimeImpl::SpawnShimProcess(const PodSpec& spec) {
   sys::UniqueFd log = TRY(sys::Open(spec.run_dir + "/shim.log", O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW, 0600));
   sys::Command command;
   // Containers reach /proc/PID/exe of what the shim makes before it is their program (S24). Our own number: the child
@@ -221,7 +221,7 @@ Result<sys::Process> RuntimeImpl::StartShim(const PodSpec& spec) {
 
 Result<RuntimeImpl::LinkPtr> RuntimeImpl::SpawnShim(const PodSpec& spec) {
   const std::string path = spec.run_dir + "/shim.sock";
-  sys::Process process = TRY(StartShim(spec));
+  sys::Process process = TRY(SpawnShimProcess(spec));
   auto connect = [&]() -> Result<LinkPtr> {
     sys::UniqueFd socket = TRY(shimapi::Connect(path, shimapi::SocketType::kSeqPacket));
     sys::UniqueFd pidfd = TRY(sys::Dup(process.pidfd()));

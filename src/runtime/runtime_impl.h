@@ -90,7 +90,7 @@ class RuntimeImpl final : public Runtime {
   Result<std::shared_ptr<const sys::UniqueFd>> ShimProgram();
   // A file of a mount namespace with nothing in it, for shims; "" where none could be made: they do without.
   std::string EmptyMounts();
-  Result<sys::Process> StartShim(const PodSpec& spec);
+  Result<sys::Process> SpawnShimProcess(const PodSpec& spec);
   Result<LinkPtr> SpawnShim(const PodSpec& spec);
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);

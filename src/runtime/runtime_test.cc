@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "base/json.h"
 #include "runtime/exec_place.h"
 #include "runtime/oci_handler.h"
 #include "sys/file.h"
@@ -12,6 +13,22 @@ namespace {
 using Words = std::vector<std::string>;
 const std::string kId(64, 'a');
 ContainerId Id() { return ContainerId::Parse(kId).value(); }
+
+TEST(PrepareStart, KeepsNoHooksOfAContainerThatMayNeverStart) {
+  Runtime::Options options;
+  options.handlers = {{.name = "native", .type = "native"}};
+  std::unique_ptr<Runtime> runtime = Runtime::Make(std::move(options)).value();
+  ContainerSpec spec;
+  spec.id = Id();
+  spec.handler = "native";
+  spec.bundle_dir = "/nonexistent";
+  spec.config = std::make_shared<const Json>(Json{{"hooks", {{"poststop", {{{"path", "/bin/true"}}}}}}});
+  Result<std::string> launch = runtime->PrepareStart(spec);
+  ASSERT_TRUE(launch) << launch.error().message();
+  EXPECT_EQ(*launch, "");
+  spec.config = std::make_shared<const Json>(Json{{"hooks", {{"poststop", 1}}}});
+  EXPECT_FALSE(runtime->PrepareStart(spec));
+}
 
 TEST(OciHandler, CommandLines) {
   OciHandler plain({.name = "runc", .type = "oci", .binary = "runc", .root_dir = "/r"});

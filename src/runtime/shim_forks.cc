@@ -15,15 +15,14 @@ namespace crisp::runtime {
 
 namespace {
 
-constexpr std::chrono::seconds kForkTime{2};  // a tenth of a millisecond, where nothing is wrong
+constexpr std::chrono::seconds kForkTime{2};  // far below a millisecond, where nothing is wrong
 constexpr std::chrono::seconds kEndTime{1};
 constexpr std::chrono::seconds kRestAfterSilence{30};
 
 // As long as "POD_ID\0RUN_DIR" less the option, and something to tell whose it is.
 Result<std::string> Filler(const sys::Command& shim) {
   const size_t length = shim.args[0].size() + shim.args[1].size(), option = sizeof shimapi::kForkServerOption - 1;
-  if (shim.args[0].find('\0') != std::string::npos || length < option)
-    return Error(Code::kUnavailable, "no room for the command line");
+  if (length < option) return Error(Code::kUnavailable, "no room for the command line");
   std::string filler = shim.args[1].substr(0, shim.args[1].rfind('/') + 1);
   filler.resize(length - option, '.');
   return filler;
@@ -97,7 +96,10 @@ Result<sys::Process> ShimForks::Fork(const Program& program, const sys::Command&
   }
   if (answer->bytes.starts_with("!")) return Error(Code::kUnavailable, std::string(answer->bytes.substr(1)));
   std::optional<pid_t> pid = ParseInt<pid_t>(answer->bytes);
-  if (!pid || answer->fds.size() != 1) return Error(Code::kInternal, "the shims' fork server answers nonsense");
+  if (!pid || answer->fds.size() != 1) {
+    End(*server);
+    return Error(Code::kInternal, "the shims' fork server answers nonsense");
+  }
   return sys::Process(*pid, std::move(answer->fds[0]));
 }
 

@@ -1,9 +1,9 @@
-// Shims by fork (crisp-shim --fork-server): half a millisecond less of two processors than an exec, however many
-// descriptors crispd has, and memory that they share.
+// Shims by fork (crisp-shim --fork-server): without an exec and the start of a program for each pod, however many
+// descriptors crispd has, and with memory that they share.
 //
 // The server is started when the first shim is asked for, and again when its program was replaced or it has died. It
 // ends with us: crispd's end of its socket closes.
-// Threading: any thread; one fork at a time (0.1 ms, and 2 s with a server that gives no answer, once in 30 s).
+// Threading: any thread; one fork at a time; a server that gives no answer holds them up for 2 s, once in 30 s.
 #pragma once
 
 #include <memory>

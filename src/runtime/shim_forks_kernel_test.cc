@@ -104,6 +104,21 @@ TEST_P(ShimForksTest, OneThatGivesNoAnswerIsEndedAndLeftAloneForAWhile) {
   EXPECT_TRUE(OurForkServers().empty());
 }
 
+TEST_P(ShimForksTest, AProgramThatWasReplacedHasAServerOfItsOwn) {
+  shim_binary_ = ground_.dir() + "/crisp-shim";
+  std::filesystem::copy_file(CRISP_SHIM_BINARY, shim_binary_);
+  runtime_ = MakeRuntime(recorder_);
+  PodId old = StartPod();
+  const std::set<pid_t> servers = OurForkServers();
+  ASSERT_EQ(servers.size(), 1u);
+  std::filesystem::copy_file(CRISP_SHIM_BINARY, shim_binary_ + ".new");
+  std::filesystem::rename(shim_binary_ + ".new", shim_binary_);
+  StartPod();
+  ASSERT_EQ(OurForkServers().size(), 1u);
+  EXPECT_NE(OurForkServers(), servers);
+  EXPECT_FALSE(recorder_.Lost(old));
+}
+
 // An exec does where the command line would have another length than the server has room for.
 TEST_P(ShimForksTest, ARunDirectoryElsewhereIsServed) {
   StartPod();

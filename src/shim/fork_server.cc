@@ -40,7 +40,6 @@ Result<Request> Parse(const shimapi::Received& received, size_t room) {
   request.command_line = std::string(received.bytes) + '\0';
   // crispd knows a shim by its whole command line.
   if (request.command_line.size() != room) return Error(Code::kFailedPrecondition, "a command line of another length");
-  request.shim.pod = received.bytes.substr(0, border);
   request.shim.run_dir = received.bytes.substr(border + 1);
   return request;
 }

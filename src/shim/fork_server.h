@@ -15,7 +15,7 @@
 namespace crisp::shim {
 
 struct Forked {
-  std::string pod, run_dir;
+  std::string run_dir;
   sys::UniqueFd listener, log;
 };
 

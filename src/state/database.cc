@@ -363,6 +363,7 @@ void SqliteDatabase::CheckpointLoop() {
     return db;
   };
   Result<Connection> own = connect();
+  bool told = false;  // each commit comes by here
   std::unique_lock lock(checkpoint_mutex_);
   while (true) {
     checkpoint_wanted_.wait(lock, [&] { return checkpoint_due_ || stopping_; });
@@ -371,7 +372,8 @@ void SqliteDatabase::CheckpointLoop() {
     lock.unlock();
     // Passive: never waits for, nor holds up, a writer. A failure only leaves the WAL longer; the next try is near.
     if (!own) own = connect();
-    if (!own) LogWarning("no checkpoint of the database, its WAL grows", {{"error", own.error()}});
+    if (!own && !std::exchange(told, true))
+      LogWarning("no checkpoint of the database, its WAL grows", {{"error", own.error()}});
     int pages = 0, done = 0;
     if (own) sqlite3_wal_checkpoint_v2(own->get(), nullptr, SQLITE_CHECKPOINT_PASSIVE, &pages, &done);
     if (own && pages > kCheckpointPages && done == pages) CutOffWal(own->get(), done);

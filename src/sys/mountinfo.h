@@ -29,8 +29,8 @@ inline constexpr char kOwnMountInfo[] = "/proc/self/mountinfo";
 std::vector<MountInfo> ParseMountInfo(std::string_view text);
 // The file may be big (thousands of pods): 64 MiB at most.
 Result<std::vector<MountInfo>> ReadMountInfo(const std::string& path = kOwnMountInfo);
-// Line by line, of file systems whose type begins with `fstype`, as long as `more` says so: the kernel takes some µs
-// for each mount that it tells of, and a node has four for each pod.
+// Line by line, of file systems whose type begins with `fstype`, as long as `more` says so: the kernel writes
+// each line when it is read, and a node has four for each pod.
 Result<> EachMountOf(std::string_view fstype, const std::string& path, const std::function<bool(MountInfo)>& more);
 // The mount that `path` (absolute, without symlinks and "..") lies on: the longest mountpoint that contains it, and of
 // several on one place the last, which hides the others. nullptr: none.

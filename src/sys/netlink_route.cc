@@ -95,7 +95,7 @@ Result<Link> RouteSocket::LinkOf(int index) {
 Result<std::vector<Link>> RouteSocket::Links(const std::string& kind) {
   NetlinkBatch request;
   request.Begin(RTM_GETLINK, NLM_F_DUMP, ifinfomsg{}, "list links");
-  // The kernel picks them: telling of a link takes 10 µs, and a node has one for each pod.
+  // The kernel picks them: it has much to tell of each link, and a node has one for each pod.
   if (!kind.empty()) request.Nest(IFLA_LINKINFO, [&] { request.PutString(IFLA_INFO_KIND, kind); });
   std::vector<Link> links;
   TRY(socket_.Dump(request, [&](uint16_t, std::string_view payload) {

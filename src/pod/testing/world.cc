@@ -216,7 +216,7 @@ class FakeRuntime final : public runtime::Runtime {
   Result<runtime::Started> StartContainer(const Ctx&, const PodId& pod, const runtime::ContainerSpec& spec) override {
     std::function<void()> hook = world_.faults.Lock()->in_start;
     Call(hook);
-    if (IsNative(spec.handler)) world_.faults.Lock()->launch = spec.launch;
+    if (IsNative(spec.handler)) world_.Put("launches", spec.id.str(), spec.launch);
     if (!world_.Has("shims", pod.str())) return Error(Code::kUnavailable, "no shim");
     std::string text = TRY(sys::ReadFile(spec.bundle_dir + "/config.json"));
     Json config = TRY(ParseJson(text, "config.json"));
@@ -616,7 +616,7 @@ std::unique_ptr<cgroup::Cgroups> MakeCgroups(World& world) { return std::make_un
 std::unique_ptr<Host> MakeHost(World& world) { return std::make_unique<FakeHost>(world); }
 
 Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::milliseconds retry_pause) : world(dir) {
-  for (const char* kind : {"signals", "updates", "reopened", "limits", "resources", "restored"}) {
+  for (const char* kind : {"signals", "updates", "reopened", "limits", "resources", "launches", "restored"}) {
     Must(sys::MakeDirs(world.Dir(StrCat("world/", kind)), 0755));
   }
   Result<std::unique_ptr<state::Database>> opened = state::Database::Open(world.Dir("crisp.db"));

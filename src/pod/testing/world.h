@@ -34,7 +34,6 @@ struct Faults {
   bool reconnect_hangs = false;
   std::string image_refused;    // by the signature policy: TAG as "REFERENCE" in NAMESPACE
   int failing_after_netns = 0;  // network setups
-  std::string launch;           // what the last start of a native container had from before, "" for nothing
   // Called within the call: a test's place to stop it.
   std::function<void()> in_setup, after_setup, in_start, in_rootfs, in_mount_sources;
 };

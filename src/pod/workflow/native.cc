@@ -30,7 +30,7 @@ bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
 }
 
 // On cgroup v1 a container has a directory in each of a dozen hierarchies: made while the root file system is, they
-// cost no time. The start fills them, and makes what is missing.
+// cost no time. What is done ahead of the start fills them, or else the start, and makes what is missing.
 GoingOn<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
   if (!MakesCgroupAhead(record)) return {};

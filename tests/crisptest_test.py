@@ -64,7 +64,8 @@ def conformance(node, handler):
                      *os.environ.get("CRISPTEST_ARGS", "").split())
     shown = "".join(f"# {line}\n" for line in done.stdout.splitlines() if not line.startswith("ok "))
     print(shown, end="", flush=True)
-    check_equal(done.returncode, 0, f"exit code of crisptest:\n{shown}")
+    failed = re.findall(r"^FAIL .*(?:\n     [|!] .*)*", done.stdout, re.M)
+    check_equal(done.returncode, 0, "exit code of crisptest: " + "\n".join(failed))
     target.finish()
 
 

@@ -7,6 +7,7 @@
 #include <condition_variable>
 #include <deque>
 #include <functional>
+#include <memory>
 #include <vector>
 
 #include "base/synchronized.h"
@@ -36,24 +37,26 @@ class Pool {
   int threads() const { return state_.Lock()->threads; }
 
  private:
-  // A free thread, on its own stack.
+  // A thread while it is free.
   struct Waiter {
     std::function<void()> work;  // empty: none yet
     std::condition_variable ready;
     unsigned processor = 0;
   };
+  using WaiterPtr = std::shared_ptr<Waiter>;
   struct State {
     std::deque<std::function<void()>> queue;  // for threads that are busy or begin; empty while there are free ones
-    std::vector<Waiter*> free;                // the last one to become so is the last
+    std::vector<WaiterPtr> free;              // the last one to become so is the last
     int threads = 0;
     bool closing = false;
   };
   // Takes one out of `free`, which is not empty.
-  Waiter& TakeWaiter(State& state) const;
+  WaiterPtr TakeWaiter(State& state) const;
+  bool Queue(State& state, std::function<void()> work);  // there is no free thread
   bool StartThread();
   void Work();
   // The next piece of work; an empty function when this thread shall end (it is no longer counted then).
-  std::function<void()> Next();
+  std::function<void()> Next(const WaiterPtr& self);
 
   const Options options_;
   Synchronized<State> state_;

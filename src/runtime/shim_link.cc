@@ -258,7 +258,7 @@ ShimLink::ReadResult ShimLink::ReadOne(char* buffer, size_t size) {
 }
 
 void ShimLink::OnAnswer(const shimapi::Header& header, std::string_view bytes) {
-  std::lock_guard lock(lock_);
+  std::unique_lock lock(lock_);
   auto found = pending_.find(header.seq);
   if (found == pending_.end()) return;  // nobody waits for it any more
   Pending& pending = *found->second;
@@ -274,6 +274,7 @@ void ShimLink::OnAnswer(const shimapi::Header& header, std::string_view bytes) {
   }
   pending.bytes = bytes;
   pending.done = true;
+  lock.unlock();
   answered_.notify_all();
 }
 

@@ -42,12 +42,12 @@ class Workers {
   // Until the queue is empty and nobody works: for tests.
   void Drain() {
     auto state = state_.Lock();
-    state.Wait(changed_, [&] { return state->queue.empty() && state->busy == 0; });
+    state.Wait(idle_, [&] { return state->idle(); });
   }
   // The same, but no longer than this.
   void DrainUntil(Clock::time_point until) {
     auto state = state_.Lock();
-    state.WaitUntil(changed_, until, [&] { return state->queue.empty() && state->busy == 0; });
+    state.WaitUntil(idle_, until, [&] { return state->idle(); });
   }
 
  private:
@@ -64,17 +64,24 @@ class Workers {
       }
       task();
       task = nullptr;  // what it holds goes before we count as idle
-      --state_.Lock()->busy;
-      changed_.notify_all();
+      bool idle;
+      {
+        auto state = state_.Lock();
+        --state->busy;
+        idle = state->idle();
+      }
+      if (idle) idle_.notify_all();
     }
   }
   struct State {
     std::deque<std::function<void()>> queue;
     int busy = 0;
     bool stopping = false;
+    bool idle() const { return queue.empty() && busy == 0; }
   };
   Synchronized<State> state_;
-  std::condition_variable changed_;  // work, stop, idle
+  std::condition_variable changed_;  // work, stop
+  std::condition_variable idle_;
   std::vector<std::thread> threads_;
 };
 

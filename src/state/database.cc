@@ -268,6 +268,7 @@ Result<> SqliteDatabase::Apply(const Batch& batch, Durability durability) {
   // All in one critical section: a waiter that sees its outcome may return and be gone.
   for (size_t i = 0; i < group.size(); ++i) group[i]->outcome = std::move(outcomes[i]);
   has_leader_ = false;
+  lock.unlock();
   queue_changed_.notify_all();
   return *std::move(waiter.outcome);
 }

@@ -12,7 +12,6 @@ namespace {
 
 using std::chrono::milliseconds;
 constexpr milliseconds kKillTime{3000};
-constexpr milliseconds kStartTime{60'000};
 // After the exec's process has ended, everything it wrote is in the pipes. What keeps them open then is a process it
 // left behind; such a one gets this long to write its last words (`sh -c "echo x &"`), and then nobody listens any
 // more.
@@ -82,20 +81,19 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
   sys::Pipe out_pipe = TRY(MakeReadablePipe()), err_pipe = TRY(MakeReadablePipe());
   sys::UniqueFd null = TRY(sys::Open("/dev/null", O_RDONLY));  // its own: what shares one shares its locks and flags
   auto [exec, wait] = TRY(link.NewExec());
-  Result<shimapi::Started> started =
-      link.Start(ctx, plan.Request(exec, container), kStartTime,
-                 plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}), failure, "");
-  out_pipe.write.Reset();
-  err_pipe.write.Reset();
+  shimapi::StartExec request = plan.Request(exec, container);
+  request.quiet = true;
+  Result<> ended = link.StartQuietly(
+      ctx, request, plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}));
   struct Collectors {
     Collector out, err;
   };
   auto collectors = std::make_shared<Collectors>(Collector(std::move(out_pipe.read), output_bytes_max),
                                                  Collector(std::move(err_pipe.read), output_bytes_max));
   auto& [out, err] = *collectors;
-  Result<> ended = started ? Collect(ctx, out, err, *wait) : Result<>(std::move(started).error());
+  if (ended) ended = Collect(ctx, out, err, *wait);
   if (!ended) {
-    // Also after a start that failed by time-out: the shim answers once nothing of the exec is left.
+    // Started or not: the shim answers once nothing of the exec is left.
     shimapi::KillExec kill;
     kill.exec = exec;
     (void)link.Call<shimapi::Ok>(ctx.Detached(kKillTime), kill, kKillTime).has_value();
@@ -103,10 +101,17 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
     return std::move(ended).error();
   }
   link.ForgetExec(exec);
+  // Only now: the end of a pipe would have woken us though the end of the exec is what we wait for.
+  out_pipe.write.Reset();
+  err_pipe.write.Reset();
   Drain(out, err);
   std::lock_guard lock(wait->lock);
   ctx.Afterwards([collectors] {});  // a pipe's end takes the kernel some time
   if (wait->lost) return Error(Code::kUnavailable, "the pod's shim ended during the exec");
+  if (wait->failure) {
+    if (failure != nullptr) *failure = *wait->failure;
+    return ShimLink::ToError(*wait->failure);
+  }
   return ExecSyncResult{std::move(out.text), std::move(err.text), wait->exit.code};
 }
 

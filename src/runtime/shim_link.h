@@ -23,8 +23,9 @@ namespace crisp::runtime {
 struct ExecWait {
   sys::UniqueFd event;  // eventfd, readable once `over`
   std::mutex lock;
-  bool over = false;    // ended, or the shim is gone (then `lost`)
+  bool over = false;  // ended, not started (then `failure`), or the shim is gone (then `lost`)
   bool lost = false;
+  std::optional<shimapi::ErrorReply> failure;
   shimapi::ExecExited exit;
 };
 
@@ -76,6 +77,10 @@ class ShimLink {
                                       Mode{.cancel = true, .container = std::move(container)});
   }
 
+  // Sends a StartExec that is `quiet`: all that comes of it, comes to the ExecWait of its number.
+  Result<> StartQuietly(const Ctx& ctx, const shimapi::StartExec& request, const std::vector<sys::BorrowedFd>& fds);
+  static Error ToError(const shimapi::ErrorReply& reply);
+
   // Number and waiting place for a new exec; before StartExec is sent, since it may end before the answer is read.
   Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> NewExec();
   void ForgetExec(uint64_t exec);
@@ -114,6 +119,7 @@ class ShimLink {
   };
   struct Pending {
     std::string container;
+    uint64_t quiet_exec = 0;  // nobody waits here, but in execs_
     bool done = false;
     std::string bytes;
   };
@@ -130,7 +136,6 @@ class ShimLink {
     }
     return shimapi::Decode<Reply>(answer);
   }
-  static Error ToError(const shimapi::ErrorReply& reply);
   Result<std::string> Exchange(const Ctx& ctx, std::string bytes, const std::vector<sys::BorrowedFd>& fds, const Mode& mode);
   Result<> Send(const Ctx& ctx, std::string_view bytes, const std::vector<sys::BorrowedFd>& fds);
   Result<> Await(const Ctx& ctx, Pending& pending);
@@ -138,6 +143,7 @@ class ShimLink {
   uint32_t NextSeq();  // lock_ is held
   void TellSession(uint64_t number, Result<int> end);
   void OnAnswer(const shimapi::Header& header, std::string_view bytes);
+  void OnQuietAnswer(uint64_t exec, shimapi::Type type, std::string_view bytes);  // lock_ is held
   void OnEvent(shimapi::Type type, std::string_view bytes);
 
   const PodId pod_;

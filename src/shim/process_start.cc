@@ -107,7 +107,8 @@ Result<> NativeStart::Start(sys::BorrowedFd launch, std::optional<sys::BorrowedF
                                               : native::Launching::Start(mapping.bytes(), options));
   launching_.emplace(std::move(launching));
   around_.children.Hold();
-  Result<Loop::Id> watch = around_.loop.Watch(launching_->fd(), EPOLLIN, [this](uint32_t) { OnProgress(); });
+  // Its end only, which comes at the exec or when the process is gone: what it has sent by then is all read at once.
+  Result<Loop::Id> watch = around_.loop.Watch(launching_->fd(), EPOLLRDHUP, [this](uint32_t) { OnProgress(); });
   if (!watch) {
     Kill();
     return std::move(watch).error();
@@ -117,6 +118,8 @@ Result<> NativeStart::Start(sys::BorrowedFd launch, std::optional<sys::BorrowedF
 }
 
 void NativeStart::Kill() {
+  // For the number of the process. An error comes again, or is that of a start that is given up.
+  (void)launching_->Advance().has_value();
   // Children that nobody has reaped: the numbers are theirs.
   for (pid_t pid : {launching_->helper_pid(), launching_->pid()}) {
     if (pid > 0) KillTree(pid);  // with the hook that it may be running

@@ -9,7 +9,10 @@ import socket
 import stat
 import subprocess
 
-from harness import BUILD, check, check_equal, check_error, eventually
+import grpc
+
+from harness import BUILD, Skip, check, check_equal, check_error, eventually
+from world import World
 
 CRISPD = f"{BUILD}/bin/crispd"
 
@@ -147,6 +150,63 @@ def test_many_idle_clients(node):
         check_equal(daemon.client().Version().version, "0.1.0", "beside 2000 idle connections")
     fds = f"/proc/{daemon.process.pid}/fd"
     eventually(lambda: len(os.listdir(fds)) < 200, "their descriptors are closed")
+
+
+@contextlib.contextmanager
+def no_more_tasks(daemon):
+    """crispd in a cgroup that has as many tasks as it may."""
+    mounts = harness.cgroup_mounts()
+    root = next((m for m in mounts if os.path.exists(f"{m}/cgroup.controllers") and "pids" in open(f"{m}/cgroup.controllers").read()),
+                next((m for m in mounts if "pids" in os.path.basename(m).split(",")), None))
+    if root is None:
+        raise Skip("no cgroup hierarchy with pids")
+    place = f"{root}{daemon.cgroup_top}/few-tasks"
+    os.makedirs(place, exist_ok=True)
+    pid = daemon.process.pid
+    with open(f"/proc/{pid}/cgroup") as f:
+        before = next(line.rstrip("\n").split(":")[2] for line in f if ":pids:" in line or line.startswith("0::"))
+
+    def write(path, text):
+        with open(path, "w") as f:
+            f.write(text)
+
+    for parent in (root, root + daemon.cgroup_top):
+        if os.path.exists(f"{parent}/cgroup.subtree_control"):
+            write(f"{parent}/cgroup.subtree_control", "+pids")
+    write(f"{place}/cgroup.procs", str(pid))
+    with open(f"{place}/pids.current") as f:
+        write(f"{place}/pids.max", f.read())
+    try:
+        yield
+    finally:
+        write(f"{place}/pids.max", "max")
+        with contextlib.suppress(OSError):  # the node removes it then
+            write(f"{root}{before}/cgroup.procs", str(pid))
+            os.rmdir(place)
+
+
+def test_no_thread_is_to_be_had(node):
+    """What needs another thread does without, or is refused; crispd lives on, and works as soon as there are threads again."""
+    w = World(node)
+    pods = [w.pod(name) for name in ("one", "two")]
+    containers = [w.container(*pod) for pod in pods]
+    w.client.PodSandboxStats(pod_sandbox_id=pods[0][0])  # a thread for such calls
+    refused = []
+    with no_more_tasks(w.daemon):
+        # Their networks have not been read before: a thread enters them.
+        check_equal(len(w.client.ListPodSandboxStats().stats), 2, "pods with stats")
+        for call in (lambda: w.pod("three"), lambda: w.container(*pods[1], name="more"),
+                     lambda: w.client.ExecSync(container_id=containers[1], cmd=["/bin/true"]),
+                     lambda: w.client.StopPodSandbox(pod_sandbox_id=pods[0][0])):
+            try:
+                call()
+            except grpc.RpcError as error:
+                refused.append((error.code().name, error.details()))
+        check_equal(w.daemon.process.poll(), None, "crispd's exit code")
+    check_equal({code for code, _ in refused} - {"RESOURCE_EXHAUSTED"}, set(), refused)
+    check_equal(w.client.ExecSync(container_id=containers[1], cmd=["/bin/true"]).exit_code, 0, "an exec afterwards")
+    w.container(*w.pod("four"))
+    w.finish()
 
 
 def test_metrics_page(node):

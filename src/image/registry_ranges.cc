@@ -5,8 +5,9 @@
 #include <algorithm>
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 #include <vector>
+
+#include "base/thread.h"
 
 namespace crisp::image {
 
@@ -48,7 +49,10 @@ class Ranges {
     RangesResult result{.done = plan_.begin};
     if (memory_.data() == nullptr) return result;
     std::vector<std::jthread> threads;  // joined at the end of this block
-    for (int i = 0; i < plan_.streams; ++i) threads.emplace_back([this] { Work(); });
+    for (int i = 0; i < plan_.streams; ++i) {
+      if (auto thread = StartThread<std::jthread>([this] { Work(); })) threads.push_back(*std::move(thread));
+    }
+    if (threads.empty()) return result;
     for (uint64_t chunk = 0; chunk < chunks_ && WaitReady(chunk); ++chunk) {
       std::span<char> bytes = Chunk(chunk);
       Result<> taken = sink(std::string_view(bytes.data(), bytes.size()));

@@ -4,10 +4,9 @@
 #include <sys/stat.h>
 
 #include <cerrno>
-#include <system_error>
-#include <thread>
 
 #include "base/strings.h"
+#include "base/thread.h"
 #include "codec/inflate.h"
 #include "codec/tar.h"
 #include "image/block_queue.h"
@@ -87,14 +86,10 @@ class Unpacker final : public LayerUnpacker {
 };
 
 Result<> Unpacker::StartThread() {
-  try {
-    consumer_ = std::thread([this] {
-      consumed_ = Consume();
-      if (!consumed_) queue_.Close();
-    });
-  } catch (const std::system_error& error) {
-    return Error(Code::kResourceExhausted, StrCat("start a thread: ", error.what()));
-  }
+  consumer_ = TRY(crisp::StartThread([this] {
+    consumed_ = Consume();
+    if (!consumed_) queue_.Close();
+  }));
   return {};
 }
 

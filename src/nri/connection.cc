@@ -7,6 +7,7 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/thread.h"
 #include "codec/nri_mux.h"
 #include "codec/ttrpc.h"
 #include "nri/protocol.h"
@@ -42,7 +43,14 @@ Connection::~Connection() {
 void Connection::Start(Handler handler, std::function<void()> on_close) {
   handler_ = std::move(handler);
   on_close_ = std::move(on_close);
-  thread_ = std::thread([this] { Read(); });
+  Result<std::thread> thread = StartThread([this] { Read(); });
+  if (thread) {
+    thread_ = *std::move(thread);
+    return;
+  }
+  LogWarning("no NRI connection", {{"error", thread.error()}});
+  Close();
+  on_close_();
 }
 
 void Connection::Close() {

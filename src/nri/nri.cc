@@ -15,6 +15,7 @@
 
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/thread.h"
 #include "nri/convert.h"
 #include "sys/file.h"
 
@@ -185,7 +186,13 @@ void Nri::Accept() {
 
 void Nri::Serve(PluginRef plugin, bool launched) {
   auto state = state_.Lock();
-  state->served.push_back({plugin, std::thread([this, plugin, launched] { Life(plugin, launched); }), false});
+  Result<std::thread> thread = StartThread([this, plugin, launched] { Life(plugin, launched); });
+  if (thread) {
+    state->served.push_back({plugin, *std::move(thread), false});
+    return;
+  }
+  LogWarning("NRI plugin is not served", {{"plugin", plugin->Name()}, {"error", thread.error()}});
+  if (launched) gate_->Release();
 }
 
 // One plugin, from its first byte to its last.

@@ -6,9 +6,9 @@
 #include <atomic>
 #include <functional>
 #include <memory>
-#include <thread>
 
 #include "base/strings.h"
+#include "base/thread.h"
 #include "pod/flight.h"
 
 namespace crisp::pod {
@@ -25,12 +25,17 @@ Result<T> Bounded(const Ctx& ctx, const std::string& what, std::function<Result<
     return Error(Code::kResourceExhausted, StrCat(what, ": too many paths on this node do not answer"));
   }
   auto flight = std::make_shared<Flight<T>>();
-  std::thread([flight, work = std::move(work)]() mutable {
+  Result<std::thread> thread = StartThread([flight, work = std::move(work)]() mutable {
     Result<T> done = work();
     work = nullptr;
     --running;
     flight->Land(std::move(done));
-  }).detach();
+  });
+  if (!thread) {
+    --running;
+    return std::move(thread).error().Context(what);
+  }
+  thread->detach();
   Result<T> done = flight->Wait(ctx, what);
   if (!done && done.error().code() == Code::kDeadlineExceeded) {
     return Error(Code::kDeadlineExceeded, StrCat(what, ": a path does not answer; is its server gone?"));

@@ -3,11 +3,11 @@
 #include <algorithm>
 #include <atomic>
 #include <functional>
-#include <thread>
 
 #include "base/check.h"
 #include "base/log.h"
 #include "base/strings.h"
+#include "base/thread.h"
 #include "pod/config_json.h"
 #include "pod/state_machine.h"
 
@@ -362,7 +362,9 @@ void InParallel(size_t count, const std::function<void(size_t)>& each) {
   };
   size_t threads = std::min({size_t{std::thread::hardware_concurrency()}, count / kWorthAThread, kThreadsMax});
   std::vector<std::jthread> others;
-  for (size_t i = 1; i < threads; ++i) others.emplace_back(work);
+  for (size_t i = 1; i < threads; ++i) {
+    if (auto thread = StartThread<std::jthread>(work)) others.push_back(*std::move(thread));
+  }
   work();
 }
 

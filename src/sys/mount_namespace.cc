@@ -7,9 +7,8 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
-#include <thread>
 
+#include "base/thread.h"
 #include "sys/file.h"
 #include "sys/fs_context.h"
 
@@ -46,10 +45,11 @@ Result<UniqueFd> MakeHere() {
 
 Result<UniqueFd> MakeBareMountNamespace() {
   Result<UniqueFd> made = Error(Code::kInternal, "");
-  try {
-    std::thread([&] { made = MakeHere(); }).join();
-  } catch (const std::system_error& error) {
-    made = Errno(error.code().value(), "start a thread");
+  Result<std::thread> thread = StartThread([&] { made = MakeHere(); });
+  if (thread) {
+    thread->join();
+  } else {
+    made = std::move(thread).error();
   }
   if (!made) return std::move(made).error().Context("make a mount namespace");
   return made;

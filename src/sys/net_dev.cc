@@ -2,9 +2,8 @@
 
 #include <sched.h>
 
-#include <thread>
-
 #include "base/strings.h"
+#include "base/thread.h"
 #include "sys/file.h"
 #include "sys/netns.h"
 
@@ -57,9 +56,10 @@ std::vector<LinkCounters> ParseNetDev(std::string_view text) {
 std::vector<std::optional<std::vector<LinkCounters>>> ReadLinkCounters(const std::vector<std::string>& netns_paths) {
   std::vector<std::optional<std::vector<LinkCounters>>> out(netns_paths.size());
   if (netns_paths.empty()) return out;
-  std::thread([&] {
+  Result<std::thread> thread = StartThread([&] {
     for (size_t i = 0; i < netns_paths.size(); ++i) out[i] = EnterAndRead(netns_paths[i]);
-  }).join();
+  });
+  if (thread) thread->join();
   return out;
 }
 

@@ -22,7 +22,7 @@ inline constexpr size_t kLinksMax = 64;
 std::vector<LinkCounters> ParseNetDev(std::string_view text);
 
 // The interfaces of each of these pinned namespaces, in their order, without lo. Absent: the namespace is gone, or
-// cannot be read. One thread enters all of them, one after the other, and ends; nothing keeps a namespace open
+// cannot be read, or there was no thread to be had. One thread enters all of them, one after the other, and ends; nothing keeps a namespace open
 // afterwards. Blocking: about 30 us for each.
 std::vector<std::optional<std::vector<LinkCounters>>> ReadLinkCounters(const std::vector<std::string>& netns_paths);
 

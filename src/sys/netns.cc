@@ -8,10 +8,9 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <system_error>
-#include <thread>
 
 #include "base/strings.h"
+#include "base/thread.h"
 #include "sys/file.h"
 #include "sys/fs_context.h"
 
@@ -21,11 +20,8 @@ namespace {
 
 Result<> RunOnThread(const std::function<Result<>()>& work) {
   Result<> result;
-  try {
-    std::thread([&] { result = work(); }).join();
-  } catch (const std::system_error& error) {
-    return Errno(error.code().value(), "start a thread for a network namespace");
-  }
+  std::thread thread = TRY(StartThread([&] { result = work(); }), "a network namespace's work");
+  thread.join();
   return result;
 }
 

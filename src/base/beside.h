@@ -30,8 +30,7 @@ class GoingOn {
 };
 
 // Runs `work` on a thread of the pool, one with Options::never_waits; not valid(): there is none to be had (its limit,
-// or the system's), and the work was not begun. A new one begins, most of the time, on its maker's processor and behind
-// it, whatever the others do (kernel/sched/fair.c); see Options::elsewhere.
+// or the system's), and the work was not begun.
 template <class Work>
 GoingOn<std::invoke_result_t<Work&>> TryBeside(Pool& pool, Work work) {
   auto task = std::make_shared<std::packaged_task<std::invoke_result_t<Work&>()>>(std::move(work));

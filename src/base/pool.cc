@@ -5,9 +5,9 @@
 
 #include <algorithm>
 #include <iterator>
-#include <system_error>
-#include <thread>
 #include <utility>
+
+#include "base/thread.h"
 
 namespace crisp {
 
@@ -15,6 +15,17 @@ namespace {
 unsigned Processor() {
   const int here = sched_getcpu();
   return here < 0 ? 0 : static_cast<unsigned>(here);
+}
+
+// Where the new thread may run, if it now may not run here.
+std::optional<cpu_set_t> MoveElsewhere(pthread_t thread) {
+  cpu_set_t allowed;
+  if (pthread_getaffinity_np(thread, sizeof allowed, &allowed) != 0) return std::nullopt;
+  cpu_set_t others = allowed;
+  CPU_CLR(Processor(), &others);
+  if (CPU_COUNT(&others) == 0 || CPU_EQUAL(&others, &allowed)) return std::nullopt;
+  if (pthread_setaffinity_np(thread, sizeof others, &others) != 0) return std::nullopt;
+  return allowed;
 }
 }  // namespace
 
@@ -60,19 +71,23 @@ bool Pool::Queue(State& state, std::function<void()> work) {
 }
 
 bool Pool::StartThread() {
-  try {
-    std::thread thread([this] { Work(); });
-    pthread_setname_np(thread.native_handle(), options_.name);
-    thread.detach();
-    return true;
-  } catch (const std::system_error&) {  // EAGAIN: the limit of threads of the system or of our cgroup
-    return false;
-  }
+  auto waiter = std::make_shared<Waiter>();
+  Result<std::thread> thread = crisp::StartThread([this, waiter] { Work(waiter); });
+  if (!thread) return false;
+  pthread_setname_np(thread->native_handle(), options_.name);
+  if (options_.elsewhere) waiter->affinity = MoveElsewhere(thread->native_handle());
+  thread->detach();
+  return true;
 }
 
-void Pool::Work() {
-  auto self = std::make_shared<Waiter>();
-  while (std::function<void()> work = Next(self)) work();
+void Pool::Work(const WaiterPtr& self) {
+  while (std::function<void()> work = Next(self)) {
+    // It has been set when Next gets the lock, and what the work starts must not inherit less.
+    if (std::optional<cpu_set_t> affinity = std::exchange(self->affinity, std::nullopt)) {
+      sched_setaffinity(0, sizeof *affinity, &*affinity);
+    }
+    work();
+  }
 }
 
 std::function<void()> Pool::Next(const WaiterPtr& self) {

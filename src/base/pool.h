@@ -3,11 +3,14 @@
 // Threading: Submit from any thread. The destructor runs what is queued, waits for it, and then for the threads.
 #pragma once
 
+#include <sched.h>
+
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <vector>
 
 #include "base/synchronized.h"
@@ -22,9 +25,9 @@ class Pool {
     size_t queue_max = 1024;  // waiting work beyond the busy threads
     std::chrono::milliseconds idle{5'000};
     bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
-    // Work goes on while its submitter does: a free thread that last ran on another processor comes first. (With few
-    // processors the kernel often leaves a thread behind its waker though others are idle: kernel/sched/fair.c,
-    // select_idle_cpu.)
+    // Work goes on while its submitter does: a free thread that last ran on another processor comes first, and a new one
+    // begins on another. (With few processors the kernel often leaves a thread behind its waker or maker though others are
+    // idle: kernel/sched/fair.c, select_idle_cpu.)
     bool elsewhere = false;
   };
   explicit Pool(const Options& options) : options_(options) {}
@@ -42,6 +45,7 @@ class Pool {
     std::function<void()> work;  // empty: none yet
     std::condition_variable ready;
     unsigned processor = 0;
+    std::optional<cpu_set_t> affinity;  // where a thread may run that was begun elsewhere; only until its first work
   };
   using WaiterPtr = std::shared_ptr<Waiter>;
   struct State {
@@ -54,7 +58,7 @@ class Pool {
   WaiterPtr TakeWaiter(State& state) const;
   bool Queue(State& state, std::function<void()> work);  // there is no free thread
   bool StartThread();
-  void Work();
+  void Work(const WaiterPtr& self);
   // The next piece of work; an empty function when this thread shall end (it is no longer counted then).
   std::function<void()> Next(const WaiterPtr& self);
 

@@ -108,6 +108,18 @@ TEST(Pool, PrefersAThreadThatRanElsewhere) {
   EXPECT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
+TEST(Pool, WorkOfANewThreadElsewhereMayRunWhereverItsSubmitterMay) {
+  cpu_set_t ours, its;
+  ASSERT_EQ(sched_getaffinity(0, sizeof ours, &ours), 0);
+  for (int i = 0; i < 10; ++i) {
+    Pool pool({.threads_max = 1, .elsewhere = true});
+    std::promise<int> looked;
+    ASSERT_TRUE(pool.Submit([&] { looked.set_value(sched_getaffinity(0, sizeof its, &its)); }));
+    EXPECT_EQ(looked.get_future().get(), 0);
+    EXPECT_TRUE(CPU_EQUAL(&its, &ours));  // processes that it starts inherit this
+  }
+}
+
 TEST(Pool, ThreadsEndWhenIdle) {
   Pool pool({.threads_max = 8, .idle = std::chrono::milliseconds(1)});
   std::latch busy(9);

@@ -1,6 +1,7 @@
 #include "cri/pod_stats.h"
 
 #include <algorithm>
+#include <atomic>
 #include <string_view>
 #include <unordered_map>
 
@@ -102,9 +103,11 @@ void PodLinks::Read(const std::vector<std::string>& netns_paths) {
   }
 }
 
-void PodLinks::Prepare(std::span<const PodAndContainers> pods) { BeginPrepare(pods); }
+void PodLinks::Prepare(std::span<const PodAndContainers> pods) {
+  BeginPrepare(pods, [] {});
+}
 
-std::optional<std::jthread> PodLinks::BeginPrepare(std::span<const PodAndContainers> pods) {
+GoingOn<void> PodLinks::BeginPrepare(std::span<const PodAndContainers> pods, std::function<void()> then) {
   std::vector<std::string> wanted;
   {
     Clock::time_point now = Clock::now();
@@ -115,8 +118,11 @@ std::optional<std::jthread> PodLinks::BeginPrepare(std::span<const PodAndContain
       if (found == all->end() || now - found->second.read_at >= kYoung) wanted.push_back(pod.pod->netns_path);
     }
   }
-  if (wanted.empty()) return std::nullopt;
-  return std::jthread([this, wanted = std::move(wanted)] { Read(wanted); });
+  if (wanted.empty()) return {};
+  return TryBeside(pool_, [this, wanted = std::move(wanted), then = std::move(then)] {
+    Read(wanted);
+    then();
+  });
 }
 
 std::optional<PodLinks::Reading> PodLinks::Of(const pod::SandboxStatus& pod) {
@@ -191,6 +197,13 @@ void PodStatsMaker::FillUse(const PodAndContainers& pod, v1::LinuxPodSandboxStat
   }
 }
 
+void PodStatsMaker::ReadAhead(const PodAndContainers& pod) {
+  (void)ReadPod(pod);
+  for (const pod::ContainerRef& container : pod.containers) {
+    if (container->state == pod::ContainerState::kRunning) (void)usage_.Of(container->cgroup_path);
+  }
+}
+
 void PodStatsMaker::FillNetworkOf(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out) {
   if (std::optional<PodLinks::Reading> links = links_.Of(*pod.pod)) FillNetwork(*links, *out.mutable_network());
 }
@@ -227,12 +240,18 @@ Result<size_t> PodStatsMaker::Encode(const Ctx& ctx, const List& list, size_t fi
                                      grpc::ByteBuffer& out) {
   static_assert(v1::PodSandboxStats::kAttributesFieldNumber == 1);
   constexpr size_t kOfNetwork = 64;  // about what it takes
-  std::optional<std::jthread> networks = links_.BeginPrepare(std::span(list.pods).subspan(first, count));
+  // The networks take half as long as the rest, of which their thread then does what it can, from the end.
+  std::atomic<size_t> reached = first;
+  auto read_ahead = [&] {
+    for (size_t at = first + count; at > reached;) ReadAhead(list.pods[--at]);
+  };
+  GoingOn<void> beside = links_.BeginPrepare(std::span(list.pods).subspan(first, count), read_ahead);
   StatsMaker::FactsRef facts = containers_.FactsOf(ctx, list.containers);
   std::vector<std::string> use;  // of each, in protobuf's form, which takes the parts of a message in any order
   size_t estimate = 0;
   for (size_t at = first; at < first + count && estimate < bytes_max; ++at) {
     TRY(ctx.Check());
+    reached = at;
     v1::LinuxPodSandboxStats numbers;
     FillUse(list.pods[at], numbers);
     use.push_back(numbers.SerializeAsString());
@@ -241,7 +260,8 @@ Result<size_t> PodStatsMaker::Encode(const Ctx& ctx, const List& list, size_t fi
                        v1::LinuxPodSandboxStats::kContainersFieldNumber, use.back());
     estimate += list.names->pieces[at].size() + use.back().size() + kOfNetwork;
   }
-  networks.reset();
+  reached = first + count;
+  if (beside.valid()) beside.Wait();
   std::string bytes;
   for (size_t i = 0; i < use.size(); ++i) {
     v1::LinuxPodSandboxStats network;

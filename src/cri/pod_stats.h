@@ -5,12 +5,13 @@
 
 #include "cri/v1/api.pb.h"
 
+#include <functional>
 #include <map>
 #include <optional>
 #include <span>
-#include <thread>
 #include <vector>
 
+#include "base/beside.h"
 #include "base/synchronized.h"
 #include "cgroup/cgroup.h"
 #include "cri/stats.h"
@@ -36,8 +37,9 @@ class PodLinks {
   };
   // One thread reads all that are not young; what follows finds them here.
   void Prepare(std::span<const PodAndContainers> pods);
-  // The same while the caller does something else; done when what is returned has been destroyed. Empty: nothing to do.
-  std::optional<std::jthread> BeginPrepare(std::span<const PodAndContainers> pods);
+  // The same while the caller does something else; done when what is returned has been destroyed. The thread goes on with
+  // `then`. Not valid(): there is nothing to do, or no thread for it.
+  GoingOn<void> BeginPrepare(std::span<const PodAndContainers> pods, std::function<void()> then);
   // Absent: on the host's network, or its namespace is gone.
   std::optional<Reading> Of(const pod::SandboxStatus& pod);
 
@@ -49,6 +51,7 @@ class PodLinks {
   void Read(const std::vector<std::string>& netns_paths);
 
   Synchronized<std::map<std::string, Known>> all_;  // by the namespace's path
+  Pool pool_{{.name = "cri-stats", .threads_max = 8, .never_waits = true, .elsewhere = true}};
 };
 
 class PodStatsMaker {
@@ -75,6 +78,7 @@ class PodStatsMaker {
   void FillUse(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out);
   void FillNetworkOf(const PodAndContainers& pod, v1::LinuxPodSandboxStats& out);
   std::optional<UsageCache::Reading> ReadPod(const PodAndContainers& pod);
+  void ReadAhead(const PodAndContainers& pod);  // so that all of it is young
 
   const cgroup::Cgroups& cgroups_;
   UsageCache& usage_;

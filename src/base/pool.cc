@@ -75,14 +75,14 @@ bool Pool::StartThread() {
   Result<std::thread> thread = crisp::StartThread([this, waiter] { Work(waiter); });
   if (!thread) return false;
   pthread_setname_np(thread->native_handle(), options_.name);
-  if (options_.elsewhere) waiter->affinity = MoveElsewhere(thread->native_handle());
+  if (options_.begins_elsewhere) waiter->affinity = MoveElsewhere(thread->native_handle());
   thread->detach();
   return true;
 }
 
 void Pool::Work(const WaiterPtr& self) {
   while (std::function<void()> work = Next(self)) {
-    // It has been set when Next gets the lock, and what the work starts must not inherit less.
+    // It has been set when Next gets the lock.
     if (std::optional<cpu_set_t> affinity = std::exchange(self->affinity, std::nullopt)) {
       sched_setaffinity(0, sizeof *affinity, &*affinity);
     }

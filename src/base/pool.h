@@ -25,10 +25,14 @@ class Pool {
     size_t queue_max = 1024;  // waiting work beyond the busy threads
     std::chrono::milliseconds idle{5'000};
     bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
-    // Work goes on while its submitter does: a free thread that last ran on another processor comes first, and a new one
-    // begins on another. (With few processors the kernel often leaves a thread behind its waker or maker though others are
-    // idle: kernel/sched/fair.c, select_idle_cpu.)
+    // Work goes on while its submitter does: a free thread that last ran on another processor comes first. (With few
+    // processors the kernel often leaves a thread behind its waker or maker though others are idle: kernel/sched/fair.c,
+    // select_idle_cpu.)
     bool elsewhere = false;
+    // A new thread begins on another processor, too. Not for work that starts processes: the kernel keeps the mask that a
+    // thread was once given, even one of all its processors, and later cpusets of its children are cut down to it
+    // (task_struct.user_cpus_ptr).
+    bool begins_elsewhere = false;
   };
   explicit Pool(const Options& options) : options_(options) {}
   Pool(const Pool&) = delete;

@@ -108,15 +108,15 @@ TEST(Pool, PrefersAThreadThatRanElsewhere) {
   EXPECT_EQ(sched_setaffinity(0, sizeof before, &before), 0);
 }
 
-TEST(Pool, WorkOfANewThreadElsewhereMayRunWhereverItsSubmitterMay) {
+TEST(Pool, WorkThatBeganElsewhereMayRunWhereverItsSubmitterMay) {
   cpu_set_t ours, its;
   ASSERT_EQ(sched_getaffinity(0, sizeof ours, &ours), 0);
   for (int i = 0; i < 10; ++i) {
-    Pool pool({.threads_max = 1, .elsewhere = true});
+    Pool pool({.threads_max = 1, .begins_elsewhere = true});
     std::promise<int> looked;
     ASSERT_TRUE(pool.Submit([&] { looked.set_value(sched_getaffinity(0, sizeof its, &its)); }));
     EXPECT_EQ(looked.get_future().get(), 0);
-    EXPECT_TRUE(CPU_EQUAL(&its, &ours));  // processes that it starts inherit this
+    EXPECT_TRUE(CPU_EQUAL(&its, &ours));
   }
 }
 

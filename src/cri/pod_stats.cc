@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <memory>
 #include <string_view>
 #include <unordered_map>
 
@@ -89,7 +90,9 @@ std::vector<PodAndContainers> ReadyPods(const pod::Manager& pods, pod::SandboxFi
 
 void PodLinks::Read(const std::vector<std::string>& netns_paths) {
   int64_t at = UnixNanosNow();
-  auto links = sys::ReadLinkCounters(netns_paths);
+  auto read = sys::ReadLinkCounters(netns_paths);
+  if (!read) return;  // what was read before may still do
+  auto& links = *read;
   Clock::time_point now = Clock::now();
   auto all = all_.Lock();
   if (all->size() > kNamespacesBeforeForgetting) {
@@ -119,10 +122,13 @@ GoingOn<void> PodLinks::BeginPrepare(std::span<const PodAndContainers> pods, std
     }
   }
   if (wanted.empty()) return {};
-  return TryBeside(pool_, [this, wanted = std::move(wanted), then = std::move(then)] {
-    Read(wanted);
+  auto shared = std::make_shared<const std::vector<std::string>>(std::move(wanted));
+  GoingOn<void> going_on = TryBeside(pool_, [this, shared, then = std::move(then)] {
+    Read(*shared);
     then();
   });
+  if (!going_on.valid()) Read(*shared);
+  return going_on;
 }
 
 std::optional<PodLinks::Reading> PodLinks::Of(const pod::SandboxStatus& pod) {
@@ -246,6 +252,12 @@ Result<size_t> PodStatsMaker::Encode(const Ctx& ctx, const List& list, size_t fi
     for (size_t at = first + count; at > reached;) ReadAhead(list.pods[--at]);
   };
   GoingOn<void> beside = links_.BeginPrepare(std::span(list.pods).subspan(first, count), read_ahead);
+  // Whichever way we leave, it is not waited for longer than it must.
+  struct Enough {
+    std::atomic<size_t>& reached;
+    void Now() { reached = SIZE_MAX; }
+    ~Enough() { Now(); }
+  } enough{reached};
   StatsMaker::FactsRef facts = containers_.FactsOf(ctx, list.containers);
   std::vector<std::string> use;  // of each, in protobuf's form, which takes the parts of a message in any order
   size_t estimate = 0;
@@ -260,7 +272,7 @@ Result<size_t> PodStatsMaker::Encode(const Ctx& ctx, const List& list, size_t fi
                        v1::LinuxPodSandboxStats::kContainersFieldNumber, use.back());
     estimate += list.names->pieces[at].size() + use.back().size() + kOfNetwork;
   }
-  reached = first + count;
+  enough.Now();
   if (beside.valid()) beside.Wait();
   std::string bytes;
   for (size_t i = 0; i < use.size(); ++i) {

@@ -38,7 +38,7 @@ class PodLinks {
   // One thread reads all that are not young; what follows finds them here.
   void Prepare(std::span<const PodAndContainers> pods);
   // The same while the caller does something else; done when what is returned has been destroyed. The thread goes on with
-  // `then`. Not valid(): there is nothing to do, or no thread for it.
+  // `then`. Not valid(): there was nothing to do, or no thread to do it beside.
   GoingOn<void> BeginPrepare(std::span<const PodAndContainers> pods, std::function<void()> then);
   // Absent: on the host's network, or its namespace is gone.
   std::optional<Reading> Of(const pod::SandboxStatus& pod);
@@ -51,7 +51,7 @@ class PodLinks {
   void Read(const std::vector<std::string>& netns_paths);
 
   Synchronized<std::map<std::string, Known>> all_;  // by the namespace's path
-  Pool pool_{{.name = "cri-stats", .threads_max = 8, .never_waits = true, .elsewhere = true}};
+  Pool pool_{{.name = "cri-stats", .threads_max = 8, .never_waits = true, .elsewhere = true, .begins_elsewhere = true}};
 };
 
 class PodStatsMaker {

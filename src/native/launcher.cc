@@ -150,6 +150,7 @@ Result<Launching> Launching::StartExec(std::string_view exec_launch, sys::Borrow
 }
 
 Result<Launching::Progress> Launching::Advance() {
+  if (failure_) return Error(failure_->first, failure_->second);
   while (progress_ != Progress::kRunning) {
     ReceivedStatus received = TRY(ReceiveStatus(socket_.get()));
     if (received.state == ReceivedStatus::kNothing) return progress_;
@@ -165,8 +166,8 @@ Result<Launching::Progress> Launching::Advance() {
       case Status::kCreated: progress_ = Progress::kCreated; break;
       case Status::kAboutToRun: about_to_run_ = true; break;
       case Status::kFailed: {
-        Error error(static_cast<Code>(status.code), status.text);
-        return error;
+        failure_.emplace(static_cast<Code>(status.code), status.text);
+        return Error(failure_->first, failure_->second);
       }
       default: return Error(Code::kInternal, "unknown status of a process that is being started");
     }

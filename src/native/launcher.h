@@ -9,8 +9,10 @@
 
 #include <sys/types.h>
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #include "native/launch.h"
 #include "sys/fd.h"
@@ -44,7 +46,7 @@ class Launching {
     kRunning,  // the program runs. Nothing more comes
   };
   // Takes what has come, without waiting. An error is the end: the process was not started, or could not become its program;
-  // what is left of it ends by itself and is to be reaped all the same.
+  // what is left of it ends by itself and is to be reaped all the same. It comes again at each further call.
   Result<Progress> Advance();
 
   pid_t pid() const { return pid_; }               // of the container's process; 0 until it is known
@@ -58,6 +60,7 @@ class Launching {
   sys::UniqueFd socket_, terminal_;
   pid_t pid_ = 0, helper_pid_ = 0;
   bool about_to_run_ = false;
+  std::optional<std::pair<Code, std::string>> failure_;  // what Advance has returned, and returns again
   Progress progress_ = Progress::kWorking;
 };
 

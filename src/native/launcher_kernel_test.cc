@@ -112,7 +112,11 @@ class LauncherTest : public testing::TestWithParam<bool> {
       return ended;
     }
     Result<> ran = Await(*launching, Launching::Progress::kRunning);
-    if (!ran) ended.error = ran.error().message();
+    if (!ran) {
+      ended.error = ran.error().message();
+      Result<Launching::Progress> again = launching->Advance();
+      EXPECT_EQ(again ? "no error" : again.error().message(), ended.error);
+    }
     if (sys::UniqueFd terminal = launching->TakeTerminal(); terminal.ok()) {
       char buffer[4096];
       ssize_t n;

@@ -93,7 +93,12 @@ void Nri::Start(pod::Manager& pods) {
     LogWarning("NRI plugins cannot register, going on without", {{"error", listening.error()}});
     return;
   }
-  acceptor_ = std::thread([this] { Accept(); });
+  Result<std::thread> acceptor = StartThread([this] { Accept(); });
+  if (!acceptor) {
+    LogWarning("NRI plugins cannot register, going on without", {{"error", acceptor.error()}});
+    return;
+  }
+  acceptor_ = *std::move(acceptor);
 }
 
 void Nri::Stop() {
@@ -105,7 +110,14 @@ void Nri::Stop() {
   if (listening) (void)unlink(options_.socket.c_str());
   std::vector<PluginRef> active = Active();
   std::vector<std::thread> telling;
-  for (const PluginRef& plugin : active) telling.emplace_back([plugin] { plugin->Shutdown(); });
+  for (const PluginRef& plugin : active) {
+    auto tell = [plugin] { plugin->Shutdown(); };
+    if (Result<std::thread> thread = StartThread(tell)) {
+      telling.push_back(*std::move(thread));
+    } else {
+      tell();
+    }
+  }
   for (std::thread& each : telling) each.join();
   std::list<Served> served;
   {

@@ -7,6 +7,7 @@
 
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "base/thread.h"
 #include "base/time.h"
 #include "pod/manager_impl.h"
 
@@ -99,7 +100,10 @@ void ManagerImpl::RecoverAll(const Ctx& ctx) {
   };
   std::vector<std::thread> threads;
   size_t count = std::min<size_t>(kThreadsMax, pods.size());
-  for (size_t i = 0; i < count; ++i) threads.emplace_back(work);
+  for (size_t i = 1; i < count; ++i) {
+    if (Result<std::thread> thread = StartThread(work)) threads.push_back(*std::move(thread));
+  }
+  work();
   for (std::thread& thread : threads) thread.join();
 }
 

@@ -12,6 +12,7 @@ namespace {
 
 using std::chrono::milliseconds;
 constexpr milliseconds kKillTime{3000};
+constexpr milliseconds kStartTime{60'000};
 // After the exec's process has ended, everything it wrote is in the pipes. What keeps them open then is a process it
 // left behind; such a one gets this long to write its last words (`sh -c "echo x &"`), and then nobody listens any
 // more.
@@ -50,13 +51,26 @@ Result<sys::Pipe> MakeReadablePipe() {
   return pipe;
 }
 
-// Until the exec is over or ctx ends.
-Result<> Collect(const Ctx& ctx, Collector& out, Collector& err, ExecWait& wait) {
+bool HasStarted(ExecWait& wait) {
+  std::lock_guard lock(wait.lock);
+  return wait.started || wait.over;
+}
+
+bool Failed(ExecWait& wait, shimapi::ErrorReply* failure) {
+  std::lock_guard lock(wait.lock);
+  if (wait.failure) *failure = *wait.failure;
+  return wait.failure.has_value();
+}
+
+// Until the exec is over, or `starting` has ended before it started, or ctx has. Nobody wakes us at its start.
+Result<> Collect(const Ctx& ctx, const Ctx& starting, Collector& out, Collector& err, ExecWait& wait) {
   while (true) {
     pollfd events[3] = {{out.fd(), POLLIN, 0}, {err.fd(), POLLIN, 0}, {wait.event.get(), POLLIN, 0}};
-    int timeout = std::min(ctx.PollTimeoutMs(), ctx.stop().stop_possible() ? 100 : 3'600'000);
+    const bool started = HasStarted(wait);
+    int timeout = std::min((started ? ctx : starting).PollTimeoutMs(), ctx.stop().stop_possible() ? 100 : 3'600'000);
     if (poll(events, 3, timeout) < 0 && errno != EINTR) return Errno(errno, "poll");
     TRY(ctx.Check());
+    if (!started && starting.Expired() && !HasStarted(wait)) return starting.Check();
     if (events[0].revents != 0) out.Read();
     if (events[1].revents != 0) err.Read();
     if (events[2].revents != 0) return {};
@@ -81,17 +95,17 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
   sys::Pipe out_pipe = TRY(MakeReadablePipe()), err_pipe = TRY(MakeReadablePipe());
   sys::UniqueFd null = TRY(sys::Open("/dev/null", O_RDONLY));  // its own: what shares one shares its locks and flags
   auto [exec, wait] = TRY(link.NewExec());
-  shimapi::StartExec request = plan.Request(exec, container);
-  request.quiet = true;
-  Result<> ended = link.StartQuietly(
-      ctx, request, plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}));
+  const Ctx starting = ctx.WithTimeout(kStartTime);
+  Result<> ended = link.StartExec(starting, plan.Request(exec, container),
+                                  plan.Fds({null.borrow(), out_pipe.write.borrow(), err_pipe.write.borrow()}));
   struct Collectors {
     Collector out, err;
   };
   auto collectors = std::make_shared<Collectors>(Collector(std::move(out_pipe.read), output_bytes_max),
                                                  Collector(std::move(err_pipe.read), output_bytes_max));
   auto& [out, err] = *collectors;
-  if (ended) ended = Collect(ctx, out, err, *wait);
+  if (ended) ended = Collect(ctx, starting, out, err, *wait);
+  if (ended && Failed(*wait, failure)) ended = ShimLink::ToError(*failure);
   if (!ended) {
     // Started or not: the shim answers once nothing of the exec is left.
     shimapi::KillExec kill;
@@ -108,10 +122,6 @@ Result<ExecSyncResult> RunExecSync(const Ctx& ctx, ShimLink& link, const Contain
   std::lock_guard lock(wait->lock);
   ctx.Afterwards([collectors] {});  // a pipe's end takes the kernel some time
   if (wait->lost) return Error(Code::kUnavailable, "the pod's shim ended during the exec");
-  if (wait->failure) {
-    if (failure != nullptr) *failure = *wait->failure;
-    return ShimLink::ToError(*wait->failure);
-  }
   return ExecSyncResult{std::move(out.text), std::move(err.text), wait->exit.code};
 }
 

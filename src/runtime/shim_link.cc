@@ -158,15 +158,15 @@ Result<std::pair<uint64_t, std::shared_ptr<ExecWait>>> ShimLink::NewExec() {
   return std::make_pair(last_exec_, wait);
 }
 
-Result<> ShimLink::StartQuietly(const Ctx& ctx, const shimapi::StartExec& request,
-                                const std::vector<sys::BorrowedFd>& fds) {
+Result<> ShimLink::StartExec(const Ctx& ctx, const shimapi::StartExec& request,
+                             const std::vector<sys::BorrowedFd>& fds) {
   std::string bytes = TRY(shimapi::Encode(0, request));
   {
     std::lock_guard lock(lock_);
     if (closed_) return Gone();
     const uint32_t seq = NextSeq();
     auto pending = std::make_shared<Pending>();
-    pending->quiet_exec = request.exec;
+    pending->exec = request.exec;
     pending_.emplace(seq, std::move(pending));
     SetSeq(bytes, seq);
   }
@@ -176,15 +176,18 @@ Result<> ShimLink::StartQuietly(const Ctx& ctx, const shimapi::StartExec& reques
 void ShimLink::ForgetExec(uint64_t exec) {
   std::lock_guard lock(lock_);
   execs_.erase(exec);
-  std::erase_if(pending_, [&](const auto& entry) { return entry.second->quiet_exec == exec; });
+  std::erase_if(pending_, [&](const auto& entry) { return entry.second->exec == exec; });
 }
 
-void ShimLink::OnQuietAnswer(uint64_t exec, shimapi::Type type, std::string_view bytes) {
-  if (type != shimapi::Type::kError) return;
+void ShimLink::OnExecAnswer(uint64_t exec, shimapi::Type type, std::string_view bytes) {
   auto found = execs_.find(exec);
   if (found == execs_.end()) return;
-  Result<shimapi::ErrorReply> failure = shimapi::Decode<shimapi::ErrorReply>(bytes);
   std::lock_guard wait_lock(found->second->lock);
+  if (type != shimapi::Type::kError) {
+    found->second->started = true;
+    return;
+  }
+  Result<shimapi::ErrorReply> failure = shimapi::Decode<shimapi::ErrorReply>(bytes);
   found->second->failure = failure ? *std::move(failure) : shimapi::ErrorReply{};
   found->second->over = true;
   Wake(found->second->event);
@@ -289,7 +292,7 @@ void ShimLink::OnAnswer(const shimapi::Header& header, std::string_view bytes) {
   auto found = pending_.find(header.seq);
   if (found == pending_.end()) return;  // nobody waits for it any more
   Pending& pending = *found->second;
-  if (pending.quiet_exec != 0) return OnQuietAnswer(pending.quiet_exec, header.type, bytes);
+  if (pending.exec != 0) return OnExecAnswer(pending.exec, header.type, bytes);
   // Here and not by the waiting thread: a short container's end may be the very next message.
   if (header.type == shimapi::Type::kStarted && !pending.container.empty()) {
     if (auto started = shimapi::Decode<shimapi::Started>(bytes)) pids_[pending.container] = started->pid;

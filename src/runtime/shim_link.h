@@ -23,6 +23,7 @@ namespace crisp::runtime {
 struct ExecWait {
   sys::UniqueFd event;  // eventfd, readable once `over`
   std::mutex lock;
+  bool started = false;
   bool over = false;  // ended, not started (then `failure`), or the shim is gone (then `lost`)
   bool lost = false;
   std::optional<shimapi::ErrorReply> failure;
@@ -77,8 +78,8 @@ class ShimLink {
                                       Mode{.cancel = true, .container = std::move(container)});
   }
 
-  // Sends a StartExec that is `quiet`: all that comes of it, comes to the ExecWait of its number.
-  Result<> StartQuietly(const Ctx& ctx, const shimapi::StartExec& request, const std::vector<sys::BorrowedFd>& fds);
+  // Sends without waiting for the start: all that comes of it, comes to the ExecWait of its number.
+  Result<> StartExec(const Ctx& ctx, const shimapi::StartExec& request, const std::vector<sys::BorrowedFd>& fds);
   static Error ToError(const shimapi::ErrorReply& reply);
 
   // Number and waiting place for a new exec; before StartExec is sent, since it may end before the answer is read.
@@ -119,7 +120,7 @@ class ShimLink {
   };
   struct Pending {
     std::string container;
-    uint64_t quiet_exec = 0;  // nobody waits here, but in execs_
+    uint64_t exec = 0;  // not 0: nobody waits here, but in execs_
     bool done = false;
     std::string bytes;
   };
@@ -143,7 +144,7 @@ class ShimLink {
   uint32_t NextSeq();  // lock_ is held
   void TellSession(uint64_t number, Result<int> end);
   void OnAnswer(const shimapi::Header& header, std::string_view bytes);
-  void OnQuietAnswer(uint64_t exec, shimapi::Type type, std::string_view bytes);  // lock_ is held
+  void OnExecAnswer(uint64_t exec, shimapi::Type type, std::string_view bytes);  // lock_ is held
   void OnEvent(shimapi::Type type, std::string_view bytes);
 
   const PodId pod_;

@@ -22,13 +22,12 @@ class ShimLinkTest : public testing::Test {
                                        [](const PodId&, const shimapi::ContainerState&) {});
   }
   // The number of the exec's StartExec, as the shim receives it.
-  uint32_t Started(uint64_t exec) {
+  uint32_t Start(uint64_t exec) {
     shimapi::StartExec request;
     request.exec = exec;
-    request.quiet = true;
-    EXPECT_TRUE(link_->StartQuietly(Ctx(), request, {}));
+    EXPECT_TRUE(link_->StartExec(Ctx(), request, {}));
     Result<shimapi::Received> received = shimapi::ReceiveMessage(shim_, buffer_.data(), buffer_.size());
-    EXPECT_TRUE(received && shimapi::Decode<shimapi::StartExec>(received->bytes).value().quiet);
+    EXPECT_EQ(shimapi::Decode<shimapi::StartExec>(received->bytes).value().exec, exec);
     return shimapi::DecodeHeader(received->bytes).value().seq;
   }
   template <class Message>
@@ -46,21 +45,21 @@ class ShimLinkTest : public testing::Test {
   std::string buffer_ = std::string(shimapi::kMessageBytesMax, '\0');
 };
 
-TEST_F(ShimLinkTest, AQuietExecIsOverWhenItEnds) {
+TEST_F(ShimLinkTest, AnExecIsOverWhenItEnds) {
   auto [exec, wait] = link_->NewExec().value();
-  const uint32_t seq = Started(exec);
-  Say(seq, shimapi::Started{5});  // an old shim's
-  EXPECT_FALSE(Over(*wait));
+  const uint32_t seq = Start(exec);
+  Say(seq, shimapi::Started{5});
+  EXPECT_TRUE(wait->started && !Over(*wait));
   Say(0, shimapi::ExecExited{exec, 3, 0});
   EXPECT_TRUE(Over(*wait) && wait->over && !wait->lost && !wait->failure);
   EXPECT_EQ(wait->exit.code, 3);
 }
 
-TEST_F(ShimLinkTest, AQuietExecIsOverWhenItDoesNotStart) {
+TEST_F(ShimLinkTest, AnExecIsOverWhenItDoesNotStart) {
   auto [exec, wait] = link_->NewExec().value();
   auto [other, others_wait] = link_->NewExec().value();
-  const uint32_t seq = Started(exec);
-  Started(other);
+  const uint32_t seq = Start(exec);
+  Start(other);
   shimapi::ErrorReply error;
   error.code = static_cast<int32_t>(Code::kUnknown);
   error.message = "no such program";
@@ -72,19 +71,19 @@ TEST_F(ShimLinkTest, AQuietExecIsOverWhenItDoesNotStart) {
 
 TEST_F(ShimLinkTest, AnAnswerThatNobodyWaitsForAnyMoreIsNoTrouble) {
   auto [exec, wait] = link_->NewExec().value();
-  const uint32_t seq = Started(exec);
+  const uint32_t seq = Start(exec);
   link_->ForgetExec(exec);
   Say(seq, shimapi::ErrorReply{});
   Say(0, shimapi::ExecExited{exec, 0, 0});
   EXPECT_FALSE(Over(*wait));
 }
 
-TEST_F(ShimLinkTest, AQuietExecIsOverWhenTheShimIsGone) {
+TEST_F(ShimLinkTest, AnExecIsOverWhenTheShimIsGone) {
   auto [exec, wait] = link_->NewExec().value();
-  Started(exec);
+  Start(exec);
   link_->Close();
   EXPECT_TRUE(Over(*wait) && wait->lost);
-  EXPECT_FALSE(link_->StartQuietly(Ctx(), shimapi::StartExec{}, {}));
+  EXPECT_FALSE(link_->StartExec(Ctx(), shimapi::StartExec{}, {}));
 }
 
 }  // namespace

@@ -9,7 +9,6 @@
 namespace crisp::shim {
 
 namespace {
-constexpr std::chrono::milliseconds kQuietStartTime{60'000};
 constexpr std::chrono::milliseconds kRoundTime{5};
 constexpr int kKillRoundsMax = 400;   // 2 s: what is still there then hangs in the kernel
 constexpr int kRemoveRoundsMax = 6;   // each twice as long as the one before: 0.3 s
@@ -18,10 +17,7 @@ constexpr int kRemoveRoundsMax = 6;   // each twice as long as the one before: 0
 Exec::Exec(Surroundings& around, shimapi::StartExec request, std::function<void(Exec&)> on_over)
     : around_(around), request_(std::move(request)), on_over_(std::move(on_over)), cgroup_(request_.cgroup_dirs) {}
 
-Exec::~Exec() {
-  around_.loop.CancelTimer(timer_);
-  around_.loop.CancelTimer(start_timer_);
-}
+Exec::~Exec() { around_.loop.CancelTimer(timer_); }
 
 Result<std::unique_ptr<ProcessStart>> Exec::StartProcess(sys::BorrowedFd container,
                                                          const std::vector<sys::UniqueFd>& fds) {
@@ -52,12 +48,6 @@ Result<> Exec::Start(Asker asker, sys::BorrowedFd container, std::vector<sys::Un
   }
   start_ = *std::move(started);
   starter_ = std::move(asker);
-  if (request_.quiet) {
-    start_timer_ = around_.loop.After(kQuietStartTime, [this] {
-      start_timer_ = 0;
-      if (start_) start_->Kill();
-    });
-  }
   return {};
 }
 
@@ -68,7 +58,6 @@ bool Exec::IsStartOf(const Connection* connection, uint32_t seq) const {
 void Exec::OnStarted(Result<NewProcess> process) {
   // Until the end: while it is there, what nobody knows is not reaped.
   std::unique_ptr<ProcessStart> start = std::move(start_);
-  around_.loop.CancelTimer(std::exchange(start_timer_, 0));
   Result<sys::UniqueFd> pidfd = process ? sys::PidfdOpen(process->pid) : Result<sys::UniqueFd>(std::move(process).error());
   Result<> handed = pidfd && process->terminal.ok() ? HandOver(process->terminal) : Result<>();
   if (pidfd && !handed) {
@@ -84,11 +73,9 @@ void Exec::OnStarted(Result<NewProcess> process) {
   pid_ = process->pid;
   pidfd_ = *std::move(pidfd);
   around_.children.Add(pid_, [this](sys::ExitStatus exit) { OnExit(exit); });
-  if (!request_.quiet) {
-    shimapi::Started started;
-    started.pid = pid_;
-    starter_.Answer(started);
-  }
+  shimapi::Started started;
+  started.pid = pid_;
+  starter_.Answer(started);
   if (killing_) KillRound();
 }
 

@@ -48,7 +48,7 @@ class Exec {
   bool killing_ = false;
   bool over_ = false;
   int rounds_ = 0;
-  Loop::Id timer_ = 0, start_timer_ = 0;
+  Loop::Id timer_ = 0;
 };
 
 }  // namespace crisp::shim

@@ -31,8 +31,7 @@ template <class V> void Fields(V& v, SignalContainer& m) { v(m.id), v(m.signal);
 template <class V> void Fields(V& v, ReopenLog& m) { v(m.id); }
 template <class V> void Fields(V& v, ForgetContainer& m) { v(m.id); }
 template <class V> void Fields(V& v, StartExec& m) {
-  v(m.exec), v(m.container), v(m.argv), v(m.pid_file), v(m.cgroup_dirs), v(m.native), v(m.console_socket),
-      v(m.quiet);
+  v(m.exec), v(m.container), v(m.argv), v(m.pid_file), v(m.cgroup_dirs), v(m.native), v(m.console_socket);
 }
 template <class V> void Fields(V& v, KillExec& m) { v(m.exec); }
 template <class V> void Fields(V& v, Cancel& m) { v(m.seq); }

@@ -154,9 +154,6 @@ struct StartExec {
   // to the socket of this name in the run directory's tmp/.
   bool native = false;
   std::string console_socket;
-  // No Started where it succeeds: ExecExited tells all that is wanted of it. (A shim that does not know this sends it.) A
-  // start that takes longer than a minute fails then, as there is nobody else to give it up.
-  bool quiet = false;
 };
 
 struct KillExec {  // Ok: every process of the exec has been sent SIGKILL. Unknown: Ok

@@ -53,13 +53,14 @@ std::vector<LinkCounters> ParseNetDev(std::string_view text) {
   return out;
 }
 
-std::vector<std::optional<std::vector<LinkCounters>>> ReadLinkCounters(const std::vector<std::string>& netns_paths) {
+Result<std::vector<std::optional<std::vector<LinkCounters>>>> ReadLinkCounters(
+    const std::vector<std::string>& netns_paths) {
   std::vector<std::optional<std::vector<LinkCounters>>> out(netns_paths.size());
   if (netns_paths.empty()) return out;
-  Result<std::thread> thread = StartThread([&] {
+  std::thread thread = TRY(StartThread([&] {
     for (size_t i = 0; i < netns_paths.size(); ++i) out[i] = EnterAndRead(netns_paths[i]);
-  });
-  if (thread) thread->join();
+  }));
+  thread.join();
   return out;
 }
 

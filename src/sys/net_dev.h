@@ -7,6 +7,8 @@
 #include <string_view>
 #include <vector>
 
+#include "base/result.h"
+
 namespace crisp::sys {
 
 struct LinkCounters {
@@ -22,8 +24,9 @@ inline constexpr size_t kLinksMax = 64;
 std::vector<LinkCounters> ParseNetDev(std::string_view text);
 
 // The interfaces of each of these pinned namespaces, in their order, without lo. Absent: the namespace is gone, or
-// cannot be read, or there was no thread to be had. One thread enters all of them, one after the other, and ends; nothing keeps a namespace open
-// afterwards. Blocking: about 30 us for each.
-std::vector<std::optional<std::vector<LinkCounters>>> ReadLinkCounters(const std::vector<std::string>& netns_paths);
+// cannot be read. One thread enters all of them, one after the other, and ends; nothing keeps a namespace open
+// afterwards. Blocking: about 30 us for each. kResourceExhausted: there is no thread to be had.
+Result<std::vector<std::optional<std::vector<LinkCounters>>>> ReadLinkCounters(
+    const std::vector<std::string>& netns_paths);
 
 }  // namespace crisp::sys

@@ -204,7 +204,7 @@ TEST(NetDev, CountersOfOtherNamespacesAreReadWithoutKeepingThem) {
   std::string pin = "/mnt/counters";
   Ok(PinNetns(made->fd, pin));
   ino_t before = MyNetns();
-  auto links = ReadLinkCounters({"/mnt/no-such", pin});
+  auto links = ReadLinkCounters({"/mnt/no-such", pin}).value();
   EXPECT_EQ(MyNetns(), before);
   EXPECT_FALSE(links[0]);
   ASSERT_TRUE(links[1]);

@@ -44,7 +44,7 @@ TEST(NetDev, LeavesOutWhatDoesNotParseAndStopsAtItsLimit) {
 }
 
 TEST(NetDev, ANamespaceThatIsGoneIsAbsent) {
-  auto links = ReadLinkCounters({"/nowhere", "/proc/self/status"});
+  auto links = ReadLinkCounters({"/nowhere", "/proc/self/status"}).value();
   ASSERT_EQ(links.size(), 2u);
   EXPECT_FALSE(links[0]);
   EXPECT_FALSE(links[1]) << "no network namespace";

@@ -21,6 +21,7 @@ import time
 
 import cri
 import crictl_table
+import grpc
 import peer
 import upstream
 
@@ -239,6 +240,15 @@ class Objects:
 
     def clean(self):
         """Removes what the run made."""
+        try:
+            self._clean()
+        except grpc.RpcError as error:
+            # containerd 1.6 loses a killed shim's connection now and then, and succeeds when asked again.
+            if not isinstance(self.runtime, peer.Containerd) or "ttrpc: closed" not in error.details():
+                raise
+            self._clean()
+
+    def _clean(self):
         kept = set(self.standing.values())
         for container in self.client.ListContainers().containers:
             if container.id not in kept:

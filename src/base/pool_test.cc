@@ -97,8 +97,11 @@ TEST(Pool, PrefersAThreadThatRanElsewhere) {
   }
   both.arrive_and_wait();
   for (int here : {0, 1, 1, 0}) {
-    for (const std::atomic<pid_t>& thread : threads) {
-      while (thread == 0 || !Sleeps(thread)) std::this_thread::yield();
+    // Twice in a row: one that waits for the other at the pool's lock sleeps, too, and then runs.
+    for (int seen = 0; seen < 2;) {
+      const bool both_sleep = threads[0] != 0 && threads[1] != 0 && Sleeps(threads[0]) && Sleeps(threads[1]);
+      seen = both_sleep ? seen + 1 : 0;
+      if (!both_sleep) std::this_thread::yield();
     }
     RunOn(processors[static_cast<size_t>(here)]);
     std::promise<pid_t> ran;

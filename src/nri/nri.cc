@@ -197,13 +197,15 @@ void Nri::Accept() {
 }
 
 void Nri::Serve(PluginRef plugin, bool launched) {
-  auto state = state_.Lock();
-  Result<std::thread> thread = StartThread([this, plugin, launched] { Life(plugin, launched); });
-  if (thread) {
-    state->served.push_back({plugin, *std::move(thread), false});
-    return;
+  {
+    auto state = state_.Lock();
+    Result<std::thread> thread = StartThread([this, plugin, launched] { Life(plugin, launched); });
+    if (thread) {
+      state->served.push_back({plugin, *std::move(thread), false});
+      return;
+    }
+    LogWarning("NRI plugin is not served", {{"plugin", plugin->Name()}, {"error", thread.error()}});
   }
-  LogWarning("NRI plugin is not served", {{"plugin", plugin->Name()}, {"error", thread.error()}});
   if (launched) gate_->Release();
 }
 

@@ -188,7 +188,11 @@ void ShimLink::OnExecAnswer(uint64_t exec, shimapi::Type type, std::string_view 
     return;
   }
   Result<shimapi::ErrorReply> failure = shimapi::Decode<shimapi::ErrorReply>(bytes);
-  found->second->failure = failure ? *std::move(failure) : shimapi::ErrorReply{};
+  if (!failure) {
+    failure = shimapi::ErrorReply{};
+    failure->message = "the pod's shim says that the exec did not start, and not why";
+  }
+  found->second->failure = *std::move(failure);
   found->second->over = true;
   Wake(found->second->event);
 }

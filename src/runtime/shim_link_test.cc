@@ -69,6 +69,16 @@ TEST_F(ShimLinkTest, AnExecIsOverWhenItDoesNotStart) {
   EXPECT_FALSE(Over(*others_wait));
 }
 
+TEST_F(ShimLinkTest, AFailureThatIsMalformedIsOneAllTheSame) {
+  auto [exec, wait] = link_->NewExec().value();
+  std::string bytes = shimapi::Encode(Start(exec), shimapi::Hello{"x"}).value();
+  bytes[8] = static_cast<char>(shimapi::Type::kError);  // ends within its second field
+  ASSERT_TRUE(shimapi::SendMessage(shim_, bytes));
+  EXPECT_EQ(link_->ReadOne(buffer_.data(), buffer_.size()), ShimLink::ReadResult::kMore);
+  ASSERT_TRUE(Over(*wait) && wait->failure);
+  EXPECT_NE(wait->failure->message, "");
+}
+
 TEST_F(ShimLinkTest, AnAnswerThatNobodyWaitsForAnyMoreIsNoTrouble) {
   auto [exec, wait] = link_->NewExec().value();
   const uint32_t seq = Start(exec);

@@ -240,13 +240,17 @@ class Objects:
 
     def clean(self):
         """Removes what the run made."""
+        eventually(self._cleaned, "what a row made is removed")
+
+    def _cleaned(self):
         try:
             self._clean()
+            return True
         except grpc.RpcError as error:
-            # containerd 1.6 loses a killed shim's connection now and then, and succeeds when asked again.
-            if not isinstance(self.runtime, peer.Containerd) or "ttrpc: closed" not in error.details():
-                raise
-            self._clean()
+            # containerd 1.6 loses a shim's connection now and then, and removes what it held once it has noticed that.
+            if isinstance(self.runtime, peer.Containerd) and re.search("ttrpc: closed|to stop first", error.details()):
+                return False
+            raise
 
     def _clean(self):
         kept = set(self.standing.values())

@@ -6,6 +6,7 @@
 #include <cerrno>
 #include <set>
 
+#include "base/ids.h"
 #include "base/strings.h"
 #include "network/builtin.h"
 #include "sys/file.h"
@@ -56,6 +57,7 @@ MacAddress MacFor(const IpAddress& address) {
 }
 
 std::string HostLinkName(const Attachment& attachment) {
+  if (!attachment.host_link.empty()) return attachment.host_link;
   const uint32_t hash = Hash32(StrCat(attachment.container_id, "/", attachment.ifname));
   const uint8_t bytes[] = {static_cast<uint8_t>(hash >> 24), static_cast<uint8_t>(hash >> 16), static_cast<uint8_t>(hash >> 8),
                            static_cast<uint8_t>(hash)};
@@ -207,11 +209,20 @@ Result<> ConnectPod(RouteSocket& host, const BridgeConf& conf, const sys::VethSp
   return SetSysctl(StrCat("net/ipv6/conf/", spec.name, "/accept_ra"), "0");
 }
 
+// A pair that was made ahead becomes the attachment's: as ConnectPod leaves it.
+Result<> AdoptPair(RouteSocket& host, const BridgeConf& conf, const sys::VethSpec& spec, const std::string& alias) {
+  NetlinkBatch batch;
+  SetLink(batch, spec.name, {.alias = alias, .mac = spec.mac, .master = spec.master});
+  if (conf.hairpin) SetLink(batch, spec.name, {.hairpin = true});
+  return host.Send(batch);
+}
+
 // The pod's end first: the host's has a carrier from the start then. Going up without one, the bridge takes it for a
 // working port, then for a dead one, then for a working one again, and each time looks through all its ports.
-Result<> BringUp(RouteSocket& host, const std::string& host_name, RouteSocket& pod, const std::string& ifname) {
+Result<> BringUp(RouteSocket& host, const std::string& host_name, RouteSocket& pod, const std::string& ifname,
+                 const std::optional<MacAddress>& mac) {
   NetlinkBatch inside, outside;
-  SetLink(inside, ifname, {.up = true});
+  SetLink(inside, ifname, {.up = true, .mac = mac});
   TRY(pod.Send(inside));
   SetLink(outside, host_name, {.up = true});
   return host.Send(outside);
@@ -256,6 +267,20 @@ Result<CniResult> AddressesFor(const Ctx& ctx, const PluginCall& call, const Bri
 
 }  // namespace
 
+std::string AliasOfPairMadeAhead(const std::string& link_alias) {
+  return link_alias.empty() ? std::string() : link_alias + " ahead";
+}
+
+Result<std::string> MakePairAhead(const PairSpec& wanted, sys::BorrowedFd netns) {
+  RouteSocket host = TRY(RouteSocket::Open());
+  const std::string name = "veth" + RandomHex(4);
+  const sys::VethSpec spec{.name = name, .mac = MakeMac(0x5a, Hash32(name)), .peer_name = wanted.ifname,
+                           .peer_mac = MakeMac(0x5b, Hash32(name)), .peer_netns = netns.get(), .mtu = wanted.mtu};
+  TRY(CreateVeth(host, {}, spec, {}));
+  TRY(SetSysctl(StrCat("net/ipv6/conf/", name, "/accept_ra"), "0"));
+  return name;
+}
+
 Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const PluginExec& exec) {
   const Attachment& attachment = *call.attachment;
   const Json stdin_conf = TRY(PluginStdin(call));
@@ -273,14 +298,23 @@ Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const Plugin
                      .master = bridge.index, .peer_name = attachment.ifname, .peer_netns = netns.get(), .mtu = conf.mtu};
   spec.peer_mac = conf.mac ? *conf.mac
                   : result.ips.empty() ? MakeMac(0x5b, Hash32(attachment.container_id)) : MacFor(result.ips[0].address.address);
-  TRY(ConnectPod(host, conf, spec, call.link_alias));
+  const bool ahead = !attachment.host_link.empty();
+  const std::string alias = ahead ? AliasOfPairMadeAhead(call.link_alias) : call.link_alias;
+  bool adopted = false;
+  if (ahead) {
+    Result<> taken = AdoptPair(host, conf, spec, alias);
+    adopted = taken.has_value();
+    // Somebody has taken it away meanwhile, and the end in the namespace with it.
+    if (!taken && taken.error().os_errno() != ENODEV) return std::move(taken).error();
+  }
+  if (!adopted) TRY(ConnectPod(host, conf, spec, alias));
   std::optional<RouteSocket> own;
   if (call.netns == nullptr) {
     TRY(PrepareInterface(netns, attachment.ifname, Has(result, false) || result.ips.empty()));
     own = TRY(sys::OpenRouteSocketIn(netns));
   }
   RouteSocket& pod = own ? *own : call.netns->route;
-  TRY(BringUp(host, spec.name, pod, attachment.ifname));
+  TRY(BringUp(host, spec.name, pod, attachment.ifname, adopted ? std::optional(spec.peer_mac) : std::nullopt));
   TRY(ConfigurePod(pod, attachment.ifname, result));
   // The kernel takes note of a carrier up to a second late, and a bridge that had no port drops packets until then.
   // Asking for a link makes it take note at once (rtnl_getlink, since 6.8): first of the port, then of the bridge.

@@ -29,6 +29,19 @@ CniResult CompleteAddresses(CniResult ipam, const BridgeConf& conf);
 // MAC addresses are made from the IP address: a later owner of the address has the same, so neighbours' caches stay right.
 sys::MacAddress MacFor(const sys::IpAddress& address);
 
+// A pair whose one end lies in a namespace already, for an attachment that comes later: the rest is a third of the work.
+// Both ends are down, the host's is no port of any bridge and bears no alias.
+struct PairSpec {
+  std::string ifname;  // of the end in the namespace
+  int mtu = 0;         // 0: the kernel's default
+  friend bool operator==(const PairSpec&, const PairSpec&) = default;
+};
+// The name of the host's end.
+Result<std::string> MakePairAhead(const PairSpec& spec, sys::BorrowedFd netns);
+// The alias of such a host's end once it has an attachment. Not `link_alias` alone: a version of crisp that knows pairs by
+// the attachment's name only takes what bears that for a stray.
+std::string AliasOfPairMadeAhead(const std::string& link_alias);
+
 Result<CniResult> BridgeAdd(const Ctx& ctx, const PluginCall& call, const PluginExec& exec);
 Result<> BridgeDel(const Ctx& ctx, const PluginCall& call, const PluginExec& exec);
 Result<> BridgeCheck(const Ctx& ctx, const PluginCall& call, const PluginExec& exec);

@@ -14,8 +14,8 @@
 
 namespace crisp::network {
 
-// The name of the host's end of an attachment's veth pair: the same for the same attachment, so that whoever comes
-// after a crash finds it.
+// The name of the host's end of an attachment's veth pair: what is recorded of a pair that was made ahead, else the same
+// for the same attachment, so that whoever comes after a crash finds it.
 std::string HostLinkName(const Attachment& attachment);
 
 class Builtin {

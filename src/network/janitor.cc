@@ -78,7 +78,7 @@ void Janitor::Loop(std::stop_token stop) {
     Due due = AwaitDue();
     if (!due.links.empty()) work_.remove_links(due.links);
     if (due.idle) work_.remove_unused();
-    if (due.last) return;
+    if (due.last) return work_.leave();
     Ctx ctx(Clock::time_point::max(), stop, "");
     for (auto& task : due.tasks) task(ctx);
   }

@@ -24,6 +24,8 @@ class Janitor {
     std::function<void(const std::vector<std::string>& links)> remove_links;
     // Called `kGrace` after the last attachment went; must check again that there is none.
     std::function<void()> remove_unused;
+    // Called once, after everything else.
+    std::function<void()> leave;
   };
   static constexpr std::chrono::seconds kGrace{2};
 

@@ -1,5 +1,7 @@
 #include "network/netns_pool.h"
 
+#include <algorithm>
+
 namespace crisp::network {
 
 // Null where the kernel does not give us one: /proc does, too.
@@ -26,42 +28,56 @@ Result<sys::NewNetns> NetnsPool::Furnish(sys::UniqueFd netns, const Sysctls& sys
   return sys::FurnishNetns(std::move(netns), sysctls, proc ? std::optional(proc->borrow()) : std::nullopt);
 }
 
-Result<sys::NewNetns> NetnsPool::Take(const Sysctls& sysctls) {
-  std::vector<sys::NewNetns> unwanted;  // closed without our lock
+Result<NetnsPool::Taken> NetnsPool::Take(const Wanted& wanted) {
+  std::vector<Taken> unwanted;  // closed without our lock
   {
     auto state = state_.Lock();
-    if (state->sysctls != sysctls) {
+    if (state->wanted != wanted) {
       unwanted.swap(state->spare);
-      state->sysctls = sysctls;
+      state->wanted = wanted;
     }
     if (!state->spare.empty()) {
-      sys::NewNetns netns = std::move(state->spare.back());
+      Taken spare = std::move(state->spare.back());
       state->spare.pop_back();
-      return netns;
+      return spare;
     }
   }
-  return Create(sysctls);
+  return Taken{TRY(Create(wanted.sysctls)), ""};
 }
 
-Result<> NetnsPool::Refill() {
+Result<> NetnsPool::Refill(Haste haste) {
   while (true) {
-    Sysctls sysctls;
+    Wanted wanted;
+    std::optional<Taken> spare;  // one that lacks a pair
     {
       auto state = state_.Lock();
-      if (state->spare.size() >= kSpare) return {};
-      sysctls = state->sysctls;
+      wanted = state->wanted;
+      const bool pairs = haste == Haste::kNone && wanted.pair;
+      auto lacking = std::ranges::find_if(state->spare, [&](const Taken& each) { return pairs && each.host_link.empty(); });
+      if (lacking != state->spare.end()) {
+        spare = std::move(*lacking);
+        state->spare.erase(lacking);
+      } else if (state->spare.size() >= kSpare) {
+        return {};
+      }
     }
-    sys::NewNetns netns = TRY(Create(sysctls));
+    if (!spare) spare = Taken{TRY(Create(wanted.sysctls)), ""};
+    if (haste == Haste::kNone && wanted.pair) spare->host_link = TRY(MakePairAhead(*wanted.pair, spare->netns.fd));
     auto state = state_.Lock();
-    if (state->sysctls == sysctls) state->spare.push_back(std::move(netns));
+    if (state->wanted == wanted) state->spare.push_back(*std::move(spare));
   }
 }
 
-void NetnsPool::Drain() {
-  std::vector<sys::NewNetns> unwanted;
+std::vector<std::string> NetnsPool::Drain() {
+  std::vector<Taken> unwanted;
   unwanted.swap(state_.Lock()->spare);
   std::shared_ptr<const sys::UniqueFd> root;
   root.swap(proc_.Lock()->root);
+  std::vector<std::string> links;
+  for (const Taken& each : unwanted) {
+    if (!each.host_link.empty()) links.push_back(each.host_link);
+  }
+  return links;
 }
 
 }  // namespace crisp::network

@@ -1,11 +1,15 @@
-// A few network namespaces made ahead, so that a pod need not wait for the kernel to make one (0.35 ms). They are
-// pinned nowhere and die with the process: there is nothing to clean up. Threading: any thread.
+// A few network namespaces made ahead, so that a pod need not wait for the kernel to make one (0.35 ms) and the veth pair
+// in it (as long again). They are pinned nowhere and die with the process: there is nothing to clean up. Threading: any
+// thread.
 #pragma once
 
 #include <memory>
+#include <optional>
+#include <string>
 #include <vector>
 
 #include "base/synchronized.h"
+#include "network/bridge.h"
 #include "sys/netns.h"
 
 namespace crisp::network {
@@ -17,21 +21,34 @@ class NetnsPool {
   static constexpr size_t kSpare = 4;
   static constexpr int kPerProc = 32;  // namespaces that get their sysctls by one instance of proc
 
-  // With these sysctls set; made now if there is no spare one.
-  Result<sys::NewNetns> Take(const Sysctls& sysctls);
+  // What a namespace shall have.
+  struct Wanted {
+    Sysctls sysctls;
+    std::optional<PairSpec> pair;  // only if it is there already
+    friend bool operator==(const Wanted&, const Wanted&) = default;
+  };
+  struct Taken {
+    sys::NewNetns netns;
+    std::string host_link;  // the host's end of the pair; "": there is none
+  };
+  // Made now, without a pair, if there is no spare one.
+  Result<Taken> Take(const Wanted& wanted);
   // The same for a new namespace that somebody else made.
   Result<sys::NewNetns> Furnish(sys::UniqueFd netns, const Sysctls& sysctls);
   // The next burst of pods would find none.
   bool RunsOut() const { return state_.Lock()->spare.size() < kSpare / 2; }
   // Makes the pool full again, of what was last taken. Blocking; one caller at a time.
-  Result<> Refill();
-  // Forgets all, as when there are no pods: an idle node keeps nothing.
-  void Drain();
+  // kNoPairs: many pods are being made; a pair made ahead is more work in all. An error: some are missing.
+  enum class Haste { kNone, kNoPairs };
+  Result<> Refill(Haste haste);
+  // Forgets all, as when there are no pods: an idle node keeps nothing. Returns links that the kernel will take away in a
+  // while if nobody else does.
+  std::vector<std::string> Drain();
 
  private:
   struct State {
-    Sysctls sysctls;  // of all the spare ones
-    std::vector<sys::NewNetns> spare;
+    Wanted wanted;  // of all the spare ones
+    std::vector<Taken> spare;
   };
   struct Proc {
     std::shared_ptr<const sys::UniqueFd> root;

@@ -12,6 +12,7 @@
 #include "base/log.h"
 #include "base/strings.h"
 #include "base/synchronized.h"
+#include "network/bridge.h"
 #include "network/capability_args.h"
 #include "network/chain.h"
 #include "network/janitor.h"
@@ -72,10 +73,17 @@ state::Durability DurabilityOf(const Record& record) {
   return state::Durability::kProcess;
 }
 
+// The pair that an attachment by the built-in bridge plugin needs.
+std::optional<PairSpec> PairOf(const Record& record, const std::optional<HostLocalConf>& ipam) {
+  if (!ipam) return std::nullopt;
+  Result<BridgeConf> conf = ParseBridgeConf(record.conf.plugins[0].conf);
+  if (!conf) return std::nullopt;  // ADD will say why
+  return PairSpec{record.attachment.ifname, conf->mtu};
+}
+
 // Defaults for the interfaces of a namespace that the built-in bridge plugin will furnish: no routes by advertisement
 // (CVE-2020-10749), and no IPv6 at all where the network has none.
-Sysctls NetnsSysctls(const Record& record) {
-  std::optional<HostLocalConf> ipam = BuiltinIpam(record, 0);
+Sysctls NetnsSysctls(const std::optional<HostLocalConf>& ipam) {
   if (!ipam) return {};
   bool ipv6 = std::ranges::any_of(ipam->sets, [](const IpRangeSet& set) { return !set[0].subnet.address.v4(); });
   return {{"net/ipv6/conf/default/accept_ra", "0"},
@@ -127,7 +135,8 @@ class NetworkImpl : public Network {
         chain_(exec_, builtin_, options.builtin_plugins, Alias(), options.plugin_timeout),
         confs_(options.conf_dir, options.fallback_conflist),
         janitor_({.remove_links = [this](const std::vector<std::string>& links) { RemoveLinks(links); },
-                  .remove_unused = [this] { RemoveUnused(); }}) {}
+                  .remove_unused = [this] { RemoveUnused(); },
+                  .leave = [this] { DrainSpare(); }}) {}
 
   Result<> Load();
 
@@ -184,6 +193,7 @@ class NetworkImpl : public Network {
   void CollectGarbage(const Ctx& ctx);
   void RemoveLinks(const std::vector<std::string>& links);
   void RemoveUnused();
+  void DrainSpare();
 
   const NetworkOptions options_;
   state::Database& db_;
@@ -282,14 +292,19 @@ Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
 }
 
 Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkRequest& request) {
-  TRY(Save(record, DurabilityOf(record)));
-  FAILPOINT("network.after_intent");
   ctx.Stage("make the network namespace");
-  Sysctls sysctls = NetnsSysctls(record);
+  const std::optional<HostLocalConf> ipam = BuiltinIpam(record, 0);
+  Sysctls sysctls = NetnsSysctls(ipam);
   sysctls.insert(sysctls.end(), request.sysctls.begin(), request.sysctls.end());
   sys::UniqueFd given;
   if (request.netns.get() >= 0) given = TRY(sys::Dup(request.netns));
-  sys::NewNetns netns = given.ok() ? TRY(spare_.Furnish(std::move(given), sysctls)) : TRY(spare_.Take(sysctls));
+  // Before the intent, which names the link: as yet it all is only ours, and would go with us.
+  NetnsPool::Taken taken = given.ok() ? NetnsPool::Taken{TRY(spare_.Furnish(std::move(given), sysctls)), ""}
+                                      : TRY(spare_.Take({sysctls, PairOf(record, ipam)}));
+  sys::NewNetns& netns = taken.netns;
+  record.attachment.host_link = std::move(taken.host_link);
+  TRY(Save(record, DurabilityOf(record)));
+  FAILPOINT("network.after_intent");
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
   FAILPOINT("network.after_netns");
   if (request.on_netns) request.on_netns(record.attachment.netns);
@@ -308,17 +323,21 @@ Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkReq
 Result<PodNetwork> NetworkImpl::Setup(const Ctx& ctx, const PodNetworkRequest& request) {
   TRY(ctx.Check());
   Busy busy(state_, request.pod);
+  const bool alone = state_.Lock()->busy.size() == 1;
   if (std::optional<Record> known = Find(request.pod)) {
     if (known->result && sys::OpenNetns(known->attachment.netns)) return Describe(*known);
     TRY(TeardownRecord(ctx, request.pod), "undo an earlier attempt");
   }
   Record record = TRY(Plan(request));
   janitor_.Spare(HostLinkName(record.attachment));
-  auto refill = [this](const Ctx&) { [[maybe_unused]] Result<> filled = spare_.Refill(); };  // else they are made when needed
   Result<> attached = Attach(ctx, record, request);
   // Unless it is urgent not now: it takes a processor for most of a millisecond, while the rest of the pod is made.
   constexpr std::chrono::milliseconds kRefillDelay{25};
-  janitor_.Run(refill, spare_.RunsOut() ? std::chrono::milliseconds(0) : kRefillDelay);
+  auto refill = [this](NetnsPool::Haste haste, std::chrono::milliseconds delay) {
+    janitor_.Run([this, haste](const Ctx&) { [[maybe_unused]] Result<> filled = spare_.Refill(haste); }, delay);
+  };
+  if (spare_.RunsOut()) refill(NetnsPool::Haste::kNoPairs, {});
+  refill(alone ? NetnsPool::Haste::kNone : NetnsPool::Haste::kNoPairs, kRefillDelay);
   if (!attached) {
     Result<> undone = TeardownRecord(ctx, request.pod);
     std::string what = "set up network of pod " + request.pod.str();
@@ -390,10 +409,15 @@ Result<> NetworkImpl::SweepPins() {
 Result<> NetworkImpl::SweepLinks() {
   const std::vector<sys::Link> links = TRY(TRY(sys::RouteSocket::Open()).Links());
   std::set<std::string> wanted;
-  for (const PodId& pod : Pods()) wanted.insert(HostLinkName({.container_id = pod.str(), .ifname = kInterface}));
+  {
+    auto state = state_.Lock();
+    for (const PodId& pod : state->busy) wanted.insert(HostLinkName({.container_id = pod.str(), .ifname = kInterface}));
+    for (const auto& [pod, record] : state->records) wanted.insert(HostLinkName(record.attachment));
+  }
   std::vector<std::string> strays;
   for (const sys::Link& link : links) {
-    if (link.kind == "veth" && link.alias == Alias() && !wanted.contains(link.name)) strays.push_back(link.name);
+    const bool ours = link.alias == Alias() || link.alias == AliasOfPairMadeAhead(Alias());
+    if (link.kind == "veth" && ours && !wanted.contains(link.name)) strays.push_back(link.name);
   }
   if (!strays.empty()) RemoveLinks(strays);
   return {};
@@ -530,11 +554,15 @@ void NetworkImpl::RemoveLinks(const std::vector<std::string>& links) {
   if (Result<> removed = remove(); !removed) LogWarning("cannot remove links of ended pods", {{"error", removed.error()}});
 }
 
+void NetworkImpl::DrainSpare() {
+  if (std::vector<std::string> links = spare_.Drain(); !links.empty()) RemoveLinks(links);
+}
+
 // The packet table, and the bridges that we made and that have no port.
 void NetworkImpl::RemoveUnused() {
   std::unique_lock alone(in_use_, std::try_to_lock);
   if (!alone.owns_lock() || !state_.Lock()->records.empty()) return;
-  spare_.Drain();
+  DrainSpare();
   auto remove = [&]() -> Result<> {
     TRY(rules_.DropIfUnused([](const std::string& link) {
       // Missing: the link is gone.

@@ -5,6 +5,8 @@
 #include <linux/if.h>
 #include <linux/rtnetlink.h>
 
+#include <algorithm>
+
 #include "network/testing.h"
 
 namespace crisp::network {
@@ -45,6 +47,63 @@ TEST_F(NetworkTest, TheNamespaceIsToldBeforeThePluginsRun) {
   told.clear();
   Ok(network_->Setup({}, request));
   EXPECT_EQ(told, "") << "nothing is made anew";
+}
+
+TEST_F(NetworkTest, APairMadeAheadBecomesAPods) {
+  auto first = network_->Setup({}, Request());
+  Ok(first);
+  const std::vector<std::string> ahead = AwaitPairsAhead();
+  ASSERT_EQ(ahead.size(), NetnsPool::kSpare);
+  auto request = Request();
+  request.port_mappings = {{.container_port = 80, .host_port = 8080}};
+  auto pod = network_->Setup({}, request);
+  Ok(pod);
+  const Json interfaces = ParseJson(pod->result_json, "result")->at("interfaces");
+  const std::string name = interfaces[1]["name"];
+  EXPECT_TRUE(std::ranges::find(ahead, name) != ahead.end()) << name;
+  auto outside = sys::RouteSocket::Open()->FindLink(name);
+  Ok(outside);
+  EXPECT_NE(outside->master, 0);
+  EXPECT_TRUE(outside->alias.ends_with(" ahead")) << outside->alias;
+  EXPECT_EQ(sys::MacText(outside->mac), interfaces[1]["mac"]);
+  EXPECT_EQ(Output("cat /proc/sys/net/ipv6/conf/" + name + "/accept_ra"), "0\n");
+  auto inside = sys::OpenRouteSocketIn(*sys::OpenNetns(pod->netns_path))->FindLink("eth0");
+  Ok(inside);
+  EXPECT_EQ(sys::MacText(inside->mac), interfaces[2]["mac"]);
+  EXPECT_EQ(interfaces[2]["mac"], "0a:58:0a:58:00:03") << "made from the address";
+  {
+    Server server(pod->netns_path, SOCK_STREAM, 80, "pod");
+    EXPECT_EQ(Ask(first->netns_path, SOCK_STREAM, "10.88.0.3", 80), "10.88.0.2 at pod");
+    EXPECT_EQ(Ask(first->netns_path, SOCK_STREAM, "fd00:88::3", 80), "fd00:88::2 at pod");
+    EXPECT_EQ(Ask(pod->netns_path, SOCK_STREAM, "192.0.2.1", 8080), "10.88.0.1 at pod") << "the port is a hairpin";
+  }
+  Open();
+  Ok(network_->KeepOnly({}, [&](const PodId& id) { return id == request.pod; }));
+  EXPECT_TRUE(sys::RouteSocket::Open()->FindLink(name)) << "no stray for a later process";
+  Ok(network_->Teardown({}, request.pod));
+  network_.reset();
+  EXPECT_FALSE(sys::RouteSocket::Open()->FindLink(name));
+  Open();
+}
+
+TEST_F(NetworkTest, PairsMadeAheadGoWithTheProcess) {
+  Ok(network_->Setup({}, Request()));
+  const std::vector<std::string> ahead = AwaitPairsAhead();
+  ASSERT_EQ(ahead.size(), NetnsPool::kSpare);
+  network_.reset();
+  for (const std::string& name : ahead) EXPECT_FALSE(sys::RouteSocket::Open()->FindLink(name)) << name;
+  Open();
+}
+
+TEST_F(NetworkTest, APairMadeAheadThatSomebodyTookAway) {
+  Ok(network_->Setup({}, Request()));
+  const std::vector<std::string> ahead = AwaitPairsAhead();
+  ASSERT_EQ(ahead.size(), NetnsPool::kSpare);
+  for (const std::string& name : ahead) Output("ip link delete " + name);
+  auto pod = network_->Setup({}, Request());
+  Ok(pod);
+  Server server(pod->netns_path, SOCK_STREAM, 80, "pod");
+  EXPECT_EQ(Ask("", SOCK_STREAM, "10.88.0.3", 80), "10.88.0.1 at pod");
 }
 
 TEST_F(NetworkTest, SysctlsOfTheRequest) {

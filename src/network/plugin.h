@@ -20,6 +20,8 @@ struct Attachment {
   std::string ifname;
   std::string args;      // CNI_ARGS
   Json capability_args = Json::object();  // by capability: what "runtimeConfig" is made from
+  // The host's end of a veth pair that was made ahead, with the namespace; "": the attachment makes its own.
+  std::string host_link;
 };
 
 struct PluginCall {

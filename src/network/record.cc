@@ -14,6 +14,7 @@ std::string EncodeRecord(const Record& record) {
             {"args", record.attachment.args},
             {"capabilityArgs", record.attachment.capability_args},
             {"byProgram", record.by_program}};
+  if (!record.attachment.host_link.empty()) json["hostLink"] = record.attachment.host_link;
   // The newest version of the specification holds all that the older ones do.
   if (record.result) json["result"] = CniResultJson(*record.result, "1.1.0").value();
   return DumpJson(json);
@@ -29,6 +30,7 @@ Result<Record> DecodeRecord(const std::string& key, std::string_view value) {
   record.attachment.netns = TRY(JsonGet<std::string>(json, "netns"));
   record.attachment.ifname = TRY(JsonGet<std::string>(json, "ifName"));
   record.attachment.args = TRY(JsonGet<std::string>(json, "args"));
+  record.attachment.host_link = TRY(JsonGet<std::string>(json, "hostLink", ""));
   if (json.contains("capabilityArgs") && json["capabilityArgs"].is_object()) {
     record.attachment.capability_args = json["capabilityArgs"];
   }

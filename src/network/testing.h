@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "base/strings.h"
+#include "network/netns_pool.h"
 #include "network/network.h"
 #include "state/database.h"
 #include "sys/file.h"
@@ -167,6 +168,20 @@ inline std::string Ask(const std::string& netns, int type, const std::string& ip
 inline std::string Leftovers(const std::string& ipam = "/run/crisp/ipam") {
   return Output("ip -o link | grep -v -e ' lo:' -e ' uplink0:' | cut -c1-120; nft list ruleset; ls /run/crisp/netns; ls /run/crisp/cni; "
                 "ls " + ipam + "/*/ 2>/dev/null | grep -v -e last_reserved -e lock -e '^$' -e ':$'; grep /run/crisp/netns /proc/self/mounts");
+}
+
+// The host's ends of pairs that wait for a pod, once there are as many as are made ahead.
+inline std::vector<std::string> AwaitPairsAhead() {
+  std::vector<std::string> names;
+  for (const auto until = Clock::now() + std::chrono::seconds(20); Clock::now() < until;) {
+    names.clear();
+    for (const sys::Link& link : sys::RouteSocket::Open()->Links().value()) {
+      if (link.kind == "veth" && link.alias.empty() && link.master == 0) names.push_back(link.name);
+    }
+    if (names.size() >= NetnsPool::kSpare) break;
+    std::this_thread::sleep_for(std::chrono::milliseconds(2));
+  }
+  return names;
 }
 
 class NetworkTest : public testing::Test {

@@ -188,6 +188,8 @@ void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& cha
     if (*change.promiscuous) header.ifi_flags |= IFF_PROMISC;
   }
   batch.Begin(RTM_NEWLINK, 0, header, StrCat("set up link ", name)).PutString(IFLA_IFNAME, name);
+  if (change.mac) batch.Put(IFLA_ADDRESS, Bytes(*change.mac));
+  if (change.master > 0) batch.PutValue(IFLA_MASTER, change.master);
   if (!change.alias.empty()) batch.Put(IFLA_IFALIAS, change.alias);
   if (change.hairpin) {
     batch.Nest(IFLA_LINKINFO, [&] {

@@ -70,6 +70,8 @@ struct LinkChange {
   std::string alias;                   // free text, `ip link` shows it; "": as it is
   bool no_link_local_address = false;  // IN6_ADDR_GEN_MODE_NONE, before the link goes up
   bool hairpin = false;                // of a bridge port: packets may go out where they came in
+  std::optional<MacAddress> mac;
+  int master = 0;                      // index of the bridge whose port it becomes; 0: as it is
 };
 void SetLink(NetlinkBatch& batch, const std::string& name, const LinkChange& change);
 // The port neither takes nor gets a packet from here on, and the bridge forgets who was behind it. Costs microseconds,

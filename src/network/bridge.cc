@@ -273,7 +273,7 @@ std::string AliasOfPairMadeAhead(const std::string& link_alias) {
 
 Result<std::string> MakePairAhead(const PairSpec& wanted, sys::BorrowedFd netns) {
   RouteSocket host = TRY(RouteSocket::Open());
-  const std::string name = "veth" + RandomHex(4);
+  const std::string name = "veth" + RandomHex(5);  // longer than the names that are made from attachments
   const sys::VethSpec spec{.name = name, .mac = MakeMac(0x5a, Hash32(name)), .peer_name = wanted.ifname,
                            .peer_mac = MakeMac(0x5b, Hash32(name)), .peer_netns = netns.get(), .mtu = wanted.mtu};
   TRY(CreateVeth(host, {}, spec, {}));

@@ -45,39 +45,40 @@ Result<NetnsPool::Taken> NetnsPool::Take(const Wanted& wanted) {
   return Taken{TRY(Create(wanted.sysctls)), ""};
 }
 
-Result<> NetnsPool::Refill(Haste haste) {
+Result<bool> NetnsPool::Refill(const Ctx& ctx, const std::function<bool()>& calm) {
   while (true) {
+    TRY(ctx.Check());
+    const bool pairs = calm();
     Wanted wanted;
     std::optional<Taken> spare;  // one that lacks a pair
     {
       auto state = state_.Lock();
       wanted = state->wanted;
-      const bool pairs = haste == Haste::kNone && wanted.pair;
-      auto lacking = std::ranges::find_if(state->spare, [&](const Taken& each) { return pairs && each.host_link.empty(); });
-      if (lacking != state->spare.end()) {
+      auto lacking = std::ranges::find_if(state->spare, [&](const Taken& each) { return wanted.pair && each.host_link.empty(); });
+      if (pairs && lacking != state->spare.end()) {
         spare = std::move(*lacking);
         state->spare.erase(lacking);
       } else if (state->spare.size() >= kSpare) {
-        return {};
+        return lacking == state->spare.end();
       }
     }
     if (!spare) spare = Taken{TRY(Create(wanted.sysctls)), ""};
-    if (haste == Haste::kNone && wanted.pair) spare->host_link = TRY(MakePairAhead(*wanted.pair, spare->netns.fd));
+    // An error: half a pair would be in an attachment's way, so the namespace is not kept.
+    if (pairs && wanted.pair) spare->host_link = TRY(MakePairAhead(*wanted.pair, spare->netns.fd));
     auto state = state_.Lock();
-    if (state->wanted == wanted) state->spare.push_back(*std::move(spare));
+    if (state->wanted != wanted) continue;
+    // The last is taken first.
+    auto place = spare->host_link.empty() ? state->spare.begin() : state->spare.end();
+    state->spare.insert(place, *std::move(spare));
   }
 }
 
-std::vector<std::string> NetnsPool::Drain() {
+std::vector<NetnsPool::Taken> NetnsPool::Drain() {
   std::vector<Taken> unwanted;
   unwanted.swap(state_.Lock()->spare);
   std::shared_ptr<const sys::UniqueFd> root;
   root.swap(proc_.Lock()->root);
-  std::vector<std::string> links;
-  for (const Taken& each : unwanted) {
-    if (!each.host_link.empty()) links.push_back(each.host_link);
-  }
-  return links;
+  return unwanted;
 }
 
 }  // namespace crisp::network

@@ -1,13 +1,14 @@
 // A few network namespaces made ahead, so that a pod need not wait for the kernel to make one (0.35 ms) and the veth pair
-// in it (as long again). They are pinned nowhere and die with the process: there is nothing to clean up. Threading: any
-// thread.
+// in it (as long again). They are pinned nowhere and die with the process, however it ends. Threading: any thread.
 #pragma once
 
+#include <functional>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "base/context.h"
 #include "base/synchronized.h"
 #include "network/bridge.h"
 #include "sys/netns.h"
@@ -37,13 +38,12 @@ class NetnsPool {
   Result<sys::NewNetns> Furnish(sys::UniqueFd netns, const Sysctls& sysctls);
   // The next burst of pods would find none.
   bool RunsOut() const { return state_.Lock()->spare.size() < kSpare / 2; }
-  // Makes the pool full again, of what was last taken. Blocking; one caller at a time.
-  // kNoPairs: many pods are being made; a pair made ahead is more work in all. An error: some are missing.
-  enum class Haste { kNone, kNoPairs };
-  Result<> Refill(Haste haste);
-  // Forgets all, as when there are no pods: an idle node keeps nothing. Returns links that the kernel will take away in a
-  // while if nobody else does.
-  std::vector<std::string> Drain();
+  // Makes the pool full again, of what was last taken. Pairs only while it is `calm`: one made ahead is more work in all.
+  // False: some lack a pair. An error: some namespaces are missing. Blocking; one caller at a time.
+  Result<bool> Refill(const Ctx& ctx, const std::function<bool()>& calm);
+  // Forgets all, as when there are no pods: an idle node keeps nothing. Of what it returns the kernel takes the links away
+  // some time after the namespaces are closed, if nobody else does.
+  std::vector<Taken> Drain();
 
  private:
   struct State {

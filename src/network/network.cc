@@ -5,6 +5,7 @@
 #include <sys/vfs.h>
 
 #include <algorithm>
+#include <atomic>
 #include <set>
 #include <shared_mutex>
 
@@ -194,6 +195,7 @@ class NetworkImpl : public Network {
   void RemoveLinks(const std::vector<std::string>& links);
   void RemoveUnused();
   void DrainSpare();
+  void RefillSpare();
 
   const NetworkOptions options_;
   state::Database& db_;
@@ -204,6 +206,7 @@ class NetworkImpl : public Network {
   mutable Chain chain_;
   ConfDir confs_;
   NetnsPool spare_;
+  std::atomic<bool> refill_queued_ = false;
   // Locked in this order, for moments only: state_, then nothing; plugin_status_, then nothing.
   mutable Synchronized<State> state_;
   mutable Synchronized<PluginStatus> plugin_status_;
@@ -303,6 +306,7 @@ Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkReq
                                       : TRY(spare_.Take({sysctls, PairOf(record, ipam)}));
   sys::NewNetns& netns = taken.netns;
   record.attachment.host_link = std::move(taken.host_link);
+  if (record.attachment.host_link.empty()) janitor_.Spare(HostLinkName(record.attachment));
   TRY(Save(record, DurabilityOf(record)));
   FAILPOINT("network.after_intent");
   TRY(sys::PinNetns(netns.fd, record.attachment.netns));
@@ -323,21 +327,13 @@ Result<> NetworkImpl::Attach(const Ctx& ctx, Record& record, const PodNetworkReq
 Result<PodNetwork> NetworkImpl::Setup(const Ctx& ctx, const PodNetworkRequest& request) {
   TRY(ctx.Check());
   Busy busy(state_, request.pod);
-  const bool alone = state_.Lock()->busy.size() == 1;
   if (std::optional<Record> known = Find(request.pod)) {
     if (known->result && sys::OpenNetns(known->attachment.netns)) return Describe(*known);
     TRY(TeardownRecord(ctx, request.pod), "undo an earlier attempt");
   }
   Record record = TRY(Plan(request));
-  janitor_.Spare(HostLinkName(record.attachment));
   Result<> attached = Attach(ctx, record, request);
-  // Unless it is urgent not now: it takes a processor for most of a millisecond, while the rest of the pod is made.
-  constexpr std::chrono::milliseconds kRefillDelay{25};
-  auto refill = [this](NetnsPool::Haste haste, std::chrono::milliseconds delay) {
-    janitor_.Run([this, haste](const Ctx&) { [[maybe_unused]] Result<> filled = spare_.Refill(haste); }, delay);
-  };
-  if (spare_.RunsOut()) refill(NetnsPool::Haste::kNoPairs, {});
-  refill(alone ? NetnsPool::Haste::kNone : NetnsPool::Haste::kNoPairs, kRefillDelay);
+  RefillSpare();
   if (!attached) {
     Result<> undone = TeardownRecord(ctx, request.pod);
     std::string what = "set up network of pod " + request.pod.str();
@@ -554,15 +550,40 @@ void NetworkImpl::RemoveLinks(const std::vector<std::string>& links) {
   if (Result<> removed = remove(); !removed) LogWarning("cannot remove links of ended pods", {{"error", removed.error()}});
 }
 
+// Links first: the kernel would have the same ones to take away.
 void NetworkImpl::DrainSpare() {
-  if (std::vector<std::string> links = spare_.Drain(); !links.empty()) RemoveLinks(links);
+  const std::vector<NetnsPool::Taken> unwanted = spare_.Drain();
+  std::vector<std::string> links;
+  for (const NetnsPool::Taken& each : unwanted) {
+    if (!each.host_link.empty()) links.push_back(each.host_link);
+  }
+  if (!links.empty()) RemoveLinks(links);
+}
+
+// Soon, but unless it is urgent not now: it takes a processor for most of a millisecond, while the rest of the pod is made.
+void NetworkImpl::RefillSpare() {
+  if (spare_.RunsOut()) {  // else they are made when needed
+    janitor_.Run([this](const Ctx& ctx) { [[maybe_unused]] Result<bool> filled = spare_.Refill(ctx, [] { return false; }); });
+  }
+  if (refill_queued_.exchange(true)) return;
+  auto refill = [this](const Ctx& ctx) {
+    refill_queued_ = false;
+    {
+      auto state = state_.Lock();
+      if (state->records.empty() && state->busy.empty()) return;  // and nobody would drain it
+    }
+    Result<bool> filled = spare_.Refill(ctx, [this] { return state_.Lock()->busy.empty(); });
+    if (filled && !*filled) RefillSpare();
+  };
+  constexpr std::chrono::milliseconds kDelay{25};
+  janitor_.Run(refill, kDelay);
 }
 
 // The packet table, and the bridges that we made and that have no port.
 void NetworkImpl::RemoveUnused() {
   std::unique_lock alone(in_use_, std::try_to_lock);
-  if (!alone.owns_lock() || !state_.Lock()->records.empty()) return;
-  DrainSpare();
+  if (!alone.owns_lock()) return janitor_.BecameIdle();
+  if (!state_.Lock()->records.empty()) return;
   auto remove = [&]() -> Result<> {
     TRY(rules_.DropIfUnused([](const std::string& link) {
       // Missing: the link is gone.
@@ -581,6 +602,8 @@ void NetworkImpl::RemoveUnused() {
     return host.Send(batch);
   };
   if (Result<> removed = remove(); !removed) LogWarning("cannot remove an unused network", {{"error", removed.error()}});
+  alone.unlock();
+  DrainSpare();
 }
 
 }  // namespace

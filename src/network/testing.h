@@ -175,7 +175,8 @@ inline std::vector<std::string> AwaitPairsAhead() {
   std::vector<std::string> names;
   for (const auto until = Clock::now() + std::chrono::seconds(20); Clock::now() < until;) {
     names.clear();
-    for (const sys::Link& link : sys::RouteSocket::Open()->Links().value()) {
+    const std::vector<sys::Link> links = sys::RouteSocket::Open()->Links().value();
+    for (const sys::Link& link : links) {
       if (link.kind == "veth" && link.alias.empty() && link.master == 0) names.push_back(link.name);
     }
     if (names.size() >= NetnsPool::kSpare) break;

@@ -37,7 +37,7 @@ function(crisp_check_layers name layer)
   endforeach()
 endfunction()
 
-# crisp_precompile(<target> <headers>… | REUSE_FROM <target>): headers from outside that nearly every source of the target
+# crisp_precompile(<target> <headers>…): headers from outside that nearly every source of the target
 # includes, and that cost seconds of compiling each time. A source still includes what it uses: the `ci` preset builds
 # without any of this.
 function(crisp_precompile target)

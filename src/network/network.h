@@ -1,9 +1,10 @@
 // Network: a pod's network namespace and its attachment by CNI 1.1. The one entrance to this module.
 //
 // Life of an attachment: Setup takes a netns, which would still go with the process → records the intent (durable) → pins
-// the netns → CNI ADD chain → records the result. Teardown runs CNI DEL for every recorded intent, with or without a result, then removes the netns and the
-// record. A DEL that fails keeps the record; Retry (called periodically and at start) goes on until it succeeds. So an
-// address can be leaked neither by a crash between any two steps nor by a failing plugin.
+// the netns → CNI ADD chain → records the result. Teardown runs CNI DEL for every recorded intent, with or without a
+// result, then removes the netns and the record. A DEL that fails keeps the record; Retry (called periodically and at
+// start) goes on until it succeeds. So an address can be leaked neither by a crash between any two steps nor by a failing
+// plugin.
 // CNI specification 1.1.0: https://www.cni.dev/docs/spec. Plugins named bridge, host-local, loopback, portmap are built
 // in (options.builtin_plugins) and keep the same state on disk as the reference plugins; others are executed.
 // Threading: any thread; calls for one pod are the caller's to serialise.

@@ -42,9 +42,10 @@ class ReferenceTest : public NetworkTest {
     std::string in_pod = Output(StrCat("nsenter --net=", pod->netns_path, " sh -c '"
                                        "ip -o addr | grep -v fe80 | sed \"s/^[0-9]*: //; s/ tentative//; s/ nodad//\"; ip -o link | cut -d\" \" -f2,3,4,5 | sed \"s/@[^ ]*//\";"
                                        "ip route; ip -6 route | grep -v fe80'"));
-    const std::string look_at_host = "ip -o addr show dev test0 | grep -v fe80 | sed 's/^[0-9]*: //; s/ tentative//; s/ nodad//';"
-                                 "bridge -d link | grep -o 'hairpin [a-z]*'; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/test0/route_localnet;"
-                                 "cd /run/crisp/ipam/test && for f in [0-9f]*; do echo $f $(tail -n1 $f); done; cat last_reserved_ip*";
+    const std::string look_at_host =
+        "ip -o addr show dev test0 | grep -v fe80 | sed 's/^[0-9]*: //; s/ tentative//; s/ nodad//';"
+        "bridge -d link | grep -o 'hairpin [a-z]*'; cat /proc/sys/net/ipv4/ip_forward /proc/sys/net/ipv4/conf/test0/route_localnet;"
+        "cd /run/crisp/ipam/test && for f in [0-9f]*; do echo $f $(tail -n1 $f); done; cat last_reserved_ip*";
     std::string on_host = Output(look_at_host);
     // Veth pairs for later pods are made meanwhile.
     while (on_host.find("Dump was interrupted") != std::string::npos) on_host = Output(look_at_host);

@@ -32,6 +32,7 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
     case shimapi::Type::kStartContainer: TryOne<shimapi::StartContainer>(bytes); break;
     case shimapi::Type::kSignalContainer: TryOne<shimapi::SignalContainer>(bytes); break;
     case shimapi::Type::kReopenLog: TryOne<shimapi::ReopenLog>(bytes); break;
+    case shimapi::Type::kPrepareContainer: TryOne<shimapi::PrepareContainer>(bytes); break;
     case shimapi::Type::kForgetContainer: TryOne<shimapi::ForgetContainer>(bytes); break;
     case shimapi::Type::kStartExec: TryOne<shimapi::StartExec>(bytes); break;
     case shimapi::Type::kKillExec: TryOne<shimapi::KillExec>(bytes); break;

@@ -43,10 +43,10 @@ class Steady:
         self.make_pod()
 
     def make_pod(self):
-        """Every other pod has a PID namespace of its own, with an init of the shim's."""
+        """Every other pod has a PID namespace of its own, with an init of the shim's; else each container has one."""
         self.config = self.daemon.pod_config(self.name, attempt=self.pod_attempt)
-        if self.index % 2:
-            self.config.linux.security_context.namespace_options.pid = self.pb.POD
+        self.pid_mode = self.pb.POD if self.index % 2 else self.pb.CONTAINER
+        self.config.linux.security_context.namespace_options.pid = self.pid_mode
         self.pod = self.client.RunPodSandbox(config=self.config).pod_sandbox_id
         self.lost = False
         self.make_container()
@@ -68,6 +68,7 @@ class Steady:
             "main", self.image, ["/bin/sh", "-c", WAITER], attempt=self.attempt,
             envs=[self.pb.KeyValue(key="NAME", value=flag.encode())],
             mounts=[self.pb.Mount(container_path="/ctl", host_path=self.control, readonly=True)])
+        config.linux.security_context.namespace_options.pid = self.pid_mode
         self.flag = f"{self.control}/{flag}"
         self.container = self.client.CreateContainer(pod_sandbox_id=self.pod, config=config,
                                                      sandbox_config=self.config).container_id
@@ -199,8 +200,8 @@ class Churn(threading.Thread):
 
     def one_life(self):
         c, config = self.client, self.daemon_under_test.pod_config(f"churn-{self.index}", attempt=self.lives + self.lost)
-        if self.random.random() < 0.3:
-            config.linux.security_context.namespace_options.pid = self.pb.POD
+        pid_mode = self.pb.POD if self.random.random() < 0.3 else self.pb.CONTAINER
+        config.linux.security_context.namespace_options.pid = pid_mode
         made = self.insist("RunPodSandbox", lambda: c.RunPodSandbox(config=config), lambda: self.lossy and self.lost_pod(config))
         pod = made.pod_sandbox_id if made else self.lost_pod(config)
         try:
@@ -216,6 +217,7 @@ class Churn(threading.Thread):
         import cri
         c = self.client
         container_config = cri.container_config("main", self.image, ["/bin/sleep", "1000"])
+        container_config.linux.security_context.namespace_options.pid = config.linux.security_context.namespace_options.pid
         container = self.insist("CreateContainer", lambda: c.CreateContainer(
             pod_sandbox_id=pod, config=container_config, sandbox_config=config), pod=pod).container_id
 

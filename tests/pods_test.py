@@ -1,6 +1,7 @@
 #!/usr/bin/python3
 """Pods from a real registry image, end to end: runc and crun, the built-in network and Debian's CNI plugins, logs,
 exit codes, exec, resources, and nothing left afterwards."""
+import contextlib
 import harness
 import http.client
 import json
@@ -288,6 +289,58 @@ def test_restart_keeps_everything(node):
     w.client.StopContainer(container_id=container, timeout=10)
     check_equal(w.status(container).exit_code, 5, "exit code")
     check_equal(len(w.client.ListImages().images), 1, "images")
+    w.finish()
+
+
+def test_a_created_container_waits_for_its_start(node):
+    """Its process is there already, where it has a PID namespace of its own; and goes with whatever else is done."""
+    w = World(node)
+    pod, config = w.pod()
+    own = w.pb.LinuxContainerConfig()
+    own.security_context.namespace_options.pid = w.pb.CONTAINER
+
+    def create(name, **more):
+        return w.container(pod, config, name, ["/bin/sh", "-c", "echo ran; exec sleep 1000"], start=False, linux=own, **more)
+
+    def names(container):
+        """Of the processes in its cgroups."""
+        found = set()
+        for mount in harness.cgroup_mounts():
+            with contextlib.suppress(FileNotFoundError), open(f"{mount}{w.daemon.cgroup_parent}/{container}/cgroup.procs") as f:
+                for pid in f.read().split():
+                    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm") as comm:
+                        found.add((int(pid), comm.read().strip()))
+        return found
+
+    def waits(container):
+        found = eventually(lambda: names(container), "its process is in its cgroup")
+        check_equal([name for _, name in found], ["crisp-launch"], "what waits")
+        return found.pop()[0]
+
+    started, updated, removed, left = create("started"), create("updated"), create("removed"), create("left")
+    pids = [waits(container) for container in (started, updated, removed, left)]
+    check_equal({w.status(c).state for c in (started, left)}, {w.pb.CONTAINER_CREATED}, "they are not started")
+    check(not any(s.HasField("memory") for s in w.client.ListContainerStats().stats), "nor do they use memory")
+    check(not os.path.exists(f"{config.log_directory}/started.log"), "nor say anything")
+    w.client.StartContainer(container_id=started)
+    check_equal(w.sh(started, "cat /proc/1/comm").stdout, b"sleep\n", "the program")
+    check_equal({pid for pid, _ in names(started)}, {pids[0]}, "the process that has waited")
+    check("ran" in open(f"{config.log_directory}/started.log").read(), "its output")
+    w.client.UpdateContainerResources(container_id=updated, linux=w.pb.LinuxContainerResources(memory_limit_in_bytes=64 << 20))
+    eventually(lambda: not os.path.exists(f"/proc/{pids[1]}"), "one with other limits is ended")
+    w.client.StartContainer(container_id=updated)
+    w.client.RemoveContainer(container_id=removed)
+    check(not os.path.exists(f"/proc/{pids[2]}"), "a removed one is gone")
+    # Nobody else may start it now: another crispd makes it anew.
+    w.daemon.kill()
+    eventually(lambda: not os.path.exists(f"/proc/{pids[3]}"), "it goes with its crispd")
+    w.daemon.start()
+    w.client = w.daemon.client()
+    w.client.StartContainer(container_id=left)
+    check_equal({w.status(c).state for c in (started, updated, left)}, {w.pb.CONTAINER_RUNNING}, "all run")
+    waiting = waits(create("last"))
+    w.client.StopPodSandbox(pod_sandbox_id=pod)
+    check(not os.path.exists(f"/proc/{waiting}"), "it goes with its pod")
     w.finish()
 
 

@@ -150,19 +150,22 @@ Result<> SetNames(const Launch& launch) {
   return {};
 }
 
+Result<> AwaitByte(int pipe) {
+  char byte;
+  ssize_t n;
+  do {
+    n = read(pipe, &byte, 1);
+  } while (n < 0 && errno == EINTR);
+  return n == 1 ? Result<>() : Result<>(Errno(n < 0 ? errno : EPIPE, "wait for the start"));
+}
+
 Result<> AwaitStart(int fifo, int status) {
-  if (fifo < 0) return {};
   // From here on it is the container that waits: it outlives whoever created it, who may end as soon as it is told.
   prctl(PR_SET_PDEATHSIG, 0);
   Status created;
   created.kind = Status::kCreated;
   TRY(SendStatus(status, created));
-  char byte;
-  ssize_t n;
-  do {
-    n = read(fifo, &byte, 1);
-  } while (n < 0 && errno == EINTR);
-  return n == 1 ? Result<>() : Result<>(Errno(n < 0 ? errno : EPIPE, "wait for the start"));
+  return AwaitByte(fifo);
 }
 
 // `alone`: who created the container need not be there any more when it is started.
@@ -247,16 +250,18 @@ Result<> Contain(const Launch& launch, const InitContext& context, Stage& stage,
   becoming.err = context.options.err;
   becoming.preserve_fds = context.options.preserve_fds;
   becoming.listener = std::move(prepared.listener);
+  const bool created = context.options.start_fifo >= 0 && !context.options.wait_late;
   // Who creates a container learns at once that its program is not there.
-  if (context.options.start_fifo >= 0 && !launch.process.args.empty() && !launch.process.args[0].starts_with(".")) {
+  if (created && !launch.process.args.empty() && !launch.process.args[0].starts_with(".")) {
     TRY(FindProgram(launch.process));
   }
-  TRY(AwaitStart(context.options.start_fifo, context.status));
+  if (created) TRY(AwaitStart(context.options.start_fifo, context.status));
   TRY(TakeStdio(launch.process, becoming));
   close_range(3 + static_cast<unsigned>(context.options.preserve_fds), ~0u, CLOSE_RANGE_CLOEXEC);
   return Become(launch.process, becoming, [&]() -> Result<> {
+    if (context.options.wait_late) TRY(AwaitByte(context.options.start_fifo));
     TRY(RunStartHooks(launch));
-    return TellAboutToRun(context.status, context.options.start_fifo >= 0);
+    return TellAboutToRun(context.status, created);
   });
 }
 

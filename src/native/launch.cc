@@ -77,7 +77,7 @@ void Fields(V& v, Launch& m) {
 }
 template <class V>
 void Fields(V& v, Head& m) {
-  v(m.clone_flags), v(m.staged), v(m.pid_namespace), v(m.v2_dir), v(m.bare);
+  v(m.clone_flags), v(m.staged), v(m.pid_namespace), v(m.v2_dir), v(m.bare), v(m.may_wait);
 }
 template <class V>
 void Fields(V& v, ExecLaunch& m) {
@@ -137,6 +137,7 @@ Head HeadOf(const Launch& launch) {
     if (join.type == CLONE_NEWPID) head.pid_namespace = join.path;
   }
   head.bare = StartsBare(launch);
+  head.may_wait = head.bare && (head.clone_flags & CLONE_NEWPID) != 0 && launch.process.seccomp.listener_path.empty();
   return head;
 }
 

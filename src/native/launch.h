@@ -181,6 +181,9 @@ struct Head {
   std::string pid_namespace;  // to be joined before the process is made, "" = none
   std::string v2_dir;
   bool bare = false;  // StartsBare
+  // Whether the process may wait long to become the program (LaunchOptions::wait_late): nothing of the node is told of
+  // it before, and no other container shares its PID namespace and sees it wait.
+  bool may_wait = false;
 };
 
 // kResourceExhausted beyond kLaunchBytesMax.

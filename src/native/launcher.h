@@ -25,6 +25,9 @@ struct LaunchOptions {
   // A fifo opened O_RDWR: the process is made but waits for one byte before it becomes the container's program (OCI's
   // "created"). -1: it goes on at once.
   int start_fifo = -1;
+  // With start_fifo, the read end of a pipe then: nobody is told of kCreated, and the process waits as late as it can,
+  // with its privileges dropped. Where the pipe's other end is closed it ends, as where the launcher does.
+  bool wait_late = false;
   int preserve_fds = 0;  // 3 … 3+n-1 go on to the process
 };
 

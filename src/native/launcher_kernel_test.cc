@@ -385,6 +385,40 @@ TEST_P(LauncherTest, CreatedWaitsForItsStart) {
   EXPECT_EQ(ended.out, "started\n");
 }
 
+TEST_P(LauncherTest, WaitsLateAndNoLongerThanItsLauncherDoes) {
+  sys::UniqueFd null = *sys::Open("/dev/null", O_RDWR);
+  Launch launch = Basic({"echo", "started"});
+  launch.start_container = {Hook{"/bin/sh", {"sh", "-c", "echo hooked > /tmp/hooked"}, {"PATH=/bin:/usr/bin"}, 10}};
+  std::string bytes = *Encode(launch);
+  for (bool goes : {true, false}) {
+    sys::Pipe out = *sys::MakePipe(), go = *sys::MakePipe();
+    auto launching = Launching::Start(bytes, {.in = null.get(), .out = out.write.get(), .err = out.write.get(), .start_fifo = go.read.get(), .wait_late = true});
+    ASSERT_TRUE(launching);
+    go.read.Reset();
+    ASSERT_GT(launching->pid(), 0);
+    std::string caps;
+    while (caps.find("CapEff:\t00000000000003fb") == std::string::npos) {
+      Result<std::string> status = sys::ReadFile(StrCat("/proc/", launching->pid(), "/status"));
+      ASSERT_TRUE(status);
+      caps = *status;
+      ASSERT_EQ(caps.find("State:\tZ"), std::string::npos) << "it has ended";
+      std::this_thread::yield();
+    }
+    EXPECT_FALSE(sys::Exists(dir_ + "/root/tmp/hooked"));
+    EXPECT_EQ(*launching->Advance(), Launching::Progress::kWorking) << "nobody is told that it waits";
+    if (goes) {
+      ASSERT_EQ(write(go.write.get(), "+", 1), 1);
+    } else {
+      go.write.Reset();
+    }
+    Ended ended = Finish(std::move(launching), std::move(out));
+    EXPECT_EQ(ended.error, goes ? "" : "wait for the start: Broken pipe");
+    EXPECT_EQ(ended.out, goes ? "started\n" : "");
+    EXPECT_EQ(sys::Exists(dir_ + "/root/tmp/hooked"), goes);
+    unlink((dir_ + "/root/tmp/hooked").c_str());
+  }
+}
+
 TEST_P(LauncherTest, HooksInTheirOrder) {
   Launch launch = Basic({"sh", "-c", "echo run >> /tmp/order"});
   std::string order = dir_ + "/root/tmp/order";

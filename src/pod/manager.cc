@@ -100,7 +100,12 @@ Result<OpLock::Hold> ManagerImpl::HoldContainer(const Ctx& ctx, ContainerEntry& 
 void ManagerImpl::DropStartAhead(const Ctx& ctx, ContainerEntry& container) {
   if (container.start_ahead == nullptr) return;
   ctx.Stage("wait for what was begun for its start");
-  std::exchange(container.start_ahead, nullptr)->Drop();
+  if (!std::exchange(container.start_ahead, nullptr)->Drop().begun) return;
+  Result<> ended = deps_.runtime.EndBegun(ctx.Detached(kUndoTimeout), container.pod, container.id);
+  if (!ended) {
+    LogWarning("what was begun for a start was not ended",
+               {{"container", container.id.str()}, {"error", ended.error()}});
+  }
 }
 
 Result<OpLock::Hold> ManagerImpl::HoldForStart(const Ctx& ctx, ContainerEntry& container, const char* verb) {

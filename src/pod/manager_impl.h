@@ -223,6 +223,7 @@ class ManagerImpl final : public Manager {
   Result<> RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record);
   // Null: there is nothing to be done ahead.
   std::shared_ptr<StartAhead> PlanStartAhead(const ContainerRecord& record, std::string config_json);
+  static bool MayBegin(const PodRecord& sandbox, const ContainerConfig& config);
   // Where systemd makes the cgroup: with a process in it, which is to stay until the container's has joined. Else null.
   Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,
                                                           const std::string& config_json, runtime::ContainerSpec& spec);

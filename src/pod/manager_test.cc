@@ -159,6 +159,42 @@ TEST_F(NativeTest, AnUpdateMakesWhatWasMadeAheadVoid) {
   ExpectNothingLeft();
 }
 
+TEST_F(NativeTest, AStartIsBegunWhereTheContainerHasAPidNamespaceOfItsOwn) {
+  std::string pod = NativePod();
+  auto create = [&](const std::string& name) {
+    ContainerConfig config = Container(name);
+    config.security.namespaces.pid = spec::NamespaceMode::kContainer;
+    config.log_path = name + ".log";
+    return m().CreateContainer(ctx_, pod, config).value().str();
+  };
+  std::string id = create("started");
+  EXPECT_TRUE(world().Has("begun", id)) << "before the caller has its answer";
+  EXPECT_EQ(Status(id)->state, ContainerState::kCreated);
+  ASSERT_TRUE(m().StartContainer(ctx_, id));
+  EXPECT_NE(LaunchOfStart(id), "");
+  EXPECT_FALSE(world().Has("begun", id));
+
+  id = create("updated");
+  ASSERT_TRUE(m().UpdateResources(ctx_, id, {.memory_limit_bytes = 2 << 20}, {}));
+  EXPECT_FALSE(world().Has("begun", id)) << "with the limits of before";
+  ASSERT_TRUE(m().StartContainer(ctx_, id));
+  EXPECT_EQ(LaunchOfStart(id), "");
+
+  id = create("removed");
+  ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  EXPECT_FALSE(world().Has("begun", id));
+
+  id = create("failed");
+  ASSERT_TRUE(sys::MakeDirs(dir_ + "/logs", 0755));
+  ASSERT_EQ(symlink("/elsewhere", Status(id)->log_path.c_str()), 0);
+  EXPECT_THAT(m().StartContainer(ctx_, id).error().message(), HasSubstr("symbolic link"));
+  EXPECT_FALSE(world().Has("begun", id));
+
+  id = create("left");
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
 TEST_F(NativeTest, WorkThatComesAfterTheEndMakesNothing) {
   std::string pod = NativePod();
   auto removed = std::make_shared<Afterwork>(), stopped = std::make_shared<Afterwork>(),

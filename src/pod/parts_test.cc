@@ -1,7 +1,6 @@
 // The pure parts: states, records, checks of requests; and who waits for whom.
 #include <gmock/gmock.h>
 
-#include <atomic>
 #include <future>
 
 #include "base/json.h"
@@ -25,41 +24,38 @@ using ::testing::HasSubstr;
 
 TEST(StartAhead, IsDoneOnceByWhoComesFirst) {
   int runs = 0;
-  StartAhead ahead([&] { return StrCat("launch ", ++runs); });
+  auto work = [&] { return runtime::PreparedStart{.launch = StrCat("launch ", ++runs), .begun = true}; };
+  StartAhead ahead(work);
   ahead.Run();
   ahead.Run();
-  EXPECT_EQ(ahead.Take(), "launch 1");
-  EXPECT_EQ(ahead.Take(), "") << "it is taken";
-  StartAhead lazy([&] { return StrCat("launch ", ++runs); });
-  EXPECT_EQ(lazy.Take(), "launch 2") << "nobody had begun";
+  EXPECT_EQ(ahead.Take().launch, "launch 1");
+  EXPECT_EQ(ahead.Take().launch, "") << "it is taken";
+  EXPECT_FALSE(ahead.Drop().begun) << "by the start, which ends what has begun";
+  StartAhead lazy(work);
+  EXPECT_EQ(lazy.Take().launch, "launch 2") << "nobody had begun";
   EXPECT_EQ(runs, 2);
 }
 
 TEST(StartAhead, WhatWasDroppedIsNotBegunAndWhatHasBegunIsWaitedFor) {
   int runs = 0;
-  StartAhead never([&] { return StrCat(++runs); });
-  never.Drop();
+  StartAhead never([&] { return runtime::PreparedStart{.launch = StrCat(++runs), .begun = true}; });
+  EXPECT_FALSE(never.Drop().begun);
   never.Run();
-  EXPECT_EQ(never.Take(), "");
+  EXPECT_EQ(never.Take().launch, "");
   EXPECT_EQ(runs, 0);
 
   std::promise<void> begun, go_on;
-  std::atomic<bool> ended{false};
   StartAhead slow([&] {
     begun.set_value();
     go_on.get_future().wait();
-    ended = true;
-    return std::string("launch");
+    return runtime::PreparedStart{.launch = "launch", .begun = true};
   });
   auto running = std::async(std::launch::async, [&] { slow.Run(); });
   begun.get_future().wait();
-  auto dropping = std::async(std::launch::async, [&] {
-    slow.Drop();
-    return ended.load();
-  });
+  auto dropping = std::async(std::launch::async, [&] { return slow.Drop().begun; });
   go_on.set_value();
   EXPECT_TRUE(dropping.get());
-  EXPECT_EQ(slow.Take(), "");
+  EXPECT_EQ(slow.Take().launch, "");
 }
 
 ContainerRecord InLife(Life life) {

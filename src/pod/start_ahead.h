@@ -4,32 +4,33 @@
 
 #include <functional>
 #include <mutex>
-#include <string>
 #include <utility>
+
+#include "runtime/runtime.h"
 
 namespace crisp::pod {
 
 class StartAhead {
  public:
-  explicit StartAhead(std::function<std::string()> work) : work_(std::move(work)) {}
+  explicit StartAhead(std::function<runtime::PreparedStart()> work) : work_(std::move(work)) {}
   void Run() {
-    std::call_once(once_, [this] { launch_ = std::exchange(work_, {})(); });
+    std::call_once(once_, [this] { prepared_ = std::exchange(work_, {})(); });
   }
-  // What has come of it (Runtime::PrepareStart); "": nothing, the start does it all. The first time only.
-  std::string Take() {
+  // What has come of it. The first time only.
+  runtime::PreparedStart Take() {
     Run();
-    return std::exchange(launch_, {});
+    return std::exchange(prepared_, {});
   }
-  // It is not done any more, or was and does not count.
-  void Drop() {
+  // It is not done any more, or was and does not count: what has begun is to be ended.
+  runtime::PreparedStart Drop() {
     std::call_once(once_, [this] { work_ = {}; });
-    launch_.clear();
+    return std::exchange(prepared_, {});
   }
 
  private:
   std::once_flag once_;
-  std::function<std::string()> work_;
-  std::string launch_;
+  std::function<runtime::PreparedStart()> work_;
+  runtime::PreparedStart prepared_;
 };
 
 }  // namespace crisp::pod

@@ -153,6 +153,7 @@ Result<> ManagerImpl::DiscardContainer(const Ctx& ctx, ContainerEntry& container
 
 Result<> ManagerImpl::FreeContainer(const Ctx& ctx, ContainerEntry& container) {
   const ContainerId& id = container.id;
+  DropStartAhead(ctx, container);
   TRY(CleanRuntimeState(ctx, container));
   TRY(RemoveCgroupAhead(ctx, *container.record.Lock()));
   FAILPOINT("discard_container.after_runtime");

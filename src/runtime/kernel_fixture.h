@@ -85,6 +85,7 @@ class RuntimeKernelTest : public ::testing::TestWithParam<const char*> {
     options.handlers = {
         {.name = "runc", .type = "oci", .binary = "runc", .root_dir = ground_.dir() + "/state/runc"},
         {.name = "crun", .type = "oci", .binary = "crun", .root_dir = ground_.dir() + "/state/crun"},
+        {.name = "native", .type = "native", .binary = "", .root_dir = ""},
         {.name = "scripted", .type = "oci", .binary = ground_.dir() + "/runtime", .root_dir = "/nonexistent"}};
     options.events = recorder.Callbacks();
     options.user_namespaces = true;  // what crispd finds out by trying

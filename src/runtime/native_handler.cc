@@ -117,11 +117,14 @@ Result<sys::UniqueFd> NativeLaunchFile(const std::string& launch) {
 
 Result<bool> HasPoststopHooks(const ContainerSpec& spec) { return !TRY(native::PoststopHooksOf(*spec.config)).empty(); }
 
-Result<std::string> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates) {
+Result<native::Launch> CompileNativeStart(const ContainerSpec& spec, std::string bare_mounts) {
   native::Launch launch = TRY(CompileLaunch(*spec.config, spec.id, spec.bundle_dir, spec.cgroup));
-  TRY(KeepForLater(spec, launch, TemplateOf(launch, *spec.config), templates));
   launch.bare_mounts = std::move(bare_mounts);
-  return native::Encode(launch);
+  return launch;
+}
+
+Result<> KeepNativeStart(const ContainerSpec& spec, const native::Launch& launch, ExecTemplates& templates) {
+  return KeepForLater(spec, launch, TemplateOf(launch, *spec.config), templates);
 }
 
 Result<ExecTemplates::Ptr> ExecTemplates::Get(const std::string& bundle_dir) {

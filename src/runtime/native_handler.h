@@ -34,9 +34,10 @@ class ExecTemplates {
   Synchronized<std::list<Kept>> kept_;  // the last used first; leaf lock
 };
 
-// An encoded native::Launch. kInvalidArgument and kUnimplemented name the configuration's member. `bare_mounts`: as in
-// native::Launch.
-Result<std::string> PrepareNativeStart(const ContainerSpec& spec, std::string bare_mounts, ExecTemplates& templates);
+// kInvalidArgument and kUnimplemented name the configuration's member. `bare_mounts`: as in native::Launch.
+Result<native::Launch> CompileNativeStart(const ContainerSpec& spec, std::string bare_mounts);
+// What later verbs need of it.
+Result<> KeepNativeStart(const ContainerSpec& spec, const native::Launch& launch, ExecTemplates& templates);
 // Whether that leaves something for RunPoststopHooks.
 Result<bool> HasPoststopHooks(const ContainerSpec& spec);
 // A file (memfd) with it, for the shim.

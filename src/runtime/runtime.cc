@@ -406,10 +406,36 @@ shimapi::StartContainer StartRequest(const ContainerSpec& spec) {
 }
 }  // namespace
 
-Result<std::string> RuntimeImpl::PrepareStart(const ContainerSpec& spec) {
+// False: it was not asked for, because this is none of those that may wait or for any other reason.
+bool RuntimeImpl::BeginStart(const PodId& pod, const ContainerSpec& spec, const std::string& launch) {
+  Result<native::Head> head = native::DecodeHead(launch);
+  if (!head || !head->may_wait) return false;
+  Result<LinkPtr> link = FindLink(Ctx().WithTimeout(kDialTime), pod);
+  Result<sys::UniqueFd> file = NativeLaunchFile(launch);
+  if (!link || !file) return false;
+  shimapi::PrepareContainer request;
+  request.id = spec.id.str();
+  request.terminal = spec.terminal;
+  request.stdin_open = spec.stdin_open;
+  (*link)->Post(request, {file->borrow()});
+  return true;
+}
+
+Result<PreparedStart> RuntimeImpl::PrepareStart(const PodId& pod, const ContainerSpec& spec,
+                                                const std::function<Result<>()>& await_cgroup) {
   // Hooks that are kept here would run for a container that was never started.
-  if (TRY(HasPoststopHooks(spec))) return std::string();
-  return PrepareNativeStart(spec, EmptyMounts(), exec_templates_);
+  if (TRY(HasPoststopHooks(spec))) return PreparedStart();
+  native::Launch launch = TRY(CompileNativeStart(spec, EmptyMounts()));
+  PreparedStart prepared;
+  prepared.launch = TRY(native::Encode(launch));
+  TRY(await_cgroup());
+  prepared.begun = BeginStart(pod, spec, prepared.launch);
+  // The shim is at work meanwhile.
+  if (Result<> kept = KeepNativeStart(spec, launch, exec_templates_); !kept) {
+    if (prepared.begun) (void)EndBegun(Ctx().WithTimeout(kCallTime), pod, spec.id).has_value();
+    return std::move(kept).error();
+  }
+  return prepared;
 }
 
 // On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
@@ -418,7 +444,9 @@ Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const C
   std::string prepared;
   if (spec.launch.empty()) {
     ctx.Stage("compile the container's configuration");
-    prepared = TRY(PrepareNativeStart(spec, EmptyMounts(), exec_templates_), "container " + spec.id.str());
+    native::Launch compiled = TRY(CompileNativeStart(spec, EmptyMounts()), "container " + spec.id.str());
+    TRY(KeepNativeStart(spec, compiled, exec_templates_), "container " + spec.id.str());
+    prepared = TRY(native::Encode(compiled), "container " + spec.id.str());
   }
   sys::UniqueFd launch = TRY(NativeLaunchFile(prepared.empty() ? spec.launch : prepared));
   shimapi::StartContainer request = StartRequest(spec);

@@ -89,6 +89,13 @@ struct ContainerSpec {
   std::string launch;  // likewise: what PrepareStart has made of these two, "" = StartContainer does it
 };
 
+struct PreparedStart {
+  std::string launch;  // for ContainerSpec; "" = nothing, StartContainer does it all
+  // The pod's shim was asked to make the container's process: it waits for StartContainer, and is gone with our
+  // connection to the shim. What has not become of it StartContainer does.
+  bool begun = false;
+};
+
 // Where a checkpoint goes: two existing directories of ours.
 struct CheckpointDirs {
   std::string images, work;  // CRIU's images; its log and statistics
@@ -169,9 +176,13 @@ class Runtime {
   // Kills what the shim still has, ends it, waits for it, by force if it does not listen. Gone: success.
   virtual Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) = 0;
 
-  // Native handlers: what can be done of a start before it is asked for, "" for nothing. The result is only good for
-  // the same config.json and cgroup. Where nothing is started with it, no more than a file of the bundle stays.
-  virtual Result<std::string> PrepareStart(const ContainerSpec& spec) = 0;
+  // Native handlers: what can be done of a start before it is asked for. Good for the same config.json and cgroup only.
+  // Where nothing is started with it, EndBegun leaves no more than a file of the bundle. `await_cgroup` returns when the
+  // cgroup has its limits; called at most once, before a process is begun. Its error is ours.
+  virtual Result<PreparedStart> PrepareStart(const PodId& pod, const ContainerSpec& spec,
+                                             const std::function<Result<>()>& await_cgroup) = 0;
+  // Ends the process that was begun, and waits for its end. There is none: success.
+  virtual Result<> EndBegun(const Ctx& ctx, const PodId& pod, const ContainerId& id) = 0;
   // Runs `<runtime> run --detach` or `restore --detach`: on return the container's process has been started. The error
   // carries the runtime's own message ("exec: \"foo\": executable file not found in $PATH"). On error nothing of the
   // container stays.

@@ -49,7 +49,9 @@ class RuntimeImpl final : public Runtime {
   Result<PodNamespaces> StartPod(const Ctx& ctx, const PodSpec& spec) override;
   Result<PodNamespaces> ReconnectPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
-  Result<std::string> PrepareStart(const ContainerSpec& spec) override;
+  Result<PreparedStart> PrepareStart(const PodId& pod, const ContainerSpec& spec,
+                                     const std::function<Result<>()>& await_cgroup) override;
+  Result<> EndBegun(const Ctx& ctx, const PodId& pod, const ContainerId& id) override { return Forget(ctx, pod, id); }
   Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) override;
   Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) override;
   Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,
@@ -95,6 +97,7 @@ class RuntimeImpl final : public Runtime {
   Result<LinkPtr> Dial(const PodId& pod, const std::string& run_dir);
   Result<PodNamespaces> SetUp(const Ctx& ctx, const PodSpec& spec, ShimLink& link);
   Result<> SetPaused(const Ctx& ctx, const ContainerId& id, const std::string& handler, bool paused);
+  bool BeginStart(const PodId& pod, const ContainerSpec& spec, const std::string& launch);
   Result<Started> StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec);
   Result<Started> RestoreNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec);
   Error StartError(const ContainerSpec& spec, Error error, const shimapi::ErrorReply& failure, const std::string& log);

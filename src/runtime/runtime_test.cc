@@ -23,11 +23,12 @@ TEST(PrepareStart, KeepsNoHooksOfAContainerThatMayNeverStart) {
   spec.handler = "native";
   spec.bundle_dir = "/nonexistent";
   spec.config = std::make_shared<const Json>(Json{{"hooks", {{"poststop", {{{"path", "/bin/true"}}}}}}});
-  Result<std::string> launch = runtime->PrepareStart(spec);
-  ASSERT_TRUE(launch) << launch.error().message();
-  EXPECT_EQ(*launch, "");
+  Result<PreparedStart> prepared = runtime->PrepareStart(PodId::Random(), spec, [] { return Result<>(); });
+  ASSERT_TRUE(prepared) << prepared.error().message();
+  EXPECT_EQ(prepared->launch, "");
+  EXPECT_FALSE(prepared->begun);
   spec.config = std::make_shared<const Json>(Json{{"hooks", {{"poststop", 1}}}});
-  EXPECT_FALSE(runtime->PrepareStart(spec));
+  EXPECT_FALSE(runtime->PrepareStart(PodId::Random(), spec, [] { return Result<>(); }));
 }
 
 TEST(OciHandler, CommandLines) {

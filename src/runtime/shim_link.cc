@@ -137,13 +137,13 @@ uint32_t ShimLink::NextSeq() {
   return last_seq_;
 }
 
-void ShimLink::PostBytes(std::string bytes) {
+void ShimLink::PostBytes(std::string bytes, const std::vector<sys::BorrowedFd>& fds) {
   {
     std::lock_guard lock(lock_);
     if (closed_) return;
     SetSeq(bytes, NextSeq());
   }
-  if (Result<> sent = Send(Ctx().WithTimeout(kPostTime), bytes, {});
+  if (Result<> sent = Send(Ctx().WithTimeout(kPostTime), bytes, fds);
       !sent && sent.error().code() != Code::kUnavailable) {
     LogWarning("shim was not told", {{"pod", pod_.str()}, {"error", sent.error()}});
   }

@@ -91,8 +91,8 @@ class ShimLink {
 
   // Sends without waiting for the answer, which nobody hears then: what a destructor has to say.
   template <class Request>
-  void Post(const Request& request) {
-    if (Result<std::string> bytes = shimapi::Encode(0, request)) PostBytes(*std::move(bytes));
+  void Post(const Request& request, const std::vector<sys::BorrowedFd>& fds = {}) {
+    if (Result<std::string> bytes = shimapi::Encode(0, request)) PostBytes(*std::move(bytes), fds);
   }
 
   // Pids of containers' inits, kept by the hub's thread from Started, HelloReply and ContainerExited in their order. Only
@@ -140,7 +140,7 @@ class ShimLink {
   Result<std::string> Exchange(const Ctx& ctx, std::string bytes, const std::vector<sys::BorrowedFd>& fds, const Mode& mode);
   Result<> Send(const Ctx& ctx, std::string_view bytes, const std::vector<sys::BorrowedFd>& fds);
   Result<> Await(const Ctx& ctx, Pending& pending);
-  void PostBytes(std::string bytes);
+  void PostBytes(std::string bytes, const std::vector<sys::BorrowedFd>& fds);
   uint32_t NextSeq();  // lock_ is held
   void TellSession(uint64_t number, Result<int> end);
   void OnAnswer(const shimapi::Header& header, std::string_view bytes);

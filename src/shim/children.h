@@ -23,6 +23,8 @@ class Children {
   void Add(pid_t pid, Callback on_exit);
   // The same for a runtime at work: until its callback has run, unknown zombies wait.
   void AddRuntime(pid_t pid, Callback on_exit);
+  // No callback for it any more: it is an unknown one.
+  void Forget(pid_t pid) { known_.erase(pid); }
   // `pid` is or soon will be our child, because a runtime's worker that is its parent is about to end. Calls `adopted` from
   // Reap once it is; unknown zombies wait until then. Forget: it is not waited for any longer.
   void Adopt(pid_t pid, std::function<void()> adopted);

@@ -23,12 +23,6 @@ namespace {
 constexpr std::chrono::milliseconds kDrainTime{100};
 constexpr size_t kOutputTailBytes = 4096;
 
-Result<> SetNonBlocking(sys::BorrowedFd fd) {
-  int flags = fcntl(fd.get(), F_GETFL);
-  if (flags < 0 || fcntl(fd.get(), F_SETFL, flags | O_NONBLOCK) != 0) return Errno(errno, "set O_NONBLOCK");
-  return {};
-}
-
 }  // namespace
 
 Container::Container(Surroundings& around, shimapi::StartContainer request, Callbacks callbacks)
@@ -53,54 +47,48 @@ Container::~Container() {
   EndClients();
 }
 
-Result<Container::Stdio> Container::MakeStdio() {
-  Stdio stdio;
-  sys::Pipe out = TRY(sys::MakePipe()), err = TRY(sys::MakePipe());
-  TRY(SetNonBlocking(out.read));
-  TRY(SetNonBlocking(err.read));
-  out_pipe_ = std::move(out.read);
-  err_pipe_ = std::move(err.read);
-  stdio.out_write = std::move(out.write);
-  stdio.err_write = std::move(err.write);
-  if (request_.terminal && request_.native) return stdio;
+void Container::TakeOurs(Stdio& stdio) {
+  out_pipe_ = std::move(stdio.out_read);
+  err_pipe_ = std::move(stdio.err_read);
+  stdin_ = std::move(stdio.in_write);
+}
+
+Result<std::unique_ptr<ProcessStart>> Container::StartProcess(const std::vector<sys::UniqueFd>& fds) {
+  Stdio stdio = TRY(MakeStdio(request_.stdin_open && !request_.terminal));
+  TakeOurs(stdio);
+  auto done = [this](Result<NewProcess> process) { OnStarted(std::move(process)); };
+  if (request_.native) {
+    if (fds.size() != 1) return Error(Code::kInvalidArgument, "a native start without its launch");
+    auto launcher = std::make_unique<NativeStart>(around_);
+    native::LaunchOptions options = TRY(NativeOptions(stdio));
+    TRY(launcher->Start(fds[0], std::nullopt, options, done));
+    return launcher;
+  }
   if (request_.terminal) {
     if (request_.console_socket.empty() || request_.console_socket.find('/') != std::string::npos) {
       return Error(Code::kInvalidArgument, "a terminal needs the name of a console socket");
     }
     console_ = TRY(shimapi::Listen(StrCat(around_.run_dir, "/tmp/", request_.console_socket), shimapi::SocketType::kStream));
-  } else if (request_.stdin_open) {
-    sys::Pipe in = TRY(sys::MakePipe());
-    TRY(SetNonBlocking(in.write));
-    stdin_ = std::move(in.write);
-    stdio.in_read = std::move(in.read);
   }
-  return stdio;
+  std::map<int, sys::BorrowedFd> inherited{{1, stdio.out_write.borrow()}, {2, stdio.err_write.borrow()}};
+  if (stdio.in_read.ok()) inherited.emplace(0, stdio.in_read.borrow());
+  auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file, done);
+  TRY(runtime->Start(request_.argv, inherited));
+  return runtime;
 }
 
-Result<std::unique_ptr<ProcessStart>> Container::StartProcess(const std::vector<sys::UniqueFd>& fds) {
-  Stdio stdio = TRY(MakeStdio());
-  auto done = [this](Result<NewProcess> process) { OnStarted(std::move(process)); };
-  if (!request_.native) {
-    std::map<int, sys::BorrowedFd> inherited{{1, stdio.out_write.borrow()}, {2, stdio.err_write.borrow()}};
-    if (stdio.in_read.ok()) inherited.emplace(0, stdio.in_read.borrow());
-    auto runtime = std::make_unique<RuntimeRun>(around_, request_.pid_file, done);
-    TRY(runtime->Start(request_.argv, inherited));
-    return runtime;
-  }
-  if (fds.size() != 1) return Error(Code::kInvalidArgument, "a native start without its launch");
-  if (!stdio.in_read.ok()) stdio.in_read = TRY(sys::Open("/dev/null", O_RDONLY));
-  native::LaunchOptions options;
-  options.in = stdio.in_read.get();
-  options.out = stdio.out_write.get();
-  options.err = stdio.err_write.get();
-  auto launcher = std::make_unique<NativeStart>(around_, done);
-  TRY(launcher->Start(fds[0], std::nullopt, options));
-  return launcher;
+std::unique_ptr<ProcessStart> Container::GoOn(PreparedStart& prepared) {
+  std::unique_ptr<NativeStart> start = prepared.TakeProcess();
+  if (!start->Go([this](Result<NewProcess> process) { OnStarted(std::move(process)); })) return nullptr;
+  Stdio stdio = prepared.TakeStdio();
+  TakeOurs(stdio);
+  return start;
 }
 
-Result<> Container::Start(Asker asker, std::vector<sys::UniqueFd> fds) {
+Result<> Container::Start(Asker asker, std::vector<sys::UniqueFd> fds, std::unique_ptr<PreparedStart> prepared) {
   log_ = TRY(LogFile::Open(request_.log_path));
-  start_ = TRY(StartProcess(fds));
+  if (prepared != nullptr) start_ = GoOn(*prepared);
+  if (start_ == nullptr) start_ = TRY(StartProcess(fds));
   starter_ = std::move(asker);
   return {};
 }

@@ -14,7 +14,9 @@
 #include "shim/log_file.h"
 #include "shim/loop.h"
 #include "shim/oom_watch.h"
+#include "shim/prepared_start.h"
 #include "shim/process_start.h"
+#include "shim/stdio.h"
 
 namespace crisp::shim {
 
@@ -31,7 +33,8 @@ class Container final : private AttachTarget {
 
   // Starts the runtime, or the launch in `fds`; `asker` is answered when it is done. An error: nothing was started, and
   // nobody was answered.
-  Result<> Start(Asker asker, std::vector<sys::UniqueFd> fds);
+  // `prepared`: may be null; what has become of it goes on then.
+  Result<> Start(Asker asker, std::vector<sys::UniqueFd> fds, std::unique_ptr<PreparedStart> prepared);
   // Kills the runtime, or the container where the runtime is done nevertheless.
   void CancelStart();
   bool IsStartOf(const Connection* connection, uint32_t seq) const;
@@ -48,11 +51,9 @@ class Container final : private AttachTarget {
   bool running() const { return state_.phase == shimapi::ContainerState::kRunning; }
 
  private:
-  struct Stdio {
-    sys::UniqueFd in_read, out_write, err_write;  // the runtime's ends
-  };
-  Result<Stdio> MakeStdio();
+  void TakeOurs(Stdio& stdio);
   Result<std::unique_ptr<ProcessStart>> StartProcess(const std::vector<sys::UniqueFd>& fds);
+  std::unique_ptr<ProcessStart> GoOn(PreparedStart& prepared);  // null: it has ended
   void OnStarted(Result<NewProcess> process);
   Result<> TakeOver(NewProcess process);
   Result<> TakeConsole();

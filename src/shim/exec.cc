@@ -27,8 +27,8 @@ Result<std::unique_ptr<ProcessStart>> Exec::StartProcess(sys::BorrowedFd contain
     options.in = fds[0].get();
     options.out = fds[1].get();
     options.err = fds[2].get();
-    auto launcher = std::make_unique<NativeStart>(around_, done);
-    TRY(launcher->Start(fds[3], container, options));
+    auto launcher = std::make_unique<NativeStart>(around_);
+    TRY(launcher->Start(fds[3], container, options, done));
     return launcher;
   }
   std::map<int, sys::BorrowedFd> inherited;

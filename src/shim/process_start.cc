@@ -94,19 +94,58 @@ void RuntimeRun::Finish(Result<NewProcess> result) {
 
 NativeStart::~NativeStart() {
   around_.loop.Unwatch(watch_);
-  if (!launching_) return;
+  if (go_.ok() && !ended_) {
+    Kill();
+    around_.children.Add(launching_->pid(), [](sys::ExitStatus) {});
+  }
+  if (!held_) return;
   around_.children.Release();
   // What ended meanwhile was left alone, and is not told of again.
   around_.loop.After(std::chrono::milliseconds(0), [&children = around_.children] { children.Reap(); });
 }
 
 Result<> NativeStart::Start(sys::BorrowedFd launch, std::optional<sys::BorrowedFd> container,
-                            const native::LaunchOptions& options) {
+                            const native::LaunchOptions& options, Done done) {
   Mapping mapping = TRY(Mapping::Make(launch));
   native::Launching launching = TRY(container ? native::Launching::StartExec(mapping.bytes(), *container, options)
                                               : native::Launching::Start(mapping.bytes(), options));
   launching_.emplace(std::move(launching));
+  return Watch(std::move(done));
+}
+
+Result<> NativeStart::Prepare(sys::BorrowedFd launch, native::LaunchOptions options, std::function<void()> ended) {
+  Mapping mapping = TRY(Mapping::Make(launch));
+  sys::Pipe go = TRY(sys::MakePipe());
+  options.start_fifo = go.read.get();
+  options.wait_late = true;
+  native::Launching launching = TRY(native::Launching::Start(mapping.bytes(), options));
+  launching_.emplace(std::move(launching));
+  if (launching_->pid() == 0) {
+    Kill();
+    return Error(Code::kInvalidArgument, "a launch with helpers cannot be prepared");
+  }
+  go_ = std::move(go.write);
+  around_.children.Add(launching_->pid(), [this, ended = std::move(ended)](sys::ExitStatus) {
+    ended_ = true;
+    ended();
+  });
+  return {};
+}
+
+Result<> NativeStart::Go(Done done) {
+  if (!ended_) TRY(launching_->Advance());
+  if (ended_) return Error(Code::kAborted, "the process that was prepared has ended");
+  const char byte = '+';
+  if (write(go_.get(), &byte, 1) != 1) return Errno(errno, "let the container's process go on");
+  around_.children.Forget(launching_->pid());
+  go_.Reset();
+  return Watch(std::move(done));
+}
+
+Result<> NativeStart::Watch(Done done) {
+  done_ = std::move(done);
   around_.children.Hold();
+  held_ = true;
   // Its end only, which comes at the exec or when the process is gone: what it has sent by then is all read at once.
   Result<Loop::Id> watch = around_.loop.Watch(launching_->fd(), EPOLLRDHUP, [this](uint32_t) { OnProgress(); });
   if (!watch) {
@@ -118,6 +157,7 @@ Result<> NativeStart::Start(sys::BorrowedFd launch, std::optional<sys::BorrowedF
 }
 
 void NativeStart::Kill() {
+  if (ended_) return;
   // For the number of the process. An error comes again, or is that of a start that is given up.
   (void)launching_->Advance().has_value();
   // Children that nobody has reaped: the numbers are theirs.

@@ -61,22 +61,32 @@ class RuntimeRun final : public ProcessStart {
 // The native launcher at work.
 class NativeStart final : public ProcessStart {
  public:
-  NativeStart(Surroundings& around, Done done) : around_(around), done_(std::move(done)) {}
+  explicit NativeStart(Surroundings& around) : around_(around) {}
   NativeStart(const NativeStart&) = delete;
   NativeStart& operator=(const NativeStart&) = delete;
   ~NativeStart() override;
 
   // `launch`: a file with the encoded Launch; with `container`, a pidfd, an ExecLaunch into that.
-  Result<> Start(sys::BorrowedFd launch, std::optional<sys::BorrowedFd> container, const native::LaunchOptions& options);
+  Result<> Start(sys::BorrowedFd launch, std::optional<sys::BorrowedFd> container, const native::LaunchOptions& options,
+                 Done done);
+  // The same in two steps, of a Launch that needs no helper. After the first the process waits, for as long as it
+  // takes, with no `done` to hear: `ended` is called, from Children::Reap, if it ends before the second.
+  Result<> Prepare(sys::BorrowedFd launch, native::LaunchOptions options, std::function<void()> ended);
+  Result<> Go(Done done);  // an error: it has ended, and nobody will hear of it
+  bool ended() const { return ended_; }  // between the two
   void Kill() override;
 
  private:
+  Result<> Watch(Done done);
   void OnProgress();
   void Finish(Result<NewProcess> result);
 
   Surroundings& around_;
   Done done_;
   std::optional<native::Launching> launching_;
+  sys::UniqueFd go_;    // one byte, while the process waits for it
+  bool ended_ = false;  // while it waited
+  bool held_ = false;   // our hold on Children
   Loop::Id watch_ = 0;
 };
 

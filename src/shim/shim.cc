@@ -90,6 +90,9 @@ void Shim::Drop(const ConnectionPtr& connection) {
   for (const auto& [key, exec] : execs_) {
     if (key.first == connection->id()) exec->Kill(std::nullopt);
   }
+  for (const auto& [id, prepared] : prepared_) {
+    if (prepared.connection == connection->id()) prepared.start->Kill();
+  }
   std::erase_if(attachments_, [&](const auto& attachment) { return attachment.first.first == connection->id(); });
   connections_.erase(connection->id());
 }
@@ -113,6 +116,7 @@ void Shim::Dispatch(const ConnectionPtr& connection, std::string_view bytes, std
       case Type::kHello: return Call<shimapi::Hello>(asker, bytes, fds);
       case Type::kSetupPod: return Call<shimapi::SetupPod>(asker, bytes, fds);
       case Type::kStartContainer: return Call<shimapi::StartContainer>(asker, bytes, fds);
+      case Type::kPrepareContainer: return Call<shimapi::PrepareContainer>(asker, bytes, fds);
       case Type::kSignalContainer: return Call<shimapi::SignalContainer>(asker, bytes, fds);
       case Type::kReopenLog: return Call<shimapi::ReopenLog>(asker, bytes, fds);
       case Type::kForgetContainer: return Call<shimapi::ForgetContainer>(asker, bytes, fds);
@@ -161,9 +165,29 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::StartContainer& message
       around_, message,
       Container::Callbacks{[this](Container& failed) { DropContainer(failed.id()); },
                            [this](Container& exited) { OnContainerExited(exited); }});
-  TRY(container->Start(asker, std::move(fds)));
+  TRY(container->Start(asker, std::move(fds), message.native ? TakePrepared(asker, id.str()) : nullptr));
   containers_.emplace(id.str(), std::move(container));
   return {};
+}
+
+Result<> Shim::Handle(const Asker& asker, const shimapi::PrepareContainer& message, std::vector<sys::UniqueFd>& fds) {
+  if (shutting_down_) return Error(Code::kFailedPrecondition, "the pod is being stopped");
+  ContainerId id = TRY(ContainerId::Parse(message.id));
+  if (containers_.contains(id.str()) || prepared_.contains(id.str())) {
+    return Error(Code::kAlreadyExists, StrCat("container ", id.str(), " was begun before"));
+  }
+  auto ended = [this, id = id.str()] { loop_.After(milliseconds(0), [this, id] { DropPrepared(id); }); };
+  std::unique_ptr<PreparedStart> start = TRY(PreparedStart::Make(around_, message, fds, ended));
+  prepared_.emplace(id.str(), Prepared{asker.connection.lock()->id(), std::move(start)});
+  asker.Answer(shimapi::Ok());
+  return {};
+}
+
+// Null: there is none, or of another crispd, which may have meant another launch.
+std::unique_ptr<PreparedStart> Shim::TakePrepared(const Asker& asker, const std::string& id) {
+  auto prepared = prepared_.extract(id);
+  if (prepared.empty() || prepared.mapped().connection != asker.connection.lock()->id()) return nullptr;
+  return std::move(prepared.mapped().start);
 }
 
 void Shim::OnContainerExited(Container& container) {
@@ -179,10 +203,22 @@ void Shim::OnContainerExited(Container& container) {
 void Shim::DropContainer(const std::string& id) {
   loop_.After(milliseconds(0), [this, id] {
     containers_.erase(id);
-    auto forgotten = forgotten_.extract(id);
-    if (forgotten.empty()) return;
-    for (const Asker& asker : forgotten.mapped()) asker.Answer(shimapi::Ok());
+    TellForgotten(id);
   });
+}
+
+void Shim::DropPrepared(const std::string& id) {
+  auto found = prepared_.find(id);
+  if (found == prepared_.end() || !found->second.start->ended()) return;
+  prepared_.erase(found);
+  TellForgotten(id);
+}
+
+void Shim::TellForgotten(const std::string& id) {
+  if (containers_.contains(id) || prepared_.contains(id)) return;
+  auto forgotten = forgotten_.extract(id);
+  if (forgotten.empty()) return;
+  for (const Asker& asker : forgotten.mapped()) asker.Answer(shimapi::Ok());
 }
 
 void Shim::DropExec(const std::pair<uint64_t, uint64_t>& key) {
@@ -212,6 +248,11 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::ReopenLog& message, std
 }
 
 Result<> Shim::Handle(const Asker& asker, const shimapi::ForgetContainer& message, std::vector<sys::UniqueFd>&) {
+  if (auto found = prepared_.find(message.id); found != prepared_.end()) {
+    found->second.start->Kill();
+    forgotten_[message.id].push_back(asker);  // answered by DropPrepared
+    return {};
+  }
   if (auto found = containers_.find(message.id); found != containers_.end()) {
     Container& container = *found->second;
     if (container.alive()) {
@@ -304,6 +345,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::Shutdown&, std::vector<
   if (shutting_down_) return {};
   shutting_down_ = true;
   for (const auto& [key, exec] : execs_) exec->Kill(std::nullopt);
+  for (const auto& [id, prepared] : prepared_) prepared.start->Kill();
   for (const auto& [id, container] : containers_) {
     container->CancelStart();
     TRY(container->Signal(SIGKILL));

@@ -35,6 +35,7 @@ class Shim {
   Result<> Handle(const Asker& asker, const shimapi::Hello& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::SetupPod& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::StartContainer& message, std::vector<sys::UniqueFd>& fds);
+  Result<> Handle(const Asker& asker, const shimapi::PrepareContainer& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::SignalContainer& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::ReopenLog& message, std::vector<sys::UniqueFd>& fds);
   Result<> Handle(const Asker& asker, const shimapi::ForgetContainer& message, std::vector<sys::UniqueFd>& fds);
@@ -48,7 +49,10 @@ class Shim {
 
   shimapi::HelloReply Report() const;
   void OnContainerExited(Container& container);
+  std::unique_ptr<PreparedStart> TakePrepared(const Asker& asker, const std::string& id);
   void DropContainer(const std::string& id);
+  void DropPrepared(const std::string& id);
+  void TellForgotten(const std::string& id);
   void DropExec(const std::pair<uint64_t, uint64_t>& key);
   void BeforeSleep();
   bool AnyAlive() const;
@@ -63,6 +67,11 @@ class Shim {
   Namespaces namespaces_;
   std::map<uint64_t, ConnectionPtr> connections_;  // by Connection::id
   std::map<std::string, std::unique_ptr<Container>> containers_;
+  struct Prepared {
+    uint64_t connection;
+    std::unique_ptr<PreparedStart> start;
+  };
+  std::map<std::string, Prepared> prepared_;  // by the container's id
   // By connection and crispd's number.
   std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Exec>> execs_;
   std::map<std::pair<uint64_t, uint64_t>, std::unique_ptr<Attachment>> attachments_;  // likewise

@@ -26,6 +26,7 @@ template <class V> void Fields(V& v, StartContainer& m) {
   v(m.id), v(m.argv), v(m.pid_file), v(m.log_path), v(m.terminal), v(m.stdin_open), v(m.stdin_once), v(m.console_socket),
       v(m.oom_event_files), v(m.native);
 }
+template <class V> void Fields(V& v, PrepareContainer& m) { v(m.id), v(m.terminal), v(m.stdin_open); }
 template <class V> void Fields(V& v, Started& m) { v(m.pid); }
 template <class V> void Fields(V& v, SignalContainer& m) { v(m.id), v(m.signal); }
 template <class V> void Fields(V& v, ReopenLog& m) { v(m.id); }
@@ -100,6 +101,7 @@ CRISP_SHIM_MESSAGE(Hello)
 CRISP_SHIM_MESSAGE(SetupPod)
 CRISP_SHIM_MESSAGE(HelloReply)
 CRISP_SHIM_MESSAGE(StartContainer)
+CRISP_SHIM_MESSAGE(PrepareContainer)
 CRISP_SHIM_MESSAGE(Started)
 CRISP_SHIM_MESSAGE(SignalContainer)
 CRISP_SHIM_MESSAGE(ReopenLog)

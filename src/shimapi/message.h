@@ -42,6 +42,7 @@ enum class Type : uint16_t {
   kAttach = 11,
   kDetach = 12,
   kResizeTerminal = 13,
+  kPrepareContainer = 14,
   // the shim answers
   kOk = 64,
   kError = 65,
@@ -116,6 +117,16 @@ struct StartContainer {
   std::vector<std::string> oom_event_files;
   // No runtime is run, `argv`, `pid_file` and `console_socket` say nothing: carries a file with a native::Launch.
   bool native = false;
+};
+
+// Makes the process of a StartContainer with `native` that is likely to come: it waits for that in its namespaces, and
+// ends with the connection, and by ForgetContainer. Ok, when it has begun. Carries the launch: of a process in a PID
+// namespace of its own, without hooks that are run outside. StartContainer carries the same, and does all of it where
+// nothing has become of this.
+struct PrepareContainer {
+  static constexpr Type kType = Type::kPrepareContainer;
+  std::string id;
+  bool terminal = false, stdin_open = false;
 };
 
 struct Started {

@@ -115,6 +115,8 @@ TEST(ShimMessage, GoldenRest) {
             "43534831" "19000000" "0400" "0000" "03000000" "01000000" "63" "09000000");
   EXPECT_EQ(HexEncode(Encode(3, ReopenLog{"c"}).value()), "43534831" "15000000" "0500" "0000" "03000000" "01000000" "63");
   EXPECT_EQ(HexEncode(Encode(3, ForgetContainer{"c"}).value()), "43534831" "15000000" "0600" "0000" "03000000" "01000000" "63");
+  EXPECT_EQ(HexEncode(Encode(3, PrepareContainer{"c", true, false}).value()),
+            "43534831" "17000000" "0e00" "0000" "03000000" "01000000" "63" "01" "00");
   EXPECT_EQ(HexEncode(Encode(3, Hello{"1"}).value()), "43534831" "15000000" "0100" "0000" "03000000" "01000000" "31");
   EXPECT_EQ(HexEncode(Encode(0, ExecExited{5, 1, 2}).value()),
             "43534831" "20000000" "6100" "0000" "00000000" "0500000000000000" "01000000" "02000000");

@@ -334,7 +334,11 @@ class FakeRuntime : public runtime::Runtime {
   Result<runtime::PodNamespaces> StartPod(const Ctx&, const runtime::PodSpec&) override { return Never(); }
   Result<runtime::PodNamespaces> ReconnectPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
   Result<> StopPod(const Ctx&, const PodId&, const std::string&) override { return Never(); }
-  Result<std::string> PrepareStart(const runtime::ContainerSpec&) override { return Never(); }
+  Result<runtime::PreparedStart> PrepareStart(const PodId&, const runtime::ContainerSpec&,
+                                              const std::function<Result<>()>&) override {
+    return Never();
+  }
+  Result<> EndBegun(const Ctx&, const PodId&, const ContainerId&) override { return Never(); }
   Result<runtime::Started> StartContainer(const Ctx&, const PodId&, const runtime::ContainerSpec&) override {
     return Never();
   }

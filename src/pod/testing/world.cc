@@ -19,7 +19,7 @@ namespace fs = std::filesystem;
 
 namespace {
 
-constexpr const char* kKinds[] = {"leases", "networks", "shims", "processes", "oci", "cgroups", "mounts", "paused"};
+constexpr const char* kKinds[] = {"leases", "networks", "shims", "processes", "oci", "cgroups", "mounts", "paused", "begun"};
 
 std::string Escape(std::string path) {
   std::replace(path.begin(), path.end(), '/', '%');
@@ -128,13 +128,20 @@ void World::KillInCgroup(const std::string& path) {
   }
 }
 
+void World::EndBegunOf(const PodId& pod) {
+  for (const std::string& name : Names("begun")) {
+    if (Get("begun", name) == pod.str()) Remove("begun", name);
+  }
+}
+
 void World::KillShim(const PodId& pod) {
   Remove("shims", pod.str());
+  EndBegunOf(pod);
   if (events.on_shim_lost) events.on_shim_lost(pod);
 }
 
 void World::Reboot() {
-  for (const char* kind : {"shims", "processes", "cgroups", "mounts"}) {
+  for (const char* kind : {"shims", "processes", "cgroups", "mounts", "begun"}) {
     for (const std::string& name : Names(kind)) Remove(kind, name);
   }
   // OCI runtimes keep their state below /run as well.
@@ -207,17 +214,30 @@ class FakeRuntime final : public runtime::Runtime {
       if (PodOf(name) == pod.str()) world_.End(*ContainerId::Parse(name), 137, false, true);
     }
     world_.Remove("shims", pod.str());
+    world_.EndBegunOf(pod);
     return {};
   }
 
-  Result<std::string> PrepareStart(const runtime::ContainerSpec& spec) override {
-    return "launch by " + spec.config->at("linux").at("resources").dump();
+  Result<runtime::PreparedStart> PrepareStart(const PodId& pod, const runtime::ContainerSpec& spec,
+                                              const std::function<Result<>()>& await_cgroup) override {
+    TRY(await_cgroup());
+    CHECK(world_.Has("resources", spec.config->at("linux").at("cgroupsPath").get<std::string>()));  // its limits
+    runtime::PreparedStart prepared;
+    prepared.launch = "launch by " + spec.config->at("linux").at("resources").dump();
+    prepared.begun = world_.Has("shims", pod.str());
+    if (prepared.begun) world_.Put("begun", spec.id.str(), pod.str());
+    return prepared;
+  }
+  Result<> EndBegun(const Ctx&, const PodId&, const ContainerId& id) override {
+    world_.Remove("begun", id.str());
+    return {};
   }
   Result<runtime::Started> StartContainer(const Ctx&, const PodId& pod, const runtime::ContainerSpec& spec) override {
     std::function<void()> hook = world_.faults.Lock()->in_start;
     Call(hook);
     if (IsNative(spec.handler)) world_.Put("launches", spec.id.str(), spec.launch);
     if (!world_.Has("shims", pod.str())) return Error(Code::kUnavailable, "no shim");
+    world_.Remove("begun", spec.id.str());
     std::string text = TRY(sys::ReadFile(spec.bundle_dir + "/config.json"));
     Json config = TRY(ParseJson(text, "config.json"));
     CHECK(world_.Has("mounts", config["root"]["path"].get<std::string>()));
@@ -479,6 +499,7 @@ class FakeCgroups final : public cgroup::Cgroups {
   }
   Result<> Kill(const Ctx&, const std::string& path) override {
     TRY(cgroup::CheckOurs(path));
+    CHECK(!world_.Has("begun", path.substr(path.rfind('/') + 1)));  // it is the shim's
     world_.KillInCgroup(path);
     return {};
   }
@@ -623,6 +644,8 @@ Daemon::Daemon(const std::string& dir, bool recover, Hooks* hooks, std::chrono::
   Must(opened);
   db = std::move(*opened);
   world.events = relay.Callbacks();
+  // Those of a daemon that was killed: they went with its connections to the shims.
+  for (const std::string& name : world.Names("begun")) world.Remove("begun", name);
   runtime = MakeRuntime(world);
   network = MakeNetwork(world);
   images = MakeImages(world);

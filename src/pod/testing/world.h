@@ -61,6 +61,7 @@ class World {
   void KillInCgroup(const std::string& path);
   // The shim of a pod dies; its containers go on.
   void KillShim(const PodId& pod);
+  void EndBegunOf(const PodId& pod);
   void Reboot();  // everything that dies with the boot, and a new boot id
 
   Synchronized<Faults> faults;

@@ -120,6 +120,14 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_hooks");
   TRY(RelabelMounts(ctx, container.id, inputs, plan));
   if (source.any()) plan.config_json = TRY(PrepareRestore(container, plan.config_json));
+  container.start_ahead = PlanStartAhead(*container.record.Lock(), plan.config_json);
+  const bool at_once = container.start_ahead && MayBegin(sandbox, inputs.config);
+  if (at_once) {
+    // The pod's shim is at work while the rest is done here.
+    ctx.Stage("begin its start");
+    container.start_ahead->Run();
+    FAILPOINT("create_container.after_begun");
+  }
   TRY(sys::WriteFileAtomic(paths_.ConfigJson(container.id), plan.config_json, 0600, sys::Durability::kNone));
   FAILPOINT("create_container.after_config");
   TRY(store_.Change(container, [&](ContainerRecord& r) {
@@ -130,8 +138,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
     r.user = ContainerUser{user.uid, user.gid, {user.additional_gids.begin(), user.additional_gids.end()}};
   }));
   undo.Dismiss();
-  container.start_ahead = PlanStartAhead(*container.record.Lock(), std::move(plan.config_json));
-  if (container.start_ahead) ctx.Afterwards([ahead = container.start_ahead] { ahead->Run(); });
+  if (container.start_ahead && !at_once) ctx.Afterwards([ahead = container.start_ahead] { ahead->Run(); });
   FAILPOINT("create_container.after_created");
   hooks().PostCreateContainer(ctx, StatusOf(sandbox), StatusNow(container));
   return {};

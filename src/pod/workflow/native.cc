@@ -44,18 +44,35 @@ Result<> ManagerImpl::RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& r
   return deps_.cgroups.Remove(ctx, record.cgroup_path);
 }
 
-// The kubelet starts a container as soon as it is created. What is wrong with the configuration the start finds and
-// tells itself.
+// The kubelet starts a container as soon as it is created. What is wrong with the configuration, or with the cgroup's
+// limits, the start finds and tells itself.
 std::shared_ptr<StartAhead> ManagerImpl::PlanStartAhead(const ContainerRecord& record, std::string config_json) {
   if (!MakesCgroupAhead(record) || record.restore) return nullptr;
-  return std::make_shared<StartAhead>([this, record, config_json = std::move(config_json)]() -> std::string {
+  return std::make_shared<StartAhead>([this, record, config_json = std::move(config_json)]() -> runtime::PreparedStart {
+    Result<Json> config = ParseJson(config_json, "config.json");
+    if (!config) return {};
+    const std::string resources = DumpJson((*config)["linux"]["resources"]);
     runtime::ContainerSpec spec;
     spec.id = record.id;
     spec.handler = record.handler;
     spec.bundle_dir = paths_.Bundle(record.id);
-    if (!PrepareNative(Ctx().WithTimeout(kVerbTimeout), record, config_json, spec)) return {};
-    return deps_.runtime.PrepareStart(spec).value_or(std::string());
+    spec.terminal = record.config.tty;
+    spec.stdin_open = record.config.stdin_open;
+    spec.config = std::make_shared<const Json>(*std::move(config));
+    spec.cgroup = NativeCgroupOf(record);
+    // A process that is begun makes its devices by the cgroup's rules.
+    GoingOn<Result<>> limits = Beside(
+        beside_, [&] { return deps_.cgroups.CreateForContainer(record.cgroup_path, resources); });
+    return deps_.runtime.PrepareStart(record.pod, spec, [&] { return limits.Take(); })
+        .value_or(runtime::PreparedStart());
   });
+}
+
+// Whether the runtime is likely to begin what it prepares. It decides itself (native::Head::may_wait); where it does not,
+// the preparation need not keep the caller waiting.
+bool ManagerImpl::MayBegin(const PodRecord& sandbox, const ContainerConfig& config) {
+  return config.security.namespaces.pid == NamespaceMode::kContainer &&
+         !sandbox.config.security.namespaces.userns_pod;
 }
 
 Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& ctx, const ContainerRecord& record,

@@ -116,7 +116,7 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
   std::unique_ptr<sys::IdleProcess> placeholder;  // keeps a scope of systemd's until the container's process is in it
   if (deps_.runtime.IsNative(record.handler)) {
     ctx.Stage("await what was prepared");
-    if (container.start_ahead) spec.launch = std::exchange(container.start_ahead, nullptr)->Take();
+    if (container.start_ahead) spec.launch = std::exchange(container.start_ahead, nullptr)->Take().launch;
     if (spec.launch.empty()) {
       ctx.Stage("make the container's cgroup");
       std::string config_json = TRY(sys::ReadFile(paths_.ConfigJson(record.id)));

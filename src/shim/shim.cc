@@ -161,6 +161,7 @@ Result<> Shim::Handle(const Asker& asker, const shimapi::StartContainer& message
   if (shutting_down_) return Error(Code::kFailedPrecondition, "the pod is being stopped");
   ContainerId id = TRY(ContainerId::Parse(message.id));
   if (containers_.contains(id.str())) return Error(Code::kAlreadyExists, StrCat("container ", id.str(), " was started before"));
+  if (forgotten_.contains(id.str())) return Error(Code::kUnavailable, StrCat("container ", id.str(), " is being forgotten"));
   auto container = std::make_unique<Container>(
       around_, message,
       Container::Callbacks{[this](Container& failed) { DropContainer(failed.id()); },

@@ -37,14 +37,13 @@ class BegunStartTest : public RuntimeKernelTest {
     for (const std::string& child : ChildrenOf(namespaces_.shim_pid)) pids.push_back(*ParseInt<pid_t>(SplitWords(child)[0]));
     return pids;
   }
-  // Once it is the container's user, its last step before it waits: it has what it needs and no privileges.
+  // Until its signals, which the shim has blocked, are free: its last step before it waits.
   static void AwaitWaiting(pid_t pid) {
     const auto end = std::chrono::steady_clock::now() + kLong;
     while (std::chrono::steady_clock::now() < end) {
-      Result<std::string> wchan = sys::ReadFile(StrCat("/proc/", pid, "/wchan"));
       Result<std::string> status = sys::ReadFile(StrCat("/proc/", pid, "/status"));
-      if (!wchan || !status || !IsAlive(pid)) break;
-      if (wchan->find("pipe_read") != std::string::npos) return;
+      if (!status || !IsAlive(pid)) break;
+      if (status->find("SigBlk:\t0000000000000000\n") != std::string::npos) return;
       std::this_thread::yield();
     }
     ADD_FAILURE() << "process " << pid << " does not wait";

@@ -438,6 +438,11 @@ Result<PreparedStart> RuntimeImpl::PrepareStart(const PodId& pod, const Containe
   return prepared;
 }
 
+Result<> RuntimeImpl::EndBegun(const Ctx& ctx, const PodId& pod, const ContainerId& id) {
+  // Not longer: who asks has the cgroup to kill it by, and there may be many in a pod whose shim hangs.
+  return Forget(ctx.WithTimeout(kShutdownTime), pod, id);
+}
+
 // On an error nothing of the process stays: it is the shim's child and has ended, or ends with its answer.
 Result<Started> RuntimeImpl::StartNative(const Ctx& ctx, ShimLink& link, const ContainerSpec& spec) {
   if (!spec.restore_images_dir.empty()) return RestoreNative(ctx, link, spec);

@@ -51,7 +51,7 @@ class RuntimeImpl final : public Runtime {
   Result<> StopPod(const Ctx& ctx, const PodId& pod, const std::string& run_dir) override;
   Result<PreparedStart> PrepareStart(const PodId& pod, const ContainerSpec& spec,
                                      const std::function<Result<>()>& await_cgroup) override;
-  Result<> EndBegun(const Ctx& ctx, const PodId& pod, const ContainerId& id) override { return Forget(ctx, pod, id); }
+  Result<> EndBegun(const Ctx& ctx, const PodId& pod, const ContainerId& id) override;
   Result<Started> StartContainer(const Ctx& ctx, const PodId& pod, const ContainerSpec& spec) override;
   Result<> Signal(const Ctx& ctx, const PodId& pod, const ContainerId& id, int signal) override;
   Result<> DeleteContainer(const Ctx& ctx, const PodId& pod, const ContainerId& id, const std::string& handler,

@@ -88,6 +88,8 @@ std::unique_ptr<ProcessStart> Container::GoOn(PreparedStart& prepared) {
 Result<> Container::Start(Asker asker, std::vector<sys::UniqueFd> fds, std::unique_ptr<PreparedStart> prepared) {
   log_ = TRY(LogFile::Open(request_.log_path));
   if (prepared != nullptr) start_ = GoOn(*prepared);
+  // One that has ended while it waited may have been killed for its memory.
+  if (prepared != nullptr && start_ == nullptr) oom_.PassOver(request_.oom_event_files);
   if (start_ == nullptr) start_ = TRY(StartProcess(fds));
   starter_ = std::move(asker);
   return {};

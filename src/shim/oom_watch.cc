@@ -30,6 +30,15 @@ OomWatch::~OomWatch() {
   for (File& file : files_) loop_.Unwatch(file.watch);
 }
 
+void OomWatch::PassOver(const std::vector<std::string>& files) {
+  for (const std::string& path : files) {
+    Result<std::string> text = sys::ReadFile(path, kFileBytesMax);
+    if (!text) continue;
+    kills_before_ = std::max(kills_before_, ValueOf(*text, "oom_kill "));
+    limit_hits_ = std::max(limit_hits_, ValueOf(*text, "oom "));
+  }
+}
+
 void OomWatch::Start(const std::vector<std::string>& files) {
   files_.reserve(files.size());  // callbacks hold on to the elements
   for (const std::string& path : files) {
@@ -65,7 +74,7 @@ bool OomWatch::Finish(bool killed) {
     loop_.Unwatch(file.watch);
   }
   files_.clear();
-  if (kills_ > 0) return true;
+  if (kills_ > kills_before_) return true;
   // The kernel tells at most one change in 10 ms. So it may be that a limit was hit came through, and that somebody was
   // killed for it did not before the file was gone.
   return gone_ && killed && limit_hits_ > 0 && std::chrono::steady_clock::now() - hit_at_ < kDeathTime;

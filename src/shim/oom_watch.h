@@ -18,6 +18,8 @@ class OomWatch {
   OomWatch& operator=(const OomWatch&) = delete;
   ~OomWatch();
 
+  // Before Start: what they tell by now was another process's.
+  void PassOver(const std::vector<std::string>& files);
   // Holds those of `files` open that are there: memory.events, whose changes the kernel tells (cgroup-v2.rst: "a file
   // modified event"), or v1's memory.oom_control, which is read at the end only. Once.
   void Start(const std::vector<std::string>& files);
@@ -35,6 +37,7 @@ class OomWatch {
   std::vector<File> files_;
   uint64_t limit_hits_ = 0;  // `oom`: a limit was hit, somebody will be killed
   uint64_t kills_ = 0;       // `oom_kill`: somebody was
+  uint64_t kills_before_ = 0;
   std::chrono::steady_clock::time_point hit_at_;
   bool gone_ = false;  // a file was removed while it was watched
 };

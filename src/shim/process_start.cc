@@ -135,11 +135,17 @@ Result<> NativeStart::Prepare(sys::BorrowedFd launch, native::LaunchOptions opti
 Result<> NativeStart::Go(Done done) {
   if (!ended_) TRY(launching_->Advance());
   if (ended_) return Error(Code::kAborted, "the process that was prepared has ended");
-  const char byte = '+';
-  if (write(go_.get(), &byte, 1) != 1) return Errno(errno, "let the container's process go on");
   around_.children.Forget(launching_->pid());
+  TRY(Watch(std::move(done)));
+  // The last that can fail: a program that may run is not begun anew.
+  const char byte = '+';
+  if (write(go_.get(), &byte, 1) != 1) {
+    const int error = errno;
+    around_.loop.Unwatch(std::exchange(watch_, 0));
+    return Errno(error, "let the container's process go on");
+  }
   go_.Reset();
-  return Watch(std::move(done));
+  return {};
 }
 
 Result<> NativeStart::Watch(Done done) {

@@ -72,6 +72,16 @@ TEST(OomWatch, TheEndCounts) {
   EXPECT_TRUE(finish("oom_kill_disable 0\nunder_oom 0\noom_kill 2\n", "", false)) << "it was so once";
   EXPECT_FALSE(finish("oom 1\noom_kill 0\n", "oom 2\noom_kill 0\n", true)) << "killed by somebody else, as the file tells";
   EXPECT_FALSE(OomWatch(*loop).Finish(true));
+  for (bool again : {false, true}) {
+    EXPECT_TRUE(sys::WriteFileAtomic(path, "oom 1\noom_kill 1\n", 0600, sys::Durability::kNone));
+    OomWatch watch(*loop);
+    watch.PassOver({path});
+    watch.Start({path});
+    if (again) {
+      EXPECT_TRUE(sys::WriteExisting(path, "oom 2\noom_kill 2\n"));
+    }
+    EXPECT_EQ(watch.Finish(true), again) << "the first was another process's";
+  }
   unlink(path.c_str());
 }
 

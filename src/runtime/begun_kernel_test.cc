@@ -30,6 +30,17 @@ class BegunStartTest : public RuntimeKernelTest {
     EXPECT_EQ(prepared->begun, begun);
     spec.launch = prepared->launch;
   }
+  // Prepares it, and says who waits.
+  pid_t Begin(ContainerSpec& spec) {
+    Prepare(spec);
+    std::vector<pid_t> children = Children();
+    EXPECT_THAT(children, SizeIs(1));
+    return children.at(0);
+  }
+  static void ExpectEnd(sys::BorrowedFd pidfd) {
+    pollfd end{pidfd.get(), POLLIN, 0};
+    EXPECT_EQ(poll(&end, 1, 20'000), 1) << "it lives on";
+  }
   // Of the shim. Its answer to a later message comes when the ones before are done.
   std::vector<pid_t> Children() {
     EXPECT_TRUE(runtime_->ReopenLog(Ctx(), pod_, ContainerId::Random()).error().code() == Code::kNotFound);
@@ -57,15 +68,13 @@ INSTANTIATE_TEST_SUITE_P(Handler, BegunStartTest, ::testing::Values("native"));
 TEST_P(BegunStartTest, BecomesTheContainer) {
   ContainerSpec spec = Native({"sh", "-c", "echo out; echo err >&2; read line; echo \"$line.\"; exit 3"});
   spec.stdin_open = true;
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
-  AwaitWaiting(waiting.front());
+  const pid_t waiting = Begin(spec);
+  AwaitWaiting(waiting);
   EXPECT_EQ(Log(spec.id), "") << "not before it is started";
   EXPECT_FALSE(sys::Exists(spec.log_path));
   Result<Started> started = Start(pod_, spec);
   ASSERT_TRUE(started) << started.error().message();
-  EXPECT_EQ(started->pid, waiting.front());
+  EXPECT_EQ(started->pid, waiting);
   StreamWants wants;
   wants.in = true;
   auto attached = runtime_->OpenAttach(Ctx(), pod_, spec.id, wants);
@@ -85,24 +94,21 @@ TEST_P(BegunStartTest, WaitsWithoutPrivileges) {
     config["process"]["user"] = {{"uid", 1000}, {"gid", 1000}};
     config["process"]["capabilities"] = Json::object();
   });
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
-  AwaitWaiting(waiting.front());
-  Result<std::string> status = sys::ReadFile(StrCat("/proc/", waiting.front(), "/status"));
+  const pid_t waiting = Begin(spec);
+  AwaitWaiting(waiting);
+  Result<std::string> status = sys::ReadFile(StrCat("/proc/", waiting, "/status"));
   ASSERT_TRUE(status);
   EXPECT_THAT(*status, HasSubstr("Uid:\t1000\t1000\t1000\t1000\n"));
   EXPECT_THAT(*status, HasSubstr("CapPrm:\t0000000000000000\n"));
   struct stat mem{};
-  ASSERT_EQ(stat(StrCat("/proc/", waiting.front(), "/mem").c_str(), &mem), 0);
+  ASSERT_EQ(stat(StrCat("/proc/", waiting, "/mem").c_str(), &mem), 0);
   EXPECT_EQ(mem.st_uid, 0u) << "nobody of its user looks into it";
   EXPECT_TRUE(Start(pod_, spec)) << "though its signal for a dead parent went with its ids";
 }
 
 TEST_P(BegunStartTest, EndsWhereItIsNotWanted) {
   ContainerSpec spec = Native({"echo", "ran"});
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  ASSERT_THAT(Children(), SizeIs(1));
+  Begin(spec);
   ASSERT_TRUE(runtime_->EndBegun(Ctx(), pod_, spec.id));
   EXPECT_THAT(Children(), IsEmpty()) << "ended, and reaped";
   ASSERT_TRUE(runtime_->EndBegun(Ctx(), pod_, spec.id)) << "nothing to do";
@@ -115,22 +121,17 @@ TEST_P(BegunStartTest, EndsWhereItIsNotWanted) {
 
 TEST_P(BegunStartTest, EndsWithThePodAndWithTheShim) {
   ContainerSpec spec = Native({"sleep", "1000"});
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
+  const pid_t waiting = Begin(spec);
   ASSERT_TRUE(runtime_->StopPod(Ctx(), pod_, RunDir(pod_)));
-  EXPECT_FALSE(IsAlive(waiting.front()));
+  EXPECT_FALSE(IsAlive(waiting));
 
   pod_ = StartPod();
   spec = Native({"sleep", "1000"}, [](Json& config) { config["process"]["user"] = {{"uid", 1000}, {"gid", 1000}}; });
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
-  AwaitWaiting(waiting.front());
-  sys::UniqueFd pidfd = *sys::PidfdOpen(waiting.front());
+  const pid_t orphan = Begin(spec);
+  AwaitWaiting(orphan);
+  sys::UniqueFd pidfd = *sys::PidfdOpen(orphan);
   ASSERT_EQ(kill(namespaces_.shim_pid, SIGKILL), 0);
-  pollfd end{pidfd.get(), POLLIN, 0};
-  EXPECT_EQ(poll(&end, 1, 20'000), 1) << "outlives its shim";
+  ExpectEnd(pidfd);
   EXPECT_FALSE(sys::Exists(spec.log_path));
 }
 
@@ -148,25 +149,20 @@ TEST_P(BegunStartTest, NotBeforeItsCgroupIsReady) {
 // A crispd that has ended: another one may want another launch.
 TEST_P(BegunStartTest, EndsWithTheConnection) {
   ContainerSpec spec = Native({"sleep", "1000"});
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
-  sys::UniqueFd pidfd = *sys::PidfdOpen(waiting.front());
+  const pid_t waiting = Begin(spec);
+  sys::UniqueFd pidfd = *sys::PidfdOpen(waiting);
   runtime_ = MakeRuntime(recorder_);
   ASSERT_TRUE(runtime_->ReconnectPod(Ctx(), pod_, RunDir(pod_)));
-  pollfd end{pidfd.get(), POLLIN, 0};
-  EXPECT_EQ(poll(&end, 1, 20'000), 1);
+  ExpectEnd(pidfd);
   Result<Started> started = Start(pod_, spec);
   ASSERT_TRUE(started) << started.error().message();
-  EXPECT_NE(started->pid, waiting.front());
+  EXPECT_NE(started->pid, waiting);
   EXPECT_THAT(Children(), SizeIs(1));
 }
 
 TEST_P(BegunStartTest, AnotherConnectionsIsNotTaken) {
   ContainerSpec spec = Native({"echo", "the first's"});
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
+  const pid_t waiting = Begin(spec);
   Recorder recorder;
   std::unique_ptr<Runtime> other = MakeRuntime(recorder);
   ASSERT_TRUE(other->ReconnectPod(Ctx(), pod_, RunDir(pod_)));
@@ -177,24 +173,21 @@ TEST_P(BegunStartTest, AnotherConnectionsIsNotTaken) {
   theirs.config = std::make_shared<const Json>(config);
   Result<Started> started = other->StartContainer(Ctx(), pod_, theirs);
   ASSERT_TRUE(started) << started.error().message();
-  EXPECT_NE(started->pid, waiting.front());
+  EXPECT_NE(started->pid, waiting);
   ASSERT_TRUE(recorder.WaitExit(spec.id));
   EXPECT_EQ(Log(spec.id), "the other's\n");
 }
 
 TEST_P(BegunStartTest, WhatHasNotBecomeOfItTheStartDoes) {
   ContainerSpec spec = Native({"echo", "ran"});
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
-  AwaitWaiting(waiting.front());
-  sys::UniqueFd pidfd = *sys::PidfdOpen(waiting.front());
-  ASSERT_EQ(kill(waiting.front(), SIGKILL), 0);
-  pollfd end{pidfd.get(), POLLIN, 0};
-  ASSERT_EQ(poll(&end, 1, 20'000), 1);
+  const pid_t waiting = Begin(spec);
+  AwaitWaiting(waiting);
+  sys::UniqueFd pidfd = *sys::PidfdOpen(waiting);
+  ASSERT_EQ(kill(waiting, SIGKILL), 0);
+  ExpectEnd(pidfd);
   Result<Started> started = Start(pod_, spec);
   ASSERT_TRUE(started) << started.error().message();
-  EXPECT_NE(started->pid, waiting.front());
+  EXPECT_NE(started->pid, waiting);
   ASSERT_TRUE(recorder_.WaitExit(spec.id));
   EXPECT_EQ(Log(spec.id), "ran\n");
   EXPECT_THAT(Children(), IsEmpty());
@@ -244,13 +237,11 @@ TEST_P(BegunStartTest, NotWhereOthersSeeItWaitOrHooksAreRun) {
 TEST_P(BegunStartTest, Terminal) {
   ContainerSpec spec = Native({"ls", "-l", "/proc/self/fd/0"}, [](Json& config) { config["process"]["terminal"] = true; });
   spec.terminal = true;
-  ASSERT_NO_FATAL_FAILURE(Prepare(spec));
-  std::vector<pid_t> waiting = Children();
-  ASSERT_THAT(waiting, SizeIs(1));
-  AwaitWaiting(waiting.front());
+  const pid_t waiting = Begin(spec);
+  AwaitWaiting(waiting);
   Result<Started> started = Start(pod_, spec);
   ASSERT_TRUE(started) << started.error().message();
-  EXPECT_EQ(started->pid, waiting.front());
+  EXPECT_EQ(started->pid, waiting);
   ASSERT_TRUE(recorder_.WaitExit(spec.id));
   EXPECT_THAT(Log(spec.id), HasSubstr("/dev/pts/0"));
 }

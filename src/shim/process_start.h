@@ -72,7 +72,7 @@ class NativeStart final : public ProcessStart {
   // The same in two steps, of a Launch that needs no helper. After the first the process waits, for as long as it
   // takes, with no `done` to hear: `ended` is called, from Children::Reap, if it ends before the second.
   Result<> Prepare(sys::BorrowedFd launch, native::LaunchOptions options, std::function<void()> ended);
-  Result<> Go(Done done);  // an error: it has ended, and nobody will hear of it
+  Result<> Go(Done done);  // an error: the program will not run, and `done` is not called
   bool ended() const { return ended_; }  // between the two
   void Kill() override;
 

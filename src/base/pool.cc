@@ -2,9 +2,9 @@
 
 #include <pthread.h>
 #include <sched.h>
+#include <sys/sysinfo.h>
 
-#include <algorithm>
-#include <iterator>
+#include <cstring>
 #include <utility>
 
 #include "base/thread.h"
@@ -12,22 +12,38 @@
 namespace crisp {
 
 namespace {
-unsigned Processor() {
-  const int here = sched_getcpu();
-  return here < 0 ? 0 : static_cast<unsigned>(here);
+
+// All that there are and may be: a thread that was once given a mask has it cut its later cpusets, and those of its
+// children (task_struct.user_cpus_ptr). This one cuts nothing.
+cpu_set_t EveryProcessor() {
+  cpu_set_t all;
+  std::memset(&all, 0xff, sizeof all);
+  return all;
 }
 
-// Where the new thread may run, if it now may not run here.
-std::optional<cpu_set_t> MoveElsewhere(pthread_t thread) {
+bool MayRunOnEveryProcessor() {
   cpu_set_t allowed;
-  if (pthread_getaffinity_np(thread, sizeof allowed, &allowed) != 0) return std::nullopt;
-  cpu_set_t others = allowed;
-  CPU_CLR(Processor(), &others);
-  if (CPU_COUNT(&others) == 0 || CPU_EQUAL(&others, &allowed)) return std::nullopt;
-  if (pthread_setaffinity_np(thread, sizeof others, &others) != 0) return std::nullopt;
-  return allowed;
+  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return false;
+  return CPU_COUNT(&allowed) > 1 && CPU_COUNT(&allowed) >= get_nprocs();
 }
+
+// Whether it now may not run where the caller does.
+bool MoveElsewhere(pthread_t thread) {
+  const int here = sched_getcpu();
+  if (here < 0) return false;
+  cpu_set_t others = EveryProcessor();
+  CPU_CLR(static_cast<unsigned>(here), &others);
+  return pthread_setaffinity_np(thread, sizeof others, &others) == 0;
+}
+
+void RunAnywhere() {
+  const cpu_set_t all = EveryProcessor();
+  sched_setaffinity(0, sizeof all, &all);
+}
+
 }  // namespace
+
+Pool::Pool(const Options& options) : options_(options), elsewhere_(options.elsewhere && MayRunOnEveryProcessor()) {}
 
 Pool::~Pool() {
   auto state = state_.Lock();
@@ -36,25 +52,15 @@ Pool::~Pool() {
   state.Wait(thread_ended_, [&] { return state->threads == 0; });
 }
 
-Pool::WaiterPtr Pool::TakeWaiter(State& state) const {
-  auto chosen = std::prev(state.free.end());
-  if (options_.elsewhere) {
-    const unsigned here = Processor();
-    auto other = std::find_if(state.free.rbegin(), state.free.rend(), [&](const WaiterPtr& w) { return w->processor != here; });
-    if (other != state.free.rend()) chosen = std::prev(other.base());
-  }
-  WaiterPtr waiter = std::move(*chosen);
-  state.free.erase(chosen);
-  return waiter;
-}
-
 bool Pool::Submit(std::function<void()> work) {
   WaiterPtr chosen;
   {
     auto state = state_.Lock();
     if (state->free.empty()) return Queue(*state, std::move(work));
-    chosen = TakeWaiter(*state);
+    chosen = std::move(state->free.back());
+    state->free.pop_back();
     chosen->work = std::move(work);
+    chosen->moved = elsewhere_ && MoveElsewhere(chosen->thread);
   }
   chosen->ready.notify_one();  // without the lock: it may run at once, and takes the lock first
   return true;
@@ -75,7 +81,8 @@ bool Pool::StartThread() {
   Result<std::thread> thread = crisp::StartThread([this, waiter] { Work(waiter); });
   if (!thread) return false;
   pthread_setname_np(thread->native_handle(), options_.name);
-  if (options_.begins_elsewhere) waiter->affinity = MoveElsewhere(thread->native_handle());
+  waiter->thread = thread->native_handle();
+  waiter->moved = elsewhere_ && MoveElsewhere(waiter->thread);
   thread->detach();
   return true;
 }
@@ -83,9 +90,7 @@ bool Pool::StartThread() {
 void Pool::Work(const WaiterPtr& self) {
   while (std::function<void()> work = Next(self)) {
     // It has been set when Next gets the lock.
-    if (std::optional<cpu_set_t> affinity = std::exchange(self->affinity, std::nullopt)) {
-      sched_setaffinity(0, sizeof *affinity, &*affinity);
-    }
+    if (std::exchange(self->moved, false)) RunAnywhere();
     work();
   }
 }
@@ -97,7 +102,6 @@ std::function<void()> Pool::Next(const WaiterPtr& self) {
     state->queue.pop_front();
     return work;
   }
-  self->processor = Processor();
   state->free.push_back(self);
   state.WaitUntil(self->ready, std::chrono::steady_clock::now() + options_.idle,
                   [&] { return self->work || state->closing; });

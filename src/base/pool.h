@@ -3,14 +3,13 @@
 // Threading: Submit from any thread. The destructor runs what is queued, waits for it, and then for the threads.
 #pragma once
 
-#include <sched.h>
+#include <pthread.h>
 
 #include <chrono>
 #include <condition_variable>
 #include <deque>
 #include <functional>
 #include <memory>
-#include <optional>
 #include <vector>
 
 #include "base/synchronized.h"
@@ -25,16 +24,13 @@ class Pool {
     size_t queue_max = 1024;  // waiting work beyond the busy threads
     std::chrono::milliseconds idle{5'000};
     bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
-    // Work goes on while its submitter does: a free thread that last ran on another processor comes first. (With few
-    // processors the kernel often leaves a thread behind its waker or maker though others are idle: kernel/sched/fair.c,
-    // select_idle_cpu.)
+    // Work goes on while its submitter does: its thread begins it on another processor, and may run wherever it may from
+    // then on. With few processors the kernel leaves half of the threads behind their waker though another processor is
+    // idle: a virtual one that sleeps counts as preempted (kernel/sched/sched.h, available_idle_cpu). Nothing of this
+    // where the process may not run on every processor when the pool is made.
     bool elsewhere = false;
-    // A new thread begins on another processor, too. Not for work that starts processes: the kernel keeps the mask that a
-    // thread was once given, even one of all its processors, and later cpusets of its children are cut down to it
-    // (task_struct.user_cpus_ptr).
-    bool begins_elsewhere = false;
   };
-  explicit Pool(const Options& options) : options_(options) {}
+  explicit Pool(const Options& options);
   Pool(const Pool&) = delete;
   Pool& operator=(const Pool&) = delete;
   ~Pool();
@@ -48,8 +44,8 @@ class Pool {
   struct Waiter {
     std::function<void()> work;  // empty: none yet
     std::condition_variable ready;
-    unsigned processor = 0;
-    std::optional<cpu_set_t> affinity;  // where a thread may run that was begun elsewhere; only until its first work
+    pthread_t thread{};
+    bool moved = false;  // it may not run on every processor, until it begins its work
   };
   using WaiterPtr = std::shared_ptr<Waiter>;
   struct State {
@@ -58,8 +54,6 @@ class Pool {
     int threads = 0;
     bool closing = false;
   };
-  // Takes one out of `free`, which is not empty.
-  WaiterPtr TakeWaiter(State& state) const;
   bool Queue(State& state, std::function<void()> work);  // there is no free thread
   bool StartThread();
   void Work(const WaiterPtr& self);
@@ -67,6 +61,7 @@ class Pool {
   std::function<void()> Next(const WaiterPtr& self);
 
   const Options options_;
+  const bool elsewhere_;
   Synchronized<State> state_;
   std::condition_variable thread_ended_;
 };

@@ -51,7 +51,7 @@ class PodLinks {
   void Read(const std::vector<std::string>& netns_paths);
 
   Synchronized<std::map<std::string, Known>> all_;  // by the namespace's path
-  Pool pool_{{.name = "cri-stats", .threads_max = 8, .never_waits = true, .elsewhere = true, .begins_elsewhere = true}};
+  Pool pool_{{.name = "cri-stats", .threads_max = 8, .never_waits = true, .elsewhere = true}};
 };
 
 class PodStatsMaker {

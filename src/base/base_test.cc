@@ -74,6 +74,9 @@ TEST(Json, LimitsAndTypes) {
   EXPECT_EQ(*JsonGet<std::string>(*json, "none", "z"), "z");
   EXPECT_FALSE(JsonGet<std::string>(*json, "n"));
   EXPECT_FALSE(JsonGet<uint64_t>(*json, "n"));
+  const Json made = {{"seven", 7}, {"minus", -7}};  // of signed numbers, unlike one that is parsed
+  EXPECT_EQ(*JsonGet<uint64_t>(made, "seven"), 7u);
+  EXPECT_FALSE(JsonGet<uint64_t>(made, "minus"));
 }
 
 TEST(Time, Rfc3339) {

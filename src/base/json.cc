@@ -78,6 +78,10 @@ Result<Json> ParseJson(std::string_view text, std::string_view what, JsonLimits 
 
 std::string DumpJson(const Json& value) { return value.dump(-1, ' ', false, Json::error_handler_t::replace); }
 
+bool IsNatural(const Json& value) {
+  return value.is_number_unsigned() || (value.is_number_integer() && value.get<int64_t>() >= 0);
+}
+
 template <class T>
 Result<T> JsonGet(const Json& object, const char* key, T fallback) {
   if (!object.is_object()) return Error(Code::kInvalidArgument, StrCat("no object around member ", Quote(key)));
@@ -93,7 +97,7 @@ Result<T> JsonGet(const Json& object, const char* key, T fallback) {
       return WrongType(key, "an integer");
     }
   } else if constexpr (std::is_same_v<T, uint64_t>) {
-    if (!found->is_number_unsigned()) return WrongType(key, "a whole number from 0 on");
+    if (!IsNatural(*found)) return WrongType(key, "a whole number from 0 on");
   } else if constexpr (std::is_same_v<T, std::vector<std::string>>) {
     if (!found->is_array()) return WrongType(key, "a list of strings");
     for (const Json& item : *found) {

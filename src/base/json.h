@@ -25,6 +25,9 @@ Result<Json> ParseJson(std::string_view text, std::string_view what, JsonLimits 
 // Compact text; invalid UTF-8 inside strings is replaced, never thrown about.
 std::string DumpJson(const Json& value);
 
+// An integer from 0 on, whatever it was made from.
+bool IsNatural(const Json& value);
+
 // Member `key` of object `object` as T (std::string, int64_t, uint64_t, bool, std::vector<std::string>,
 // std::map<std::string,std::string>); `fallback` when it is absent or null.
 template <class T>

@@ -33,7 +33,7 @@ Result<> User(const Node& process, Process& out) {
   Node umask = user.there() ? TRY(user.Member("umask")) : Node(nullptr, "");
   if (umask.there()) out.umask = static_cast<int32_t>(TRY(GetUint32(user, "umask")) & 0777);
   for (const Node& each : TRY(user.Items("additionalGids"))) {
-    if (!each.json().is_number_unsigned() || each.json().get<uint64_t>() > UINT32_MAX)
+    if (!IsNatural(each.json()) || each.json().get<uint64_t>() > UINT32_MAX)
       return each.Wrong("is not a group's number");
     out.groups.push_back(each.json().get<uint32_t>());
   }

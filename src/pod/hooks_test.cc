@@ -50,6 +50,7 @@ class Recorder final : public Hooks {
     TRY(Told("create", container.config.metadata.name));
     Json config = Json::parse(config_json);
     config["annotations"]["hooked"] = "yes";
+    if (pids_max > 0) config["linux"]["resources"]["pids"] = {{"limit", pids_max}};
     if (!cgroup.empty()) config["linux"]["cgroupsPath"] = cgroup.ends_with("/") ? cgroup + container.id.str() : cgroup;
     return Adjusted{DumpJson(config), cdi_devices};
   }
@@ -78,6 +79,7 @@ class Recorder final : public Hooks {
   Manager* manager = nullptr;
   std::string fail;  // the event that is refused
   std::string cgroup;
+  int64_t pids_max = 0;  // > 0: what the container gets
   std::vector<std::string> cdi_devices;
   bool shown_while_running = false;
 
@@ -183,6 +185,25 @@ TEST_F(HooksTest, DevicesAndCgroupsOfPlugins) {
   hooks_.cgroup = "";
   hooks_.cdi_devices = {"v/c=1"};
   EXPECT_EQ(m().CreateContainer(ctx_, pod, Container("main")).error().code(), Code::kNotFound);
+}
+
+TEST_F(HooksTest, LimitsOfPlugins) {
+  SandboxConfig sandbox = Sandbox("web");
+  sandbox.runtime_handler = "native";
+  std::string pod = m().RunSandbox(ctx_, sandbox).value().str();
+  for (const char* place : {"", "/by/a/plugin/"}) {
+    hooks_.cgroup = place;
+    hooks_.pids_max = 77;
+    std::string id = Created(pod);
+    const std::string cgroup = m().GetContainer(id).value()->cgroup_path;
+    ASSERT_TRUE(m().StartContainer(ctx_, id));
+    std::vector<std::string> made = daemon_->world.Names("resources");
+    ASSERT_EQ(made.size(), 1u) << "none is left where it would have been";
+    EXPECT_EQ(Json::parse(daemon_->world.Get("resources", cgroup)), ConfigOf(id)["linux"]["resources"]);
+    EXPECT_EQ(ConfigOf(id)["linux"]["resources"]["pids"]["limit"], 77);
+    ASSERT_TRUE(m().StopContainer(ctx_, id, std::chrono::seconds(0)));
+    ASSERT_TRUE(m().RemoveContainer(ctx_, id));
+  }
 }
 
 TEST_F(HooksTest, CdiDevicesOfRequestsAndPassedAnnotations) {

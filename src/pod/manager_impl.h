@@ -219,10 +219,13 @@ class ManagerImpl final : public Manager {
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
   // workflow/native.cc: what a native handler leaves to us.
   bool MakesCgroupAhead(const ContainerRecord& record) const;
-  GoingOn<Result<>> MakeCgroupAhead(ContainerEntry& container);
+  // The linux.resources that it has then; "": it may lack some.
+  GoingOn<std::string> MakeCgroupAhead(const PodRecord& sandbox, ContainerEntry& container);
   Result<> RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record);
-  // Null: there is nothing to be done ahead.
-  std::shared_ptr<StartAhead> PlanStartAhead(const ContainerRecord& record, std::string config_json);
+  // `limits`: those of the cgroup that was made ahead. Null: there is nothing to be done ahead.
+  Result<std::shared_ptr<StartAhead>> PlanStartAhead(const Ctx& ctx, const ContainerRecord& record,
+                                                     std::shared_ptr<const nlohmann::json> config,
+                                                     const std::string& limits);
   static bool MayBegin(const PodRecord& sandbox, const ContainerConfig& config);
   // Where systemd makes the cgroup: with a process in it, which is to stay until the container's has joined. Else null.
   Result<std::unique_ptr<sys::IdleProcess>> PrepareNative(const Ctx& ctx, const ContainerRecord& record,

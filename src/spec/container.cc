@@ -92,13 +92,18 @@ Json Annotations(const Planning& p) {
   return out;
 }
 
-Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation,
-                       DevicesPlan devices) {
+Result<Json> PlanNewCgroup(const Planning& p, Json device_rules) {
   Resources asked = p.in.config.resources;
   if (asked.cpu_quota < 0) asked.cpu_quota = 0;  // none is what a new cgroup has, and crun 1.8 cannot write it on v1
   Json resources = TRY(PlanResources(asked, p.node, p.warnings));
-  resources["devices"] = std::move(devices.rules);
+  resources["devices"] = std::move(device_rules);
   if (p.policy.pids_max > 0) resources["pids"] = {{"limit", p.policy.pids_max}};
+  return resources;
+}
+
+Result<Json> PlanLinux(const Planning& p, oci::CapabilitySet capabilities, const std::string& root_propagation,
+                       DevicesPlan devices) {
+  Json resources = TRY(PlanNewCgroup(p, std::move(devices.rules)));
   Json namespaces = TRY(PlanNamespaces(p));
   Json out = {{"namespaces", std::move(namespaces)},
               {"cgroupsPath", p.in.cgroups_path},
@@ -127,11 +132,16 @@ int PlanStopSignal(const Planning& p) {
   return SIGTERM;
 }
 
+Planning PlanningOf(const ContainerInputs& in, const NodeFacts& node, const Policy& policy,
+                    std::vector<std::string>& warnings) {
+  return {in, node, policy, warnings, node.arch.empty() ? oci::NativeArch() : std::string_view(node.arch)};
+}
+
 }  // namespace
 
 Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& node, const Policy& policy) {
   ContainerPlan plan;
-  Planning p{in, node, policy, plan.warnings, node.arch.empty() ? oci::NativeArch() : std::string_view(node.arch)};
+  Planning p = PlanningOf(in, node, policy, plan.warnings);
   if (p.privileged() && !in.sandbox.security.privileged) {
     return Invalid("a privileged container needs a privileged sandbox");
   }
@@ -163,7 +173,15 @@ Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& 
   }
   plan.stop_signal = PlanStopSignal(p);
   plan.config_json = DumpJson(config);
+  plan.config = std::make_shared<const Json>(std::move(config));
   return plan;
+}
+
+Result<std::string> PlanCgroup(const ContainerInputs& in, const NodeFacts& node, const Policy& policy) {
+  std::vector<std::string> warnings;
+  Planning p = PlanningOf(in, node, policy, warnings);
+  DevicesPlan devices = TRY(PlanDevices(p));
+  return DumpJson(TRY(PlanNewCgroup(p, std::move(devices.rules))));
 }
 
 Result<int> ParseSignal(const std::string& text) {

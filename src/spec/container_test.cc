@@ -63,6 +63,23 @@ class PlanTest : public ::testing::Test {
   int stop_signal_ = 0;
 };
 
+TEST_F(PlanTest, CgroupAsInThePlan) {
+  in_.config.resources.memory_limit_bytes = 64 << 20;
+  in_.config.resources.cpu_quota = -1;
+  in_.devices = {{.container_path = "/dev/x", .host_path = "/dev/null", .major = 1, .minor = 3, .permissions = "rw"}};
+  policy_.pids_max = 100;
+  Result<ContainerPlan> plan = PlanContainer(in_, node_, policy_);
+  ASSERT_TRUE(plan);
+  EXPECT_EQ(DumpJson(*plan->config), plan->config_json);
+  ContainerInputs first;
+  first.sandbox = in_.sandbox;
+  first.config = in_.config;
+  first.devices = in_.devices;
+  EXPECT_EQ(*PlanCgroup(first, node_, policy_), DumpJson((*plan->config)["linux"]["resources"]));
+  first.devices[0].permissions = "x";
+  EXPECT_FALSE(PlanCgroup(first, node_, policy_));
+}
+
 // ---- process ----
 
 TEST_F(PlanTest, CommandAndArgsByTheRulesOfKubernetes) {

@@ -12,9 +12,12 @@
 
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <nlohmann/json_fwd.hpp>
 
 #include "base/result.h"
 #include "spec/types.h"
@@ -165,13 +168,18 @@ struct Relabel {
 };
 
 struct ContainerPlan {
-  std::string config_json;  // the bundle's config.json (OCI runtime-spec 1.0.2 and later)
+  std::shared_ptr<const nlohmann::json> config;  // OCI runtime-spec 1.0.2 and later
+  std::string config_json;             // the bundle's config.json: its text
   int stop_signal = 15;
   std::vector<Relabel> relabels;  // to be done before the container starts
   std::vector<std::string> warnings;
 };
 
 Result<ContainerPlan> PlanContainer(const ContainerInputs& in, const NodeFacts& node, const Policy& policy = {});
+
+// linux.resources of that plan, as its text has them, of the inputs that are there first: sandbox, config and devices. An
+// error is one of the plan, too, though the plan may find another one before.
+Result<std::string> PlanCgroup(const ContainerInputs& in, const NodeFacts& node, const Policy& policy = {});
 
 // The absolute path of the seccomp profile file that this request needs (Localhost), or "" when it needs none. The
 // caller reads it (≤ 1 MiB) into ContainerInputs::seccomp_profile. kInvalidArgument: no absolute path.

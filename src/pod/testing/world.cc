@@ -465,6 +465,7 @@ class FakeCgroups final : public cgroup::Cgroups {
   const cgroup::Layout& layout() const override { return layout_; }
   Result<> CreateForContainer(const std::string& path, std::string_view resources) override {
     TRY(Create(path));
+    CHECK(!world_.Has("resources", path) || world_.Get("resources", path) == resources);  // what these do not name stays
     return UpdateResources(path, resources);
   }
   Result<> CreateScope(const Ctx&, const std::string& path, std::string_view resources, pid_t) override {

@@ -101,7 +101,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerConfig config = container.record.Lock()->config;
   TRY(LeaseImageVolumes(container.id, config));
   FAILPOINT("create_container.after_lease");
-  GoingOn<Result<>> cgroup = MakeCgroupAhead(container);  // its destructor waits, before anything is undone
+  GoingOn<std::string> cgroup = MakeCgroupAhead(sandbox, container);  // its destructor waits, before anything is undone
   ctx.Stage("prepare the container's root file system");
   TRY(MakeRootfs(ctx, sandbox, container, *image, source));
   // The checkpoint image's layer has been copied; what is mounted is the other image's.
@@ -111,8 +111,9 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_inputs");
   ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
+  const std::string as_planned = plan.config_json;
   TRY(InjectDevices(DevicesOf(inputs.config), plan.config_json));
-  if (cgroup.valid()) cgroup.Wait();  // what went wrong the start finds, too
+  std::string limits = cgroup.valid() ? cgroup.Take() : std::string();
   FAILPOINT("create_container.after_cgroup");
   ctx.Stage("let the plugins adjust the container");
   Hooks::Pass pass = TRY(hooks().Enter(ctx));
@@ -120,7 +121,12 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_hooks");
   TRY(RelabelMounts(ctx, container.id, inputs, plan));
   if (source.any()) plan.config_json = TRY(PrepareRestore(container, plan.config_json));
-  container.start_ahead = PlanStartAhead(*container.record.Lock(), plan.config_json);
+  if (plan.config_json != as_planned) {
+    plan.config = std::make_shared<const Json>(TRY(ParseJson(plan.config_json, "config.json")));
+  }
+  const ContainerRecord made = *container.record.Lock();
+  if (made.cgroup_path != planned.cgroup_path) limits.clear();  // a plugin wanted another one
+  container.start_ahead = TRY(PlanStartAhead(ctx, made, plan.config, limits));
   const bool at_once = container.start_ahead && MayBegin(sandbox, inputs.config);
   if (at_once) {
     // The pod's shim is at work while the rest is done here.

@@ -29,12 +29,29 @@ bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
   return deps_.runtime.IsNative(record.handler) && deps_.cgroups.driver() == cgroup::Driver::kCgroupfs;
 }
 
-// On cgroup v1 a container has a directory in each of a dozen hierarchies: made while the root file system is, they
-// cost no time. What is done ahead of the start fills them, or else the start, and makes what is missing.
-GoingOn<Result<>> ManagerImpl::MakeCgroupAhead(ContainerEntry& container) {
-  ContainerRecord record = *container.record.Lock();
+// On cgroup v1 a container has a directory in each of a dozen hierarchies: made and limited while the root file system
+// is made, they cost no time. What goes wrong is tried again by what is done ahead of the start, or else by the start.
+GoingOn<std::string> ManagerImpl::MakeCgroupAhead(const PodRecord& sandbox, ContainerEntry& container) {
+  const ContainerRecord record = *container.record.Lock();
   if (!MakesCgroupAhead(record)) return {};
-  return Beside(beside_, [this, path = record.cgroup_path] { return deps_.cgroups.Create(path); });
+  auto in = std::make_shared<ContainerInputs>();
+  in->sandbox = sandbox.config;
+  in->config = record.config;
+  auto make = [this, in, path = record.cgroup_path]() -> Result<std::string> {
+    in->devices = TRY(host_->DeviceNodes(in->config.devices));
+    std::string resources = TRY(spec::PlanCgroup(*in, FreshFacts(), options_.policy));
+    TRY(deps_.cgroups.CreateForContainer(path, resources));
+    return resources;
+  };
+  return Beside(beside_, [make = std::move(make)] { return make().value_or(std::string()); });
+}
+
+static const Json& ResourcesOf(const Json& config) {
+  static const Json kNone;
+  auto platform = config.find("linux");
+  if (platform == config.end()) return kNone;
+  auto resources = platform->find("resources");
+  return resources == platform->end() ? kNone : *resources;
 }
 
 // Of a container that was never started; for one that was CleanRuntimeState does it. Whatever the settings are now: it
@@ -46,24 +63,29 @@ Result<> ManagerImpl::RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& r
 
 // The kubelet starts a container as soon as it is created. What is wrong with the configuration, or with the cgroup's
 // limits, the start finds and tells itself.
-std::shared_ptr<StartAhead> ManagerImpl::PlanStartAhead(const ContainerRecord& record, std::string config_json) {
-  if (!MakesCgroupAhead(record) || record.restore) return nullptr;
-  return std::make_shared<StartAhead>([this, record, config_json = std::move(config_json)]() -> runtime::PreparedStart {
-    Result<Json> config = ParseJson(config_json, "config.json");
-    if (!config) return {};
-    const std::string resources = DumpJson((*config)["linux"]["resources"]);
+Result<std::shared_ptr<StartAhead>> ManagerImpl::PlanStartAhead(const Ctx& ctx, const ContainerRecord& record,
+                                                                std::shared_ptr<const Json> config,
+                                                                const std::string& limits) {
+  if (!MakesCgroupAhead(record)) return std::shared_ptr<StartAhead>();
+  std::string resources = DumpJson(ResourcesOf(*config));
+  const bool limited = resources == limits;
+  // Plugins or devices have changed them: one that was taken away would stay.
+  if (!limited && !limits.empty()) TRY(RemoveCgroupAhead(ctx, record));
+  if (record.restore) return std::shared_ptr<StartAhead>();
+  return std::make_shared<StartAhead>([this, record, limited, resources = std::move(resources),
+                                       config = std::move(config)]() mutable -> runtime::PreparedStart {
     runtime::ContainerSpec spec;
     spec.id = record.id;
     spec.handler = record.handler;
     spec.bundle_dir = paths_.Bundle(record.id);
     spec.terminal = record.config.tty;
     spec.stdin_open = record.config.stdin_open;
-    spec.config = std::make_shared<const Json>(*std::move(config));
+    spec.config = std::move(config);
     spec.cgroup = NativeCgroupOf(record);
+    auto limit = [&] { return deps_.cgroups.CreateForContainer(record.cgroup_path, resources); };
     // A process that is begun makes its devices by the cgroup's rules.
-    GoingOn<Result<>> limits = Beside(
-        beside_, [&] { return deps_.cgroups.CreateForContainer(record.cgroup_path, resources); });
-    return deps_.runtime.PrepareStart(record.pod, spec, [&] { return limits.Take(); })
+    GoingOn<Result<>> limiting = limited ? GoingOn<Result<>>() : Beside(beside_, limit);
+    return deps_.runtime.PrepareStart(record.pod, spec, [&] { return limited ? Result<>() : limiting.Take(); })
         .value_or(runtime::PreparedStart());
   });
 }

@@ -21,29 +21,30 @@ cpu_set_t EveryProcessor() {
   return all;
 }
 
-bool MayRunOnEveryProcessor() {
+int ProcessorsOf(pthread_t thread) {
   cpu_set_t allowed;
-  if (sched_getaffinity(0, sizeof allowed, &allowed) != 0) return false;
-  return CPU_COUNT(&allowed) > 1 && CPU_COUNT(&allowed) >= get_nprocs();
-}
-
-// Whether it now may not run where the caller does.
-bool MoveElsewhere(pthread_t thread) {
-  const int here = sched_getcpu();
-  if (here < 0) return false;
-  cpu_set_t others = EveryProcessor();
-  CPU_CLR(static_cast<unsigned>(here), &others);
-  return pthread_setaffinity_np(thread, sizeof others, &others) == 0;
-}
-
-void RunAnywhere() {
-  const cpu_set_t all = EveryProcessor();
-  sched_setaffinity(0, sizeof all, &all);
+  return pthread_getaffinity_np(thread, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 0;
 }
 
 }  // namespace
 
-Pool::Pool(const Options& options) : options_(options), elsewhere_(options.elsewhere && MayRunOnEveryProcessor()) {}
+Pool::Pool(const Options& options)
+    : options_(options),
+      processors_(options.elsewhere && get_nprocs() > 1 && ProcessorsOf(pthread_self()) >= get_nprocs() ? get_nprocs() : 0) {}
+
+// Whoever narrows the masks of our threads later (taskset, tuned) means it.
+void Pool::MoveElsewhere(Waiter& waiter) const {
+  const int here = sched_getcpu();
+  if (processors_ == 0 || here < 0 || ProcessorsOf(waiter.thread) < processors_ - (waiter.moved ? 1 : 0)) return;
+  cpu_set_t others = EveryProcessor();
+  CPU_CLR(static_cast<unsigned>(here), &others);
+  if (pthread_setaffinity_np(waiter.thread, sizeof others, &others) == 0) waiter.moved = true;
+}
+
+void Pool::MoveBack(Waiter& self) const {
+  const cpu_set_t all = EveryProcessor();
+  if (ProcessorsOf(self.thread) < processors_ - 1 || sched_setaffinity(0, sizeof all, &all) == 0) self.moved = false;
+}
 
 Pool::~Pool() {
   auto state = state_.Lock();
@@ -60,7 +61,7 @@ bool Pool::Submit(std::function<void()> work) {
     chosen = std::move(state->free.back());
     state->free.pop_back();
     chosen->work = std::move(work);
-    chosen->moved = elsewhere_ && MoveElsewhere(chosen->thread);
+    MoveElsewhere(*chosen);
   }
   chosen->ready.notify_one();  // without the lock: it may run at once, and takes the lock first
   return true;
@@ -82,7 +83,7 @@ bool Pool::StartThread() {
   if (!thread) return false;
   pthread_setname_np(thread->native_handle(), options_.name);
   waiter->thread = thread->native_handle();
-  waiter->moved = elsewhere_ && MoveElsewhere(waiter->thread);
+  MoveElsewhere(*waiter);
   thread->detach();
   return true;
 }
@@ -90,7 +91,7 @@ bool Pool::StartThread() {
 void Pool::Work(const WaiterPtr& self) {
   while (std::function<void()> work = Next(self)) {
     // It has been set when Next gets the lock.
-    if (std::exchange(self->moved, false)) RunAnywhere();
+    if (self->moved) MoveBack(*self);
     work();
   }
 }

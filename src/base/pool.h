@@ -27,7 +27,7 @@ class Pool {
     // Work goes on while its submitter does: its thread begins it on another processor, and may run wherever it may from
     // then on. With few processors the kernel leaves half of the threads behind their waker though another processor is
     // idle: a virtual one that sleeps counts as preempted (kernel/sched/sched.h, available_idle_cpu). Nothing of this
-    // where the process may not run on every processor when the pool is made.
+    // where the process may not run on every processor when the pool is made, nor to a thread that may not later.
     bool elsewhere = false;
   };
   explicit Pool(const Options& options);
@@ -45,7 +45,7 @@ class Pool {
     std::function<void()> work;  // empty: none yet
     std::condition_variable ready;
     pthread_t thread{};
-    bool moved = false;  // it may not run on every processor, until it begins its work
+    bool moved = false;  // it may not run on one processor, until it begins its work
   };
   using WaiterPtr = std::shared_ptr<Waiter>;
   struct State {
@@ -56,12 +56,14 @@ class Pool {
   };
   bool Queue(State& state, std::function<void()> work);  // there is no free thread
   bool StartThread();
+  void MoveElsewhere(Waiter& waiter) const;
+  void MoveBack(Waiter& self) const;
   void Work(const WaiterPtr& self);
   // The next piece of work; an empty function when this thread shall end (it is no longer counted then).
   std::function<void()> Next(const WaiterPtr& self);
 
   const Options options_;
-  const bool elsewhere_;
+  const int processors_;  // that there are; 0: work begins anywhere
   Synchronized<State> state_;
   std::condition_variable thread_ended_;
 };

@@ -2,12 +2,16 @@
 
 #include <gtest/gtest.h>
 #include <sched.h>
+#include <sys/sysinfo.h>
 
 #include <atomic>
 #include <future>
 #include <latch>
 #include <thread>
+#include <utility>
 #include <vector>
+
+#include "base/beside.h"
 
 namespace crisp {
 namespace {
@@ -79,8 +83,11 @@ void RunOn(const std::vector<unsigned>& processors) {
 
 TEST(Pool, WorkBeginsOnAnotherProcessorAndMayRunOnAll) {
   const std::vector<unsigned> all = Processors();
-  if (all.size() < 2) GTEST_SKIP() << "one processor";
+  if (all.size() < 2 || std::cmp_less(all.size(), get_nprocs())) GTEST_SKIP() << "one processor, or not all";
   Pool pool({.threads_max = 1, .elsewhere = true});
+  std::promise<void> begun;  // its thread, which may run where its maker may
+  ASSERT_TRUE(pool.Submit([&] { begun.set_value(); }));
+  begun.get_future().wait();
   int elsewhere = 0;
   constexpr int kTries = 100;
   for (int i = 0; i < kTries; ++i) {
@@ -117,6 +124,41 @@ TEST(Pool, WorkStaysOnTheProcessorsOfAProcessThatHasFewer) {
     }
   }
   RunOn(all);
+}
+
+TEST(Pool, WorkStaysOnTheProcessorsThatItsThreadsGetLater) {
+  const std::vector<unsigned> all = Processors();
+  if (all.size() < 2) GTEST_SKIP() << "one processor";
+  Pool pool({.threads_max = 1, .elsewhere = true});
+  std::promise<void> narrowed;
+  ASSERT_TRUE(pool.Submit([&] {
+    RunOn({all[0]});
+    narrowed.set_value();
+  }));
+  narrowed.get_future().wait();
+  for (int i = 0; i < 3; ++i) {
+    std::promise<std::vector<unsigned>> may;
+    ASSERT_TRUE(pool.Submit([&] { may.set_value(Processors()); }));
+    EXPECT_EQ(may.get_future().get(), std::vector<unsigned>{all[0]});
+  }
+}
+
+TEST(Beside, WhoWaitsForWhatHasNotBegunDoesIt) {
+  Pool pool({.threads_max = 1});
+  std::promise<void> go;
+  ASSERT_TRUE(pool.Submit([&] { go.get_future().wait(); }));
+  std::atomic<int> times = 0;
+  GoingOn<std::thread::id> work = TryBeside(pool, [&] {
+    ++times;
+    return std::this_thread::get_id();
+  });
+  ASSERT_TRUE(work.valid());
+  EXPECT_EQ(work.Take(), std::this_thread::get_id());
+  go.set_value();
+  std::promise<void> after;
+  ASSERT_TRUE(pool.Submit([&] { after.set_value(); }));
+  after.get_future().wait();
+  EXPECT_EQ(times, 1);
 }
 
 TEST(Pool, ThreadsEndWhenIdle) {

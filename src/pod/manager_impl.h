@@ -220,7 +220,8 @@ class ManagerImpl final : public Manager {
   // workflow/native.cc: what a native handler leaves to us.
   bool MakesCgroupAhead(const ContainerRecord& record) const;
   // The linux.resources that it has then; "": it may lack some.
-  GoingOn<std::string> MakeCgroupAhead(const PodRecord& sandbox, ContainerEntry& container);
+  GoingOn<std::string> MakeCgroupAhead(const PodRecord& sandbox, ContainerEntry& container,
+                                       std::shared_ptr<const NodeFacts> facts);
   Result<> RemoveCgroupAhead(const Ctx& ctx, const ContainerRecord& record);
   // `limits`: those of the cgroup that was made ahead. Null: there is nothing to be done ahead.
   Result<std::shared_ptr<StartAhead>> PlanStartAhead(const Ctx& ctx, const ContainerRecord& record,

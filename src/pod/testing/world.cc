@@ -465,6 +465,10 @@ class FakeCgroups final : public cgroup::Cgroups {
   const cgroup::Layout& layout() const override { return layout_; }
   Result<> CreateForContainer(const std::string& path, std::string_view resources) override {
     TRY(Create(path));
+    if (Take(world_.faults.Lock()->limits_failing)) {
+      world_.Put("resources", path, "some");
+      return Error(Code::kInvalidArgument, "refused by the kernel");
+    }
     CHECK(!world_.Has("resources", path) || world_.Get("resources", path) == resources);  // what these do not name stays
     return UpdateResources(path, resources);
   }

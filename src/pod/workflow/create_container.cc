@@ -101,7 +101,8 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   ContainerConfig config = container.record.Lock()->config;
   TRY(LeaseImageVolumes(container.id, config));
   FAILPOINT("create_container.after_lease");
-  GoingOn<std::string> cgroup = MakeCgroupAhead(sandbox, container);  // its destructor waits, before anything is undone
+  auto facts = std::make_shared<const NodeFacts>(FreshFacts());
+  GoingOn<std::string> cgroup = MakeCgroupAhead(sandbox, container, facts);  // waits when destroyed, before the undoing
   ctx.Stage("prepare the container's root file system");
   TRY(MakeRootfs(ctx, sandbox, container, *image, source));
   // The checkpoint image's layer has been copied; what is mounted is the other image's.
@@ -109,7 +110,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_rootfs");
   ContainerInputs inputs = TRY(GatherInputs(ctx, sandbox, container, *image));
   FAILPOINT("create_container.after_inputs");
-  ContainerPlan plan = TRY(PlanContainer(inputs, FreshFacts(), options_.policy));
+  ContainerPlan plan = TRY(PlanContainer(inputs, *facts, options_.policy));
   for (const std::string& warning : plan.warnings) LogWarning(warning, {{"container", container.id.str()}});
   const std::string as_planned = plan.config_json;
   TRY(InjectDevices(DevicesOf(inputs.config), plan.config_json));
@@ -121,7 +122,7 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_hooks");
   TRY(RelabelMounts(ctx, container.id, inputs, plan));
   if (source.any()) plan.config_json = TRY(PrepareRestore(container, plan.config_json));
-  if (plan.config_json != as_planned) {
+  if (plan.config_json != as_planned && MakesCgroupAhead(planned)) {
     plan.config = std::make_shared<const Json>(TRY(ParseJson(plan.config_json, "config.json")));
   }
   const ContainerRecord made = *container.record.Lock();

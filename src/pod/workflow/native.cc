@@ -31,15 +31,16 @@ bool ManagerImpl::MakesCgroupAhead(const ContainerRecord& record) const {
 
 // On cgroup v1 a container has a directory in each of a dozen hierarchies: made and limited while the root file system
 // is made, they cost no time. What goes wrong is tried again by what is done ahead of the start, or else by the start.
-GoingOn<std::string> ManagerImpl::MakeCgroupAhead(const PodRecord& sandbox, ContainerEntry& container) {
+GoingOn<std::string> ManagerImpl::MakeCgroupAhead(const PodRecord& sandbox, ContainerEntry& container,
+                                                  std::shared_ptr<const NodeFacts> facts) {
   const ContainerRecord record = *container.record.Lock();
   if (!MakesCgroupAhead(record)) return {};
   auto in = std::make_shared<ContainerInputs>();
   in->sandbox = sandbox.config;
   in->config = record.config;
-  auto make = [this, in, path = record.cgroup_path]() -> Result<std::string> {
+  auto make = [this, in, facts = std::move(facts), path = record.cgroup_path]() -> Result<std::string> {
     in->devices = TRY(host_->DeviceNodes(in->config.devices));
-    std::string resources = TRY(spec::PlanCgroup(*in, FreshFacts(), options_.policy));
+    std::string resources = TRY(spec::PlanCgroup(*in, *facts, options_.policy));
     TRY(deps_.cgroups.CreateForContainer(path, resources));
     return resources;
   };
@@ -69,8 +70,8 @@ Result<std::shared_ptr<StartAhead>> ManagerImpl::PlanStartAhead(const Ctx& ctx, 
   if (!MakesCgroupAhead(record)) return std::shared_ptr<StartAhead>();
   std::string resources = DumpJson(ResourcesOf(*config));
   const bool limited = resources == limits;
-  // Plugins or devices have changed them: one that was taken away would stay.
-  if (!limited && !limits.empty()) TRY(RemoveCgroupAhead(ctx, record));
+  // Plugins or devices have changed them, or some could not be set: what these do not name would stay.
+  if (!limited) TRY(RemoveCgroupAhead(ctx, record));
   if (record.restore) return std::shared_ptr<StartAhead>();
   return std::make_shared<StartAhead>([this, record, limited, resources = std::move(resources),
                                        config = std::move(config)]() mutable -> runtime::PreparedStart {

@@ -29,10 +29,9 @@ int ProcessorsOf(pthread_t thread) {
 }  // namespace
 
 Pool::Pool(const Options& options)
-    : options_(options),
-      processors_(options.elsewhere && get_nprocs() > 1 && ProcessorsOf(pthread_self()) >= get_nprocs() ? get_nprocs() : 0) {}
+    : options_(options), processors_(options.elsewhere && get_nprocs() > 1 ? get_nprocs() : 0) {}
 
-// Whoever narrows the masks of our threads later (taskset, tuned) means it.
+// Whoever narrows the mask of our process or of its threads (CPUAffinity=, taskset, tuned) means it.
 void Pool::MoveElsewhere(Waiter& waiter) const {
   const int here = sched_getcpu();
   if (processors_ == 0 || here < 0 || ProcessorsOf(waiter.thread) < processors_ - (waiter.moved ? 1 : 0)) return;

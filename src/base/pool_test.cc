@@ -88,27 +88,31 @@ TEST(Pool, WorkBeginsOnAnotherProcessorAndMayRunOnAll) {
   std::promise<void> begun;  // its thread, which may run where its maker may
   ASSERT_TRUE(pool.Submit([&] { begun.set_value(); }));
   begun.get_future().wait();
-  int elsewhere = 0;
-  constexpr int kTries = 100;
-  for (int i = 0; i < kTries; ++i) {
-    const unsigned here = all[static_cast<size_t>(i) % 2];
-    RunOn({here});
-    std::atomic<int> there = -1;
-    std::vector<unsigned> may;
-    std::promise<void> done;
-    ASSERT_TRUE(pool.Submit([&] {
-      there = sched_getcpu();
-      may = Processors();
-      done.set_value();
-    }));
-    while (there < 0) {
+  // The only other processor of a small machine is busy: whoever may run here would.
+  std::atomic<bool> busy = false;
+  std::jthread other([&](std::stop_token stop) {
+    RunOn({all[1]});
+    busy = true;
+    while (!stop.stop_requested()) {
     }
-    done.get_future().wait();
-    elsewhere += there != static_cast<int>(here);
+  });
+  while (!busy) std::this_thread::yield();
+  RunOn({all[0]});
+  int elsewhere = 0;
+  constexpr int kTries = 50;
+  for (int i = 0; i < kTries; ++i) {
+    std::promise<int> there;
+    std::vector<unsigned> may;
+    ASSERT_TRUE(pool.Submit([&] {
+      const int begins = sched_getcpu();
+      may = Processors();
+      there.set_value(begins);
+    }));
+    elsewhere += there.get_future().get() != static_cast<int>(all[0]);
     EXPECT_EQ(may, all);
   }
   RunOn(all);
-  EXPECT_GT(elsewhere, kTries * 9 / 10) << "the kernel may move it as soon as it has begun";
+  EXPECT_GT(elsewhere, kTries * 8 / 10) << "the kernel may move it as soon as it has begun";
 }
 
 TEST(Pool, WorkStaysOnTheProcessorsOfAProcessThatHasFewer) {

@@ -25,9 +25,9 @@ class Pool {
     std::chrono::milliseconds idle{5'000};
     bool never_waits = false;  // work is taken only if a thread is free for it, or can be started
     // Work goes on while its submitter does: its thread begins it on another processor, and may run wherever it may from
-    // then on. With few processors the kernel leaves half of the threads behind their waker though another processor is
-    // idle: a virtual one that sleeps counts as preempted (kernel/sched/sched.h, available_idle_cpu). Nothing of this
-    // where the process may not run on every processor when the pool is made, nor to a thread that may not later.
+    // then on. With few processors the kernel often leaves a thread behind its waker though another processor is
+    // idle: a virtual one that sleeps counts as preempted (kernel/sched/sched.h, available_idle_cpu). Nothing of this for
+    // a thread that may not run on every processor.
     bool elsewhere = false;
   };
   explicit Pool(const Options& options);

@@ -169,7 +169,7 @@ struct Relabel {
 
 struct ContainerPlan {
   std::shared_ptr<const nlohmann::json> config;  // OCI runtime-spec 1.0.2 and later
-  std::string config_json;             // the bundle's config.json: its text
+  std::string config_json;                       // the bundle's config.json: its text
   int stop_signal = 15;
   std::vector<Relabel> relabels;  // to be done before the container starts
   std::vector<std::string> warnings;

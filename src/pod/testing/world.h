@@ -27,7 +27,7 @@ struct Faults {
   int shim_starts_failing = 0;
   int shims_set_up = 0;               // how many were told their network namespace
   bool setup_waits_for_shim = false;  // the network's plugins end when the pod's shim is there, or after 10 s with an error
-  int limits_failing = 0;       // of containers' cgroups, which have some of them then
+  int limits_failing = 0;             // of containers' cgroups, which have some of them then
   int deletes_failing = 0;      // of containers, in the OCI runtime
   int checkpoints_failing = 0;
   bool shim_hangs = false;      // signals time out

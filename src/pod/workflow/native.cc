@@ -103,7 +103,7 @@ Result<std::unique_ptr<sys::IdleProcess>> ManagerImpl::PrepareNative(const Ctx& 
                                                                      runtime::ContainerSpec& spec) {
   std::unique_ptr<sys::IdleProcess> placeholder;
   Json config = TRY(ParseJson(config_json, "config.json"));
-  std::string resources = DumpJson(config["linux"]["resources"]);
+  std::string resources = DumpJson(ResourcesOf(config));
   spec.config = std::make_shared<const Json>(std::move(config));
   if (deps_.cgroups.driver() == cgroup::Driver::kSystemd) {
     placeholder = TRY(deps_.runtime.MakeIdle());

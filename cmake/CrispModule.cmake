@@ -46,9 +46,26 @@ function(crisp_precompile target)
   endif()
 endfunction()
 
+# crisp_batches(<target> [<sources at once>]): compiles the sources of the target together, a few at once. What their
+# headers define inline is then compiled once for each batch, and not for each source: half of the time or less where
+# headers outweigh sources (CLI11, GoogleMock). The names in their anonymous namespaces must differ: a function
+# that lost its calls to another file's is an error. Not for the modules of crispd, where it saves little. The `ci` and
+# `dev` presets build without it.
+function(crisp_batches target)
+  if(NOT CRISP_BATCHES)
+    return()
+  endif()
+  set_target_properties(${target} PROPERTIES UNITY_BUILD ON)
+  target_compile_options(${target} PRIVATE -Werror=unused-function)
+  if(ARGC GREATER 1)
+    set_target_properties(${target} PROPERTIES UNITY_BUILD_BATCH_SIZE ${ARGV1})
+  endif()
+endfunction()
+
 # A test program, by its name, of GoogleTest: what is in it need not be fast.
 function(crisp_test_program target)
   target_link_libraries(${target} PRIVATE crisp_options GTest::gmock_main)
+  target_compile_definitions(${target} PRIVATE CRISP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
   # -Ulinux as with CRI's messages (api/CMakeLists.txt): the precompiled headers are for tests with and without them.
   target_compile_options(${target} PRIVATE -Ulinux $<$<CONFIG:Release>:-O1>)
   get_property(first GLOBAL PROPERTY CRISP_FIRST_TEST)
@@ -58,6 +75,7 @@ function(crisp_test_program target)
   elseif(CRISP_PRECOMPILE)
     target_precompile_headers(${target} REUSE_FROM ${first})
   endif()
+  crisp_batches(${target} 4)
   set_target_properties(${target} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/tests)
   add_test(NAME ${target} COMMAND ${target} --gtest_output=xml:${PROJECT_BINARY_DIR}/test-results/${target}.xml)
 endfunction()
@@ -88,7 +106,6 @@ function(crisp_module)
       set(target ${M_NAME}_${suffix})
       add_executable(${target} ${M_${kind}})
       target_link_libraries(${target} PRIVATE crisp_${M_NAME} ${M_TEST_LIBS})
-      target_compile_definitions(${target} PRIVATE CRISP_SOURCE_DIR="${PROJECT_SOURCE_DIR}")
       crisp_test_program(${target})
       if(kind STREQUAL KERNEL_TESTS)
         set_tests_properties(${target} PROPERTIES LABELS kernel TIMEOUT 300)

@@ -7,7 +7,7 @@ namespace {
 
 using testing::ElementsAre;
 
-class Diary : public ChannelReader::Events {
+class ChannelDiary : public ChannelReader::Events {
  public:
   void OnChannelData(uint8_t channel, std::string_view data) override {
     std::string start = std::to_string(channel) + ":";
@@ -21,7 +21,7 @@ class Diary : public ChannelReader::Events {
 // The message in pieces of any size.
 std::vector<std::string> Read(const WebSocketProtocol& protocol, const std::vector<std::string>& messages,
                               size_t piece_max) {
-  Diary diary;
+  ChannelDiary diary;
   ChannelReader reader(protocol, diary);
   for (std::string_view message : messages) {
     do {

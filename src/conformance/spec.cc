@@ -52,6 +52,13 @@ bool internal::Register(SpecInfo info, testing::internal::TestFactoryBase* facto
   return true;
 }
 
+bool IsListed(const Json& list, const std::string& id) {
+  for (const Json& one : list) {
+    if (one.at("id") == id) return true;
+  }
+  return false;
+}
+
 Json Merged(Json base, const Json& more) {
   if (!base.is_object() || !more.is_object()) return more;
   for (const auto& [key, value] : more.items()) base[key] = base.contains(key) ? Merged(base[key], value) : value;

@@ -124,6 +124,8 @@ class Spec : public testing::Test {
 };
 
 Json Merged(Json base, const Json& more);
+// Whether a reply's list has an object with this id.
+bool IsListed(const Json& list, const std::string& id);
 
 namespace internal {
 bool Register(SpecInfo info, testing::internal::TestFactoryBase* factory);

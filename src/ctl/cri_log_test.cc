@@ -76,7 +76,7 @@ TEST(TailOffset, LastLines) {
   EXPECT_EQ(TailOffset("", 1), 0u);
 }
 
-class LogFile : public testing::Test {
+class CriLogFile : public testing::Test {
  protected:
   void SetUp() override {
     char name[] = "/tmp/crisp-log-test-XXXXXX";
@@ -97,7 +97,7 @@ class LogFile : public testing::Test {
   std::string dir_, path_;
 };
 
-TEST_F(LogFile, TailOfALogOfManyBlocks) {
+TEST_F(CriLogFile, TailOfALogOfManyBlocks) {
   std::string log, last;
   for (int i = 0; i < 20000; ++i) log += Line(i);
   for (int i = 18000; i < 20000; ++i) last += StrCat(i, "\n");
@@ -109,7 +109,7 @@ TEST_F(LogFile, TailOfALogOfManyBlocks) {
 }
 
 // The writer rotates as the kubelet does: rename, then a new file at the old path. Nothing is lost, nothing doubled.
-TEST_F(LogFile, FollowsThroughRotation) {
+TEST_F(CriLogFile, FollowsThroughRotation) {
   Append(Line(0));
   std::string expected;
   for (int i = 0; i < 200; ++i) expected += StrCat(i, "\n");
@@ -143,7 +143,7 @@ TEST_F(LogFile, FollowsThroughRotation) {
   EXPECT_EQ(out, expected);
 }
 
-TEST_F(LogFile, AMissingLogIsAnErrorThatNamesIt) {
+TEST_F(CriLogFile, AMissingLogIsAnErrorThatNamesIt) {
   LogSelector selector({}, [](LogStream, std::string_view) {});
   auto read = ReadLog({.path = path_}, selector);
   ASSERT_FALSE(read);

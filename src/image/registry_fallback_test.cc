@@ -11,6 +11,7 @@
 namespace crisp::image {
 namespace {
 
+using testing::BlobOf;
 using testing::Digest256;
 using testing::FakeRegistry;
 using ::testing::HasSubstr;
@@ -21,10 +22,6 @@ using testing::Request;
 using testing::Response;
 using ::testing::StartsWith;
 using testing::TempDir;
-
-oci::Descriptor BlobOf(const std::string& bytes) {
-  return {.digest = *oci::Digest::Parse(Digest256(bytes)), .size = bytes.size()};
-}
 
 class FallbackTest : public ::testing::Test {
  protected:

@@ -19,15 +19,10 @@ using testing::Digest256;
 using testing::FakeRegistry;
 using ::testing::HasSubstr;
 using testing::HttpServer;
+using testing::Pattern;
 using testing::QuickOptions;
 using testing::Request;
 using testing::Response;
-
-std::string Pattern(size_t size) {
-  std::string out(size, ' ');
-  for (size_t i = 0; i < size; ++i) out[i] = static_cast<char>('a' + i * 7 % 26);
-  return out;
-}
 
 // ---- FetchRanges alone ----
 

@@ -13,11 +13,13 @@
 namespace crisp::image {
 namespace {
 
+using testing::BlobOf;
 using testing::Digest256;
 using testing::FakeRegistry;
 using ::testing::HasSubstr;
 using testing::HttpServer;
 using ::testing::Not;
+using testing::Pattern;
 using testing::QuickOptions;
 using testing::Request;
 using testing::Response;
@@ -25,16 +27,6 @@ using ::testing::StartsWith;
 
 oci::Reference Ref(const HttpServer& server, const std::string& rest = "/team/app:v1") {
   return *oci::Reference::Parse(server.Host() + rest);
-}
-
-oci::Descriptor BlobOf(const std::string& bytes) {
-  return {.digest = *oci::Digest::Parse(Digest256(bytes)), .size = bytes.size()};
-}
-
-std::string Pattern(size_t size) {
-  std::string out(size, ' ');
-  for (size_t i = 0; i < size; ++i) out[i] = static_cast<char>('a' + i * 7 % 26);
-  return out;
 }
 
 // Fetches a blob; what the sink got is in *got.

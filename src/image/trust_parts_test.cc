@@ -19,7 +19,7 @@ namespace {
 using ::testing::HasSubstr;
 using testing::Signer;
 
-const std::string kDigest = "sha256:" + std::string(64, 'b');
+const std::string kSignedDigest = "sha256:" + std::string(64, 'b');
 
 TEST(ParseSignedClaim, TakesBothKindsAndNothingElse) {
   auto payload = [](const char* type, const std::string& digest, const char* optional, const char* more = "") {
@@ -27,17 +27,17 @@ TEST(ParseSignedClaim, TakesBothKindsAndNothingElse) {
                   R"("},"identity":{"docker-reference":"a.io/x:1"})", more, R"(},"optional":)", optional, "}");
   };
   const char *gpg = "atomic container signature", *cosign = "cosign container image signature";
-  auto claim = ParseSignedClaim(payload(gpg, kDigest, R"({"creator":"c","x":{"y":1}})"), SignatureKind::kOpenPgp);
+  auto claim = ParseSignedClaim(payload(gpg, kSignedDigest, R"({"creator":"c","x":{"y":1}})"), SignatureKind::kOpenPgp);
   ASSERT_TRUE(claim) << claim.error().message();
-  EXPECT_EQ(claim->manifest_digest.str(), kDigest);
+  EXPECT_EQ(claim->manifest_digest.str(), kSignedDigest);
   EXPECT_EQ(claim->reference, "a.io/x:1");
-  EXPECT_TRUE(ParseSignedClaim(payload(cosign, kDigest, "null"), SignatureKind::kSigstore));
-  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kDigest, "null"), SignatureKind::kOpenPgp));
-  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kDigest, "{}"), SignatureKind::kSigstore))
+  EXPECT_TRUE(ParseSignedClaim(payload(cosign, kSignedDigest, "null"), SignatureKind::kSigstore));
+  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kSignedDigest, "null"), SignatureKind::kOpenPgp));
+  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kSignedDigest, "{}"), SignatureKind::kSigstore))
       << "a signature of the other kind";
-  EXPECT_FALSE(ParseSignedClaim(payload(cosign, kDigest, "{}"), SignatureKind::kOpenPgp));
-  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kDigest, "{}", R"(,"only-on":"monday")"), SignatureKind::kOpenPgp));
-  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kDigest, "{}", R"(,"type":"x")"), SignatureKind::kOpenPgp)) << "twice";
+  EXPECT_FALSE(ParseSignedClaim(payload(cosign, kSignedDigest, "{}"), SignatureKind::kOpenPgp));
+  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kSignedDigest, "{}", R"(,"only-on":"monday")"), SignatureKind::kOpenPgp));
+  EXPECT_FALSE(ParseSignedClaim(payload(gpg, kSignedDigest, "{}", R"(,"type":"x")"), SignatureKind::kOpenPgp)) << "twice";
   EXPECT_FALSE(ParseSignedClaim(payload(gpg, "sha256:b", "{}"), SignatureKind::kOpenPgp));
   EXPECT_FALSE(ParseSignedClaim("{}", SignatureKind::kOpenPgp));
   EXPECT_FALSE(ParseSignedClaim("", SignatureKind::kSigstore));

@@ -206,7 +206,9 @@ TEST_F(HooksTest, LimitsOfPlugins) {
     std::vector<std::string> made = daemon_->world.Names("resources");
     ASSERT_EQ(made.size(), 1u) << "none is left where it was made first";
     EXPECT_EQ(Json::parse(daemon_->world.Get("resources", cgroup)), ConfigOf(id)["linux"]["resources"]);
-    if (pids_max > 0) EXPECT_EQ(ConfigOf(id)["linux"]["resources"]["pids"]["limit"], pids_max);
+    if (pids_max > 0) {
+      EXPECT_EQ(ConfigOf(id)["linux"]["resources"]["pids"]["limit"], pids_max);
+    }
     ASSERT_TRUE(m().StopContainer(ctx_, id, std::chrono::seconds(0)));
     ASSERT_TRUE(m().RemoveContainer(ctx_, id));
   }

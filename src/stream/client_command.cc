@@ -20,8 +20,8 @@
 namespace crisp::stream {
 namespace {
 
-constexpr const char* kSpdyVersions = "v5.channel.k8s.io,v4.channel.k8s.io,v3.channel.k8s.io,v2.channel.k8s.io";
-constexpr const char* kWebSocketProtocols = "v5.channel.k8s.io, v4.channel.k8s.io, channel.k8s.io";
+constexpr const char* kSpdyOffer = "v5.channel.k8s.io,v4.channel.k8s.io,v3.channel.k8s.io,v2.channel.k8s.io";
+constexpr const char* kWebSocketOffer = "v5.channel.k8s.io, v4.channel.k8s.io, channel.k8s.io";
 constexpr uint32_t kNone = UINT32_MAX;
 constexpr std::chrono::seconds kLeaveTime(2);
 
@@ -181,7 +181,7 @@ class CommandClient {
   }
 
   Task<Result<>> BeginSpdy(std::shared_ptr<ClientStream> stream, const Target& target) {
-    auto upgrade = co_await UpgradeToSpdy(std::move(stream), target, kSpdyVersions);
+    auto upgrade = co_await UpgradeToSpdy(std::move(stream), target, kSpdyOffer);
     if (!upgrade) co_return std::move(upgrade).error();
     spdy_ = std::make_shared<SpdyLink>(io_, kNeverIdle, std::move(upgrade->pipe), SpdyLink::Role::kClient);
     link_ = spdy_;
@@ -197,7 +197,7 @@ class CommandClient {
   }
 
   Task<Result<>> BeginWebSocket(std::shared_ptr<ClientStream> stream, const Target& target) {
-    auto upgrade = co_await UpgradeToWebSocket(stream, target, kWebSocketProtocols);
+    auto upgrade = co_await UpgradeToWebSocket(stream, target, kWebSocketOffer);
     if (!upgrade) co_return std::move(upgrade).error();
     auto protocol = codec::ChooseCommandProtocol(upgrade->protocol);
     if (!protocol) co_return std::move(protocol).error();

@@ -12,7 +12,6 @@
 namespace crisp::stream {
 namespace {
 
-constexpr const char* kForwardProtocol = "portforward.k8s.io";
 constexpr const char* kTunnelProtocol = "SPDY/3.1+portforward.k8s.io";
 
 class ForwardClient {
@@ -55,7 +54,7 @@ class ForwardClient {
     if (!stream) co_return std::move(stream).error();
     std::unique_ptr<BytePipe> pipe;
     if (options_.transport == Transport::kSpdy) {
-      auto upgrade = co_await UpgradeToSpdy(*stream, target, kForwardProtocol);
+      auto upgrade = co_await UpgradeToSpdy(*stream, target, std::string(kForwardProtocol));
       if (!upgrade) co_return std::move(upgrade).error();
       pipe = std::move(upgrade->pipe);
     } else {

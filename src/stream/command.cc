@@ -15,7 +15,6 @@ namespace crisp::stream {
 namespace {
 
 using Descriptor = asio::posix::stream_descriptor;
-constexpr size_t kPumpBytes = 32 << 10;
 constexpr size_t kPipeBytes = 64 << 10;  // where F_GETPIPE_SZ says nothing
 constexpr char kEndOfTransmission = 4;   // ^D: a terminal's end of file
 
@@ -119,7 +118,7 @@ class Command : public std::enable_shared_from_this<Command> {
   }
 
   Task<> PumpOutput(Descriptor& from, uint32_t channel) {
-    std::vector<char> buffer(kPumpBytes);
+    std::vector<char> buffer(Link::kReadBytes);
     std::optional<size_t> left;  // of a pipe that somebody else keeps writing to
     bool wanted = true;
     while (true) {

@@ -23,9 +23,7 @@ using codec::FindSpdyHeader;
 using codec::WebSocketProtocol;
 
 constexpr uint32_t kHttpHeaderBytesMax = 16 << 10;
-constexpr const char* kStreamVersion = "X-Stream-Protocol-Version";
 constexpr const char* kAcceptedVersions = "X-Accepted-Stream-Protocol-Versions";
-constexpr std::string_view kForwardProtocol = "portforward.k8s.io";
 constexpr size_t kPortsMax = 64;  // of one WebSocket client: two channels each, numbered in one byte
 
 std::string_view View(beast::string_view text) { return {text.data(), text.size()}; }

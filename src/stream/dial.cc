@@ -18,7 +18,6 @@ namespace ssl = asio::ssl;
 
 constexpr std::chrono::seconds kDialTime(15);  // to connect, and again to upgrade
 constexpr size_t kRefusalBytesMax = 16 << 10;
-constexpr const char* kStreamVersion = "X-Stream-Protocol-Version";
 
 Result<std::shared_ptr<ssl::context>> MakeContext(const DialOptions& options) {
   auto context = std::make_shared<ssl::context>(ssl::context::tls_client);

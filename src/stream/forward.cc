@@ -14,7 +14,6 @@ namespace crisp::stream {
 namespace {
 
 using Descriptor = asio::posix::stream_descriptor;
-constexpr size_t kPumpBytes = 32 << 10;
 constexpr std::chrono::seconds kDialBound(30);
 constexpr std::chrono::seconds kHalfClosedTime(10);
 constexpr size_t kPairsMax = 100;  // of one connection, at once
@@ -108,7 +107,7 @@ class Forwarded {
   }
 
   Task<> FromPod() {
-    std::vector<char> buffer(kPumpBytes);
+    std::vector<char> buffer(Link::kReadBytes);
     bool reset = false;
     while (true) {
       auto [error, got] = co_await socket_.async_read_some(asio::buffer(buffer), kAwait);

@@ -9,6 +9,7 @@
 #include <boost/beast/websocket/teardown.hpp>
 #include <optional>
 #include <span>
+#include <string_view>
 
 #include "stream/loop.h"
 
@@ -16,6 +17,10 @@ namespace crisp::stream {
 
 using boost::asio::ip::tcp;
 namespace beast = boost::beast;
+
+// As on the wire, for both ends.
+inline constexpr const char* kStreamVersion = "X-Stream-Protocol-Version";
+inline constexpr std::string_view kForwardProtocol = "portforward.k8s.io";
 
 class ClientStream {
  public:

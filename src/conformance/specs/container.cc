@@ -9,19 +9,12 @@
 namespace crisp::conformance {
 namespace {
 
-bool Listed(const Json& list, const std::string& id) {
-  for (const Json& one : list) {
-    if (one.at("id") == id) return true;
-  }
-  return false;
-}
-
 SPEC(Container, CreatedIsListed, .like = {79},
      .faults = {"ListContainers:-containers", "ListContainers:stale", "CreateContainer:noop"}) {
   Pod pod = RunPod();
   Call("ListContainers");
   std::string id = Create(pod);
-  EXPECT_TRUE(Listed(Call("ListContainers")["containers"], id));
+  EXPECT_TRUE(IsListed(Call("ListContainers")["containers"], id));
   EXPECT_EQ(Status(id)["state"], "CONTAINER_CREATED");
 }
 
@@ -70,20 +63,20 @@ SPEC(Container, StoppedHasExited, .like = {82}, .faults = {"StopContainer:noop",
 SPEC(Container, CreatedIsRemoved, .like = {83}, .faults = {"RemoveContainer:noop"}) {
   std::string id = Create(RunPod());
   Remove(id);
-  EXPECT_FALSE(Listed(Call("ListContainers")["containers"], id));
+  EXPECT_FALSE(IsListed(Call("ListContainers")["containers"], id));
   MustFail("ContainerStatus", {{"container_id", id}}, {Code::kNotFound});
 }
 SPEC(Container, RunningIsRemoved, .like = {84},
      .faults = {"RemoveContainer:noop", "RemoveContainer:fail=FAILED_PRECONDITION"}) {
   std::string id = Run(RunPod());
   Remove(id);
-  EXPECT_FALSE(Listed(Call("ListContainers")["containers"], id));
+  EXPECT_FALSE(IsListed(Call("ListContainers")["containers"], id));
 }
 SPEC(Container, StoppedIsRemoved, .like = {85}, .faults = {"RemoveContainer:noop"}) {
   std::string id = Run(RunPod());
   Stop(id);
   Remove(id);
-  EXPECT_FALSE(Listed(Call("ListContainers")["containers"], id));
+  EXPECT_FALSE(IsListed(Call("ListContainers")["containers"], id));
 }
 
 SPEC(Container, ExecSyncGivesOutputAndCode, .like = {86},
@@ -125,7 +118,7 @@ SPEC(Container, ExecSyncCarriesLargeOutput, .faults = {"ExecSync:stdout=short"})
 
 // ---- lists of stats
 
-Json Stats(const Json& reply, const std::string& id) {
+Json StatsIn(const Json& reply, const std::string& id) {
   for (const Json& one : reply.at("stats")) {
     if (one.at("attributes").at("id") == id) return one;
   }
@@ -149,7 +142,7 @@ SPEC(Container, StatsOfAStartedContainer, .like = {89},
 }
 SPEC(Container, StatsWithoutAFilter, .like = {90}, .faults = {"ListContainerStats:-stats"}) {
   std::string id = Run(RunPod());
-  EXPECT_FALSE(Stats(Call("ListContainerStats"), id).is_null());
+  EXPECT_FALSE(StatsIn(Call("ListContainerStats"), id).is_null());
 }
 SPEC(Container, StatsOfThreeContainersWithoutAFilter, .like = {91},
      .faults = {"ListContainerStats:-stats.0", "ListContainerStats:stale"}) {
@@ -159,7 +152,7 @@ SPEC(Container, StatsOfThreeContainersWithoutAFilter, .like = {91},
   for (const char* name : {"a", "b", "c"}) ids.push_back(Run(pod, {{"metadata", {{"name", name}}}}));
   Json reply = Call("ListContainerStats");
   size_t seen = 0;
-  for (const std::string& id : ids) seen += Stats(reply, id).is_null() ? 0 : 1;
+  for (const std::string& id : ids) seen += StatsIn(reply, id).is_null() ? 0 : 1;
   EXPECT_EQ(seen, 3u);
   Json of_pod = Call("ListContainerStats", {{"filter", {{"pod_sandbox_id", pod.id}}}});
   EXPECT_EQ(of_pod["stats"].size(), 3u);

@@ -7,18 +7,11 @@
 namespace crisp::conformance {
 namespace {
 
-bool Listed(const Json& list, const std::string& id) {
-  for (const Json& one : list) {
-    if (one.at("id") == id) return true;
-  }
-  return false;
-}
-
 SPEC(PodSandbox, RunIsReady, .like = {136},
      .faults = {"RunPodSandbox:noop", "ListPodSandbox:-items", "PodSandboxStatus:status.state=SANDBOX_NOTREADY"}) {
   Pod pod = RunPod();
   ASSERT_NE(pod.id, "");
-  EXPECT_TRUE(Listed(Call("ListPodSandbox")["items"], pod.id));
+  EXPECT_TRUE(IsListed(Call("ListPodSandbox")["items"], pod.id));
   EXPECT_EQ(PodStatus(pod.id)["state"], "SANDBOX_READY");
 }
 SPEC(PodSandbox, StoppedIsNotReady, .like = {137}, .faults = {"StopPodSandbox:noop", "PodSandboxStatus:stale"}) {
@@ -31,7 +24,7 @@ SPEC(PodSandbox, RemovedIsGone, .like = {138}, .faults = {"RemovePodSandbox:noop
   Pod pod = RunPod();
   Call("StopPodSandbox", {{"pod_sandbox_id", pod.id}});
   Call("RemovePodSandbox", {{"pod_sandbox_id", pod.id}});
-  EXPECT_FALSE(Listed(Call("ListPodSandbox")["items"], pod.id));
+  EXPECT_FALSE(IsListed(Call("ListPodSandbox")["items"], pod.id));
 }
 SPEC(PodSandbox, AttributesAreKept, .like = {139},
      .faults = {"PodSandboxStatus:status.labels={}", "PodSandboxStatus:-status.annotations",

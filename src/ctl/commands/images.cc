@@ -24,7 +24,7 @@ struct ImagesOptions {
   bool digests = false, no_trunc = false, pinned = false, quiet = false, verbose = false;
 };
 
-Result<std::vector<cri::Image>> List(Session& session, const std::string& name) {
+Result<std::vector<cri::Image>> ListImages(Session& session, const std::string& name) {
   cri::ListImagesRequest request;
   if (!name.empty()) request.mutable_filter()->mutable_image()->set_image(name);
   auto list = TRY(session.client->Call(&Client::Images::ListImages, request));
@@ -35,7 +35,7 @@ Result<std::vector<cri::Image>> List(Session& session, const std::string& name) 
 
 Result<int> ImagesCommand(Session& session, const ImagesOptions& options) {
   Output format = TRY(options.output.Get());
-  auto all = TRY(List(session, options.name));
+  auto all = TRY(ListImages(session, options.name));
   auto images = TRY(SelectImages(std::move(all), options.filters));
   if (options.quiet && format.IsTable()) {
     for (const auto& image : images) Print(image.id() + "\n");
@@ -77,7 +77,7 @@ Result<cri::ImageStatusResponse> ImageStatusOf(Session& session, const std::stri
   auto answer = TRY(session.client->Call(&Client::Images::ImageStatus, request), StrCat("image ", name));
   if (answer.has_image()) return answer;
   std::vector<std::string> known;
-  for (const auto& image : TRY(List(session, ""))) {
+  for (const auto& image : TRY(ListImages(session, ""))) {
     known.push_back(ShortId(image.id()));
     for (const std::string& tag : image.repo_tags()) {
       known.push_back(tag);
@@ -96,14 +96,14 @@ struct InspectOptions {
   bool quiet = false;
 };
 
-Result<int> InspectCommand(Session& session, const InspectOptions& options) {
+Result<int> InspectImagesCommand(Session& session, const InspectOptions& options) {
   Output format = TRY(options.output.Get());
   std::vector<std::string> names = options.names;
   if (names.empty() && options.name.empty() && options.filters.empty()) {
     return Error(Code::kInvalidArgument, "inspecti: name an image, or choose by --name or --filter");
   }
   if (names.empty()) {
-    auto listed = TRY(List(session, options.name));
+    auto listed = TRY(ListImages(session, options.name));
     for (const auto& image : TRY(SelectImages(std::move(listed), options.filters))) names.push_back(image.id());
   }
   std::vector<Json> statuses;
@@ -136,7 +136,7 @@ Result<std::vector<std::string>> ImagesToRemove(Session& session, bool prune) {
   std::vector<cri::Container> containers;
   if (prune) containers = TRY(ListContainers(*session.client, ListFilter{.all = true}));
   std::vector<std::string> names;
-  for (const auto& image : TRY(List(session, ""))) {
+  for (const auto& image : TRY(ListImages(session, ""))) {
     if (!image.pinned() && !IsUsed(image, containers)) names.push_back(image.id());
   }
   return names;
@@ -258,7 +258,7 @@ void AddImageCommands(CLI::App& app, Session& session) {
   inspecti->add_option("-f,--filter", inspect->filters, "as of images")->allow_extra_args(false);
   AddOutput(*inspecti, inspect->output, "json");
   inspecti->add_flag("-q,--quiet", inspect->quiet, "only the status, without the runtime's own details");
-  inspecti->callback([=, &session] { session.action = [=, &session] { return InspectCommand(session, *inspect); }; });
+  inspecti->callback([=, &session] { session.action = [=, &session] { return InspectImagesCommand(session, *inspect); }; });
 
   auto* rmi = app.add_subcommand("rmi", "remove images with all their names");
   auto remove = std::make_shared<std::vector<std::string>>();

@@ -8,6 +8,16 @@ namespace crisp::image::testing {
 
 std::string Digest256(std::string_view bytes) { return oci::Digest::Of(bytes).str(); }
 
+oci::Descriptor BlobOf(const std::string& bytes) {
+  return {.digest = *oci::Digest::Parse(Digest256(bytes)), .size = bytes.size()};
+}
+
+std::string Pattern(size_t size) {
+  std::string out(size, ' ');
+  for (size_t i = 0; i < size; ++i) out[i] = static_cast<char>('a' + i * 7 % 26);
+  return out;
+}
+
 RegistryOptions QuickOptions() {
   RegistryOptions options;
   options.backoff_first = std::chrono::milliseconds(1);

@@ -11,6 +11,8 @@
 namespace crisp::image::testing {
 
 std::string Digest256(std::string_view bytes);
+oci::Descriptor BlobOf(const std::string& bytes);  // without a type
+std::string Pattern(size_t size);                  // bytes for a blob, no two neighbours the same
 // Options that fail quickly: back-off of a millisecond.
 RegistryOptions QuickOptions();
 

@@ -1,8 +1,11 @@
 #include <gtest/gtest.h>
 
+#include <atomic>
+
 #include "base/context.h"
 #include "base/ids.h"
 #include "base/json.h"
+#include "base/parallel.h"
 #include "base/result.h"
 #include "base/rollback.h"
 #include "base/strings.h"
@@ -98,6 +101,14 @@ TEST(Rollback, RunsInReverseUnlessDismissed) {
     undo.Dismiss();
   }
   EXPECT_EQ(order, "ba");
+}
+
+TEST(Parallel, EachNumberComesOnce) {
+  for (size_t count : {size_t{0}, size_t{1}, size_t{1000}}) {
+    std::vector<std::atomic<int>> calls(count);
+    InParallel(count, [&](size_t i) { ++calls[i]; });
+    for (size_t i = 0; i < count; ++i) EXPECT_EQ(calls[i], 1) << i << " of " << count;
+  }
 }
 
 TEST(Context, AfterworkWaitsForWhoCollectsItAndElseIsDoneAtOnce) {

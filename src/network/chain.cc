@@ -21,8 +21,8 @@ Result<> Chain::FindPrograms(const NetworkConf& conf) const {
 
 Result<CniResult> Chain::Add(const Ctx& ctx, const Record& record, sys::NewNetns* netns) {
   std::optional<CniResult> result;
-  for (size_t i = 0; i < record.conf.plugins.size(); ++i) {
-    PluginCall call{.network = record.conf, .plugin = record.conf.plugins[i], .attachment = &record.attachment,
+  for (size_t i = 0; i < record.conf->plugins.size(); ++i) {
+    PluginCall call{.network = *record.conf, .plugin = record.conf->plugins[i], .attachment = &record.attachment,
                     .previous = result ? &*result : nullptr, .netns = netns, .link_alias = link_alias_, .fresh_id = true};
     if (record.by_program[i]) {
       result = TRY(exec_.Add(ctx.WithTimeout(timeout_), call));
@@ -56,8 +56,8 @@ Result<> Chain::DelOne(const Ctx& ctx, const PluginCall& call, bool by_program) 
 Result<> Chain::Del(const Ctx& ctx, const Record& record) {
   std::vector<std::string> failures;
   std::optional<Code> code;
-  for (size_t i = record.conf.plugins.size(); i-- > 0;) {
-    PluginCall call{.network = record.conf, .plugin = record.conf.plugins[i], .attachment = &record.attachment,
+  for (size_t i = record.conf->plugins.size(); i-- > 0;) {
+    PluginCall call{.network = *record.conf, .plugin = record.conf->plugins[i], .attachment = &record.attachment,
                     .previous = record.result ? &*record.result : nullptr, .netns_dies = true};
     Result<> deleted = DelOne(ctx.Detached(timeout_), call, record.by_program[i]);
     if (!deleted) {
@@ -71,9 +71,9 @@ Result<> Chain::Del(const Ctx& ctx, const Record& record) {
 }
 
 Result<> Chain::Check(const Ctx& ctx, const Record& record) {
-  if (record.conf.disable_check || !CniVersionAtLeast(record.conf.cni_version, "0.4.0")) return {};
-  for (size_t i = 0; i < record.conf.plugins.size(); ++i) {
-    PluginCall call{.network = record.conf, .plugin = record.conf.plugins[i], .attachment = &record.attachment,
+  if (record.conf->disable_check || !CniVersionAtLeast(record.conf->cni_version, "0.4.0")) return {};
+  for (size_t i = 0; i < record.conf->plugins.size(); ++i) {
+    PluginCall call{.network = *record.conf, .plugin = record.conf->plugins[i], .attachment = &record.attachment,
                     .previous = record.result ? &*record.result : nullptr};
     if (record.by_program[i]) {
       TRY(exec_.Run(ctx.WithTimeout(timeout_), Verb::kCheck, call));

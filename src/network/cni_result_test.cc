@@ -82,9 +82,16 @@ TEST(PluginError, IsDecodedOrQuoted) {
   EXPECT_LT(DecodePluginError(Json{{"code", 7}, {"msg", std::string(1 << 20, 'x')}}.dump(), "", 1).message().size(), 2100u);
 }
 
+constexpr const char* kConf = R"({"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge"},{"type":"tuning"}]})";
+
+Result<Record> Decode(const std::string& key, std::string_view value) {
+  SharedConfs confs;
+  return DecodeRecord(key, value, confs);
+}
+
 Record SomeRecord() {
   Record record{.pod = PodId::Random(),
-                .conf = ParseNetworkConf(R"({"cniVersion":"1.0.0","name":"pods","plugins":[{"type":"bridge"},{"type":"tuning"}]})", "x").value(),
+                .conf = std::make_shared<const NetworkConf>(ParseNetworkConf(kConf, "x").value()),
                 .by_program = {false, true}};
   record.attachment = {.container_id = record.pod.str(), .netns = "/run/netns/x", .ifname = "eth0", .args = "IgnoreUnknown=1;K8S_POD_NAME=a",
                        .capability_args = {{"portMappings", Json::array()}}};
@@ -95,7 +102,7 @@ TEST(Record, RoundTrip) {
   Record record = SomeRecord();
   for (bool with_result : {false, true}) {
     if (with_result) record.result = ParseCniResult(Json::parse(kNewest)).value();
-    Record again = DecodeRecord(record.pod.str(), EncodeRecord(record)).value();
+    Record again = Decode(record.pod.str(), EncodeRecord(record)).value();
     EXPECT_EQ(EncodeRecord(again), EncodeRecord(record));
     EXPECT_EQ(again.attachment.container_id, record.pod.str());
     EXPECT_EQ(again.result.has_value(), with_result);
@@ -106,14 +113,33 @@ TEST(Record, RoundTrip) {
 TEST(Record, BadOnesAreErrors) {
   Record record = SomeRecord();
   std::string good = EncodeRecord(record);
-  EXPECT_FALSE(DecodeRecord("short", good));
+  EXPECT_FALSE(Decode("short", good));
   for (const char* member : {"conflist", "ifName", "byProgram"}) {
     Json json = Json::parse(good);
     json.erase(member);
-    EXPECT_FALSE(DecodeRecord(record.pod.str(), json.dump())) << member;
+    EXPECT_FALSE(Decode(record.pod.str(), json.dump())) << member;
   }
-  EXPECT_FALSE(DecodeRecord(record.pod.str(), good.substr(0, good.size() / 2)));
-  EXPECT_FALSE(DecodeRecord(record.pod.str(), "[]"));
+  EXPECT_FALSE(Decode(record.pod.str(), good.substr(0, good.size() / 2)));
+  EXPECT_FALSE(Decode(record.pod.str(), "[]"));
+}
+
+TEST(Record, OfOneConfigurationShareIt) {
+  auto text_of = [](const char* file, const char* conf) {
+    Record record = SomeRecord();
+    NetworkConf one = ParseNetworkConf(conf, "x").value();
+    one.file = file;
+    record.conf = std::make_shared<const NetworkConf>(std::move(one));
+    return EncodeRecord(record);
+  };
+  SharedConfs confs;
+  auto conf_of = [&](const std::string& text) { return DecodeRecord(PodId::Random().str(), text, confs).value().conf; };
+  auto first = conf_of(text_of("a.conflist", kConf));
+  EXPECT_EQ(conf_of(text_of("a.conflist", kConf)), first);
+  EXPECT_EQ(first->file, "a.conflist");
+  EXPECT_EQ(conf_of(text_of("b.conflist", kConf))->file, "b.conflist");
+  auto other = conf_of(text_of("a.conflist", R"({"cniVersion":"1.0.0","name":"other","plugins":[{"type":"bridge"},{"type":"tuning"}]})"));
+  EXPECT_EQ(other->name, "other");
+  EXPECT_EQ(other->file, "a.conflist");
 }
 
 TEST(Record, CacheFileIsLibcnis) {

@@ -11,6 +11,7 @@
 
 #include "base/failpoint.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "base/strings.h"
 #include "base/synchronized.h"
 #include "network/bridge.h"
@@ -51,8 +52,8 @@ bool OnTmpfs(std::string path) {
 
 // The host-local configuration of a plugin that is built in, or nothing.
 std::optional<HostLocalConf> BuiltinIpam(const Record& record, size_t plugin) {
-  if (record.by_program[plugin] || record.conf.plugins[plugin].type != "bridge") return std::nullopt;
-  PluginCall call{.network = record.conf, .plugin = record.conf.plugins[plugin], .attachment = &record.attachment};
+  if (record.by_program[plugin] || record.conf->plugins[plugin].type != "bridge") return std::nullopt;
+  PluginCall call{.network = *record.conf, .plugin = record.conf->plugins[plugin], .attachment = &record.attachment};
   Result<Json> conf = PluginStdin(call);
   if (!conf || !conf->contains("ipam") || !(*conf)["ipam"].is_object() || (*conf)["ipam"].value("type", "") != "host-local" ||
       !HostLocalSupports((*conf)["ipam"])) {
@@ -65,9 +66,9 @@ std::optional<HostLocalConf> BuiltinIpam(const Record& record, size_t plugin) {
 // An intent must be as durable as what it guards. Namespaces, links and rules die with the boot; addresses in files on
 // a disk do not, nor what a foreign plugin keeps.
 state::Durability DurabilityOf(const Record& record) {
-  for (size_t i = 0; i < record.conf.plugins.size(); ++i) {
+  for (size_t i = 0; i < record.conf->plugins.size(); ++i) {
     if (record.by_program[i]) return state::Durability::kSynced;
-    if (record.conf.plugins[i].type != "bridge") continue;
+    if (record.conf->plugins[i].type != "bridge") continue;
     std::optional<HostLocalConf> ipam = BuiltinIpam(record, i);
     if (!ipam || !OnTmpfs(ipam->dir)) return state::Durability::kSynced;
   }
@@ -77,7 +78,7 @@ state::Durability DurabilityOf(const Record& record) {
 // The pair that an attachment by the built-in bridge plugin needs.
 std::optional<PairSpec> PairOf(const Record& record, const std::optional<HostLocalConf>& ipam) {
   if (!ipam) return std::nullopt;
-  Result<BridgeConf> conf = ParseBridgeConf(record.conf.plugins[0].conf);
+  Result<BridgeConf> conf = ParseBridgeConf(record.conf->plugins[0].conf);
   if (!conf) return std::nullopt;  // ADD will say why
   return PairSpec{record.attachment.ifname, conf->mtu};
 }
@@ -100,7 +101,7 @@ PodNetwork Describe(const Record& record) {
     }
     network.ips.push_back(ip.address.address.Text());
   }
-  Result<Json> json = CniResultJson(*record.result, record.conf.cni_version);
+  Result<Json> json = CniResultJson(*record.result, record.conf->cni_version);
   if (json) network.result_json = DumpJson(*json);
   return network;
 }
@@ -215,28 +216,50 @@ class NetworkImpl : public Network {
   mutable Janitor janitor_;  // last: its thread uses all of the above
 };
 
+namespace {
+
+struct LoadedRecord {
+  Result<Record> record = Error(Code::kInternal, "not read");
+  std::map<std::string, PodRules> rules;  // by their owners
+};
+
+LoadedRecord LoadRecord(const state::Row& row, SharedConfs& confs) {
+  LoadedRecord loaded;
+  if (row.version != kRecordVersion) {
+    loaded.record = Error(Code::kInvalidArgument, StrCat("network record of version ", row.version));
+    return loaded;
+  }
+  loaded.record = DecodeRecord(row.key, row.value, confs);
+  if (!loaded.record || !loaded.record->result || !sys::OpenNetns(loaded.record->attachment.netns)) return loaded;
+  const Record& record = *loaded.record;
+  for (size_t i = 0; i < record.conf->plugins.size(); ++i) {
+    if (record.by_program[i]) continue;
+    PluginCall call{.network = *record.conf, .plugin = record.conf->plugins[i], .attachment = &record.attachment};
+    Result<PodRules> wanted = Builtin::RulesOf(call, *record.result);
+    if (wanted && !wanted->empty()) loaded.rules.emplace(Builtin::RuleOwner(call), *std::move(wanted));
+  }
+  return loaded;
+}
+
+}  // namespace
+
 Result<> NetworkImpl::Load() {
   TRY(sys::MakeDirs(options_.netns_dir, 0755));
   TRY(sys::MakeDirs(options_.state_dir + "/cni", 0700));
+  std::vector<state::Row> rows = TRY(db_.List(kTable));
+  std::vector<LoadedRecord> loaded(rows.size());
+  SharedConfs confs;
+  InParallel(rows.size(), [&](size_t i) { loaded[i] = LoadRecord(rows[i], confs); });
   std::map<std::string, PodRules> rules;
   auto state = state_.Lock();
-  for (const state::Row& row : TRY(db_.List(kTable))) {
-    Result<Record> record = row.version == kRecordVersion
-                                ? DecodeRecord(row.key, row.value)
-                                : Result<Record>(Error(Code::kInvalidArgument, StrCat("network record of version ", row.version)));
+  for (size_t i = 0; i < rows.size(); ++i) {
+    auto& [record, rules_of_record] = loaded[i];
     if (!record) {
-      LogWarning("bad network record, put into quarantine", {{"key", row.key}, {"error", record.error()}});
-      TRY(db_.Quarantine(kTable, row.key, record.error().message()));
+      LogWarning("bad network record, put into quarantine", {{"key", rows[i].key}, {"error", record.error()}});
+      TRY(db_.Quarantine(kTable, rows[i].key, record.error().message()));
       continue;
     }
-    if (record->result && sys::OpenNetns(record->attachment.netns)) {
-      for (size_t i = 0; i < record->conf.plugins.size(); ++i) {
-        if (record->by_program[i]) continue;
-        PluginCall call{.network = record->conf, .plugin = record->conf.plugins[i], .attachment = &record->attachment};
-        Result<PodRules> wanted = Builtin::RulesOf(call, *record->result);
-        if (wanted && !wanted->empty()) rules.emplace(Builtin::RuleOwner(call), *std::move(wanted));
-      }
-    }
+    rules.merge(std::move(rules_of_record));
     state->records.emplace(record->pod, *std::move(record));
   }
   if (PodRules guards{.guarded_links = OpenBridges(state->records)}; !guards.empty()) rules.emplace("guards", std::move(guards));
@@ -284,13 +307,13 @@ Result<Record> NetworkImpl::Plan(const PodNetworkRequest& request) const {
   if (!loaded->conf) return Error(Code::kUnavailable, "network is not ready: " + loaded->problem);
   // A missing program is found before anything is made, so that it needs no undoing by that same program.
   TRY(chain_.FindPrograms(*loaded->conf));
-  Record record{.pod = request.pod, .conf = *loaded->conf};
+  Record record{.pod = request.pod, .conf = std::shared_ptr<const NetworkConf>(loaded, &*loaded->conf)};
   record.attachment = {.container_id = request.pod.str(),
                        .netns = NetnsPath(request.pod),
                        .ifname = kInterface,
                        .args = TRY(CniArgs(request)),
                        .capability_args = TRY(CapabilityArgs(request, state_.Lock()->pod_cidrs))};
-  record.by_program = chain_.ByProgram(record.conf);
+  record.by_program = chain_.ByProgram(*record.conf);
   return record;
 }
 

@@ -214,7 +214,8 @@ TEST_F(ReferenceTest, CheckSeesWhatIsMissing) {
     auto request = Request();
     auto pod = network_->Setup({}, request);
     Ok(pod);
-    Record record = DecodeRecord(request.pod.str(), db_->Get("network", request.pod.str()).value()).value();
+    SharedConfs confs;
+    Record record = DecodeRecord(request.pod.str(), db_->Get("network", request.pod.str()).value(), confs).value();
     PluginExec exec({options_.bin_dirs});
     NftRules rules("crisp_check");
     Builtin plugins(rules, exec);

@@ -6,9 +6,21 @@
 
 namespace crisp::network {
 
+Result<std::shared_ptr<const NetworkConf>> SharedConfs::Of(std::string_view text, std::string file, std::string_view what) {
+  std::string key = StrCat(file, std::string_view("\0", 1), text);
+  {
+    auto known = by_file_and_text_.Lock();
+    if (auto found = known->find(key); found != known->end()) return found->second;
+  }
+  NetworkConf conf = TRY(ParseNetworkConf(text, what));
+  conf.file = std::move(file);
+  auto shared = std::make_shared<const NetworkConf>(std::move(conf));
+  return by_file_and_text_.Lock()->emplace(std::move(key), std::move(shared)).first->second;
+}
+
 std::string EncodeRecord(const Record& record) {
-  Json json{{"conflist", record.conf.text},
-            {"file", record.conf.file},
+  Json json{{"conflist", record.conf->text},
+            {"file", record.conf->file},
             {"netns", record.attachment.netns},
             {"ifName", record.attachment.ifname},
             {"args", record.attachment.args},
@@ -20,12 +32,12 @@ std::string EncodeRecord(const Record& record) {
   return DumpJson(json);
 }
 
-Result<Record> DecodeRecord(const std::string& key, std::string_view value) {
+Result<Record> DecodeRecord(const std::string& key, std::string_view value, SharedConfs& confs) {
   Record record;
   record.pod = TRY(PodId::Parse(key));
   Json json = TRY(ParseJson(value, "network record " + key));
-  record.conf = TRY(ParseNetworkConf(TRY(JsonGet<std::string>(json, "conflist")), "conflist of network record " + key));
-  record.conf.file = TRY(JsonGet<std::string>(json, "file"));
+  record.conf = TRY(confs.Of(TRY(JsonGet<std::string>(json, "conflist")), TRY(JsonGet<std::string>(json, "file")),
+                             "conflist of network record " + key));
   record.attachment.container_id = key;
   record.attachment.netns = TRY(JsonGet<std::string>(json, "netns"));
   record.attachment.ifname = TRY(JsonGet<std::string>(json, "ifName"));
@@ -38,7 +50,7 @@ Result<Record> DecodeRecord(const std::string& key, std::string_view value) {
     if (!flag.is_boolean()) return Error(Code::kInvalidArgument, "byProgram is not a list of booleans");
     record.by_program.push_back(flag.get<bool>());
   }
-  if (record.by_program.size() != record.conf.plugins.size() || record.attachment.ifname.empty()) {
+  if (record.by_program.size() != record.conf->plugins.size() || record.attachment.ifname.empty()) {
     return Error(Code::kInvalidArgument, "network record " + key + " is incomplete");
   }
   if (json.contains("result")) record.result = TRY(ParseCniResult(json["result"]));
@@ -46,14 +58,14 @@ Result<Record> DecodeRecord(const std::string& key, std::string_view value) {
 }
 
 std::string CacheFileName(const Record& record) {
-  return StrCat(record.conf.name, "-", record.attachment.container_id, "-", record.attachment.ifname);
+  return StrCat(record.conf->name, "-", record.attachment.container_id, "-", record.attachment.ifname);
 }
 
 std::string CacheFileText(const Record& record) {
-  std::string config(4 * (record.conf.text.size() + 2) / 3 + 1, '\0');
+  std::string config(4 * (record.conf->text.size() + 2) / 3 + 1, '\0');
   config.resize(static_cast<size_t>(EVP_EncodeBlock(reinterpret_cast<unsigned char*>(config.data()),
-                                                    reinterpret_cast<const unsigned char*>(record.conf.text.data()),
-                                                    static_cast<int>(record.conf.text.size()))));
+                                                    reinterpret_cast<const unsigned char*>(record.conf->text.data()),
+                                                    static_cast<int>(record.conf->text.size()))));
   Json args = Json::array();
   for (std::string_view part : Split(record.attachment.args, ';')) {
     size_t equals = part.find('=');
@@ -63,12 +75,12 @@ std::string CacheFileText(const Record& record) {
             {"containerId", record.attachment.container_id},
             {"config", config},
             {"ifName", record.attachment.ifname},
-            {"networkName", record.conf.name},
+            {"networkName", record.conf->name},
             {"netns", record.attachment.netns},
             {"cniArgs", std::move(args)},
             {"capabilityArgs", record.attachment.capability_args}};
   if (record.result) {
-    Result<Json> result = CniResultJson(*record.result, record.conf.cni_version);
+    Result<Json> result = CniResultJson(*record.result, record.conf->cni_version);
     if (result) json["result"] = *std::move(result);
   }
   return DumpJson(json);

@@ -1,13 +1,12 @@
 #include "pod/store.h"
 
 #include <algorithm>
-#include <atomic>
 #include <functional>
 
 #include "base/check.h"
 #include "base/log.h"
+#include "base/parallel.h"
 #include "base/strings.h"
-#include "base/thread.h"
 #include "pod/config_json.h"
 #include "pod/state_machine.h"
 
@@ -351,25 +350,6 @@ struct Store::Loaded {
   size_t config_hash = 0;
 };
 
-namespace {
-
-// Calls `each` with 0, 1, … up to `count`, on all processors if that is worth it.
-void InParallel(size_t count, const std::function<void(size_t)>& each) {
-  constexpr size_t kWorthAThread = 64, kThreadsMax = 8;
-  std::atomic<size_t> next{0};
-  auto work = [&] {
-    for (size_t i = next++; i < count; i = next++) each(i);
-  };
-  size_t threads = std::min({size_t{std::thread::hardware_concurrency()}, count / kWorthAThread, kThreadsMax});
-  std::vector<std::jthread> others;
-  for (size_t i = 1; i < threads; ++i) {
-    if (auto thread = StartThread<std::jthread>(work)) others.push_back(*std::move(thread));
-  }
-  work();
-}
-
-}  // namespace
-
 // Reading the texts takes most of a start with thousands of records. Those that do not parse are set aside; the rest
 // come in the order in which they were made.
 template <class Record, class Snapshot, class Decode, class Snap>
@@ -390,16 +370,18 @@ Result<std::vector<Store::Loaded<Record, Snapshot>>> Store::LoadAll(const char* 
     if (item.record.made) item.config_hash = HashOf(item.record.config);
     read[i] = std::move(item);
   });
-  std::vector<Item> items;
+  std::vector<size_t> order;  // sorted instead of the items, which are large
   for (size_t i = 0; i < rows.size(); ++i) {
     if (*read[i]) {
-      items.push_back(*std::move(*read[i]));
+      order.push_back(i);
     } else {
       SetAside(table, rows[i].key, read[i]->error());
     }
   }
-  std::sort(items.begin(), items.end(),
-            [](const Item& a, const Item& b) { return a.record.created_at < b.record.created_at; });
+  std::ranges::stable_sort(order, {}, [&](size_t i) { return (*read[i])->record.created_at; });
+  std::vector<Item> items;
+  items.reserve(order.size());
+  for (size_t i : order) items.push_back(*std::move(*read[i]));
   return items;
 }
 

@@ -71,9 +71,22 @@ constexpr Row kRows[] = {
 };
 constexpr const char* kElse = "the runtime's log says more: journalctl -u crispd";
 
-bool HasOneOf(const std::string& text, std::string_view words) {
-  auto each = Split(words, '|');
-  return std::ranges::any_of(each, [&](std::string_view word) { return text.find(word) != std::string::npos; });
+bool IsDigit(char c) { return c >= '0' && c <= '9'; }
+bool IsWordPart(char c) { return IsDigit(c) || (c >= 'a' && c <= 'z'); }
+
+// A number counts as a word of its own only: ids in messages have all kinds of numbers inside.
+bool Has(std::string_view text, std::string_view word) {
+  const bool is_number = std::ranges::all_of(word, IsDigit) && !word.empty();
+  for (size_t at = text.find(word); at != std::string_view::npos; at = text.find(word, at + 1)) {
+    const size_t end = at + word.size();
+    if (!is_number) return true;
+    if ((at == 0 || !IsWordPart(text[at - 1])) && (end == text.size() || !IsWordPart(text[end]))) return true;
+  }
+  return false;
+}
+
+bool HasOneOf(std::string_view text, std::string_view words) {
+  return std::ranges::any_of(Split(words, '|'), [&](std::string_view word) { return Has(text, word); });
 }
 
 std::string OtherSockets(const HintContext& context) {

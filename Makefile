@@ -57,10 +57,11 @@ format: ## clang-format over our sources
 	@tools/deps check
 	@git ls-files '*.cc' '*.h' | xargs clang-format-19 -i
 
-tidy: build/build.ninja ## clang-tidy over our sources
+tidy: ## clang-tidy over our sources
 	@tools/deps check
-	@cmake --preset release -DCMAKE_EXPORT_COMPILE_COMMANDS=ON > /dev/null
-	@git ls-files 'src/*.cc' | xargs -P $(JOBS) -n 4 clang-tidy-19 -p build --quiet
+	@cmake --preset dev -DCMAKE_EXPORT_COMPILE_COMMANDS=ON > /dev/null
+	@cmake --build build/dev -j $(JOBS) --target crisp_cri_api crisp_cri_api_full crisp_nri_api  # headers that are generated
+	@git ls-files 'src/*.cc' | xargs -P $(JOBS) -n 4 clang-tidy-19 -p build/dev --quiet
 
 clean: ## remove build/
 	@rm -rf build

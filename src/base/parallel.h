@@ -6,7 +6,7 @@
 
 namespace crisp {
 
-// Calls `each` with 0, 1, … up to `count`: by the calling thread and, where there are enough of them to be worth it, by
+// Calls `each` with every number below `count`: by the calling thread and, where there are enough of them to be worth it, by
 // threads that end before this returns. In no order, so that `each` shares nothing without a lock; it does not throw.
 void InParallel(size_t count, const std::function<void(size_t)>& each);
 

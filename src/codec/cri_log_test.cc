@@ -10,7 +10,7 @@ namespace {
 constexpr int64_t kTime = 1'767'366'245'000'000'007;  // 2026-01-02T15:04:05.000000007Z
 const std::string kPrefix = "2026-01-02T15:04:05.000000007Z stdout ";
 
-std::string Frame(CriLogFramer& framer, std::string_view bytes, size_t out_size = 64 * 1024) {
+std::string Framed(CriLogFramer& framer, std::string_view bytes, size_t out_size = 64 * 1024) {
   std::string all, out(out_size, '\0');
   while (!bytes.empty()) {
     size_t before = bytes.size();
@@ -28,18 +28,18 @@ std::string Finish(CriLogFramer& framer) {
 
 TEST(CriLogFramer, CompleteLines) {
   CriLogFramer framer(LogStream::kStdout);
-  EXPECT_EQ(Frame(framer, "one\n\ntwo words\r\n"), kPrefix + "F one\n" + kPrefix + "F \n" + kPrefix + "F two words\r\n");
+  EXPECT_EQ(Framed(framer, "one\n\ntwo words\r\n"), kPrefix + "F one\n" + kPrefix + "F \n" + kPrefix + "F two words\r\n");
   EXPECT_EQ(Finish(framer), "");
 }
 
 TEST(CriLogFramer, StderrIsNamed) {
   CriLogFramer framer(LogStream::kStderr);
-  EXPECT_EQ(Frame(framer, "x\n"), "2026-01-02T15:04:05.000000007Z stderr F x\n");
+  EXPECT_EQ(Framed(framer, "x\n"), "2026-01-02T15:04:05.000000007Z stderr F x\n");
 }
 
 TEST(CriLogFramer, UnfinishedLineWaitsAndEndsAsPartial) {
   CriLogFramer framer(LogStream::kStdout);
-  EXPECT_EQ(Frame(framer, "no end"), "");
+  EXPECT_EQ(Framed(framer, "no end"), "");
   EXPECT_EQ(framer.held_bytes(), 6u);
   EXPECT_EQ(Finish(framer), kPrefix + "P no end\n");
   EXPECT_EQ(Finish(framer), "");
@@ -48,16 +48,16 @@ TEST(CriLogFramer, UnfinishedLineWaitsAndEndsAsPartial) {
 TEST(CriLogFramer, LongLinesAreCutAtTheLimit) {
   const std::string full(kCriLogTextMax, 'a');
   CriLogFramer framer(LogStream::kStdout);
-  EXPECT_EQ(Frame(framer, full + "\n"), kPrefix + "F " + full + "\n");
-  EXPECT_EQ(Frame(framer, full + "b\n"), kPrefix + "P " + full + "\n" + kPrefix + "F b\n");
-  EXPECT_EQ(Frame(framer, full), "");
-  EXPECT_EQ(Frame(framer, "\n"), kPrefix + "F " + full + "\n");
+  EXPECT_EQ(Framed(framer, full + "\n"), kPrefix + "F " + full + "\n");
+  EXPECT_EQ(Framed(framer, full + "b\n"), kPrefix + "P " + full + "\n" + kPrefix + "F b\n");
+  EXPECT_EQ(Framed(framer, full), "");
+  EXPECT_EQ(Framed(framer, "\n"), kPrefix + "F " + full + "\n");
 }
 
 TEST(CriLogFramer, RawBytesPass) {
   CriLogFramer framer(LogStream::kStdout);
   const std::string raw("\x1b[2J\0\xff\rF stdout", 16);
-  EXPECT_EQ(Frame(framer, raw + "\n"), kPrefix + "F " + raw + "\n");
+  EXPECT_EQ(Framed(framer, raw + "\n"), kPrefix + "F " + raw + "\n");
 }
 
 // However the bytes are split into reads and however small the output buffer is: the same log, and putting its texts
@@ -72,14 +72,14 @@ TEST(CriLogFramer, SplitsDoNotShow) {
       if (random() % 8 != 0) input += '\n';
     }
     CriLogFramer whole(LogStream::kStdout);
-    std::string expected = Frame(whole, input, 1 << 20);
+    std::string expected = Framed(whole, input, 1 << 20);
     expected += Finish(whole);
 
     CriLogFramer split(LogStream::kStdout);
     std::string log;
     for (std::string_view rest = input; !rest.empty();) {
       size_t n = std::min<size_t>(rest.size(), 1 + random() % (random() % 2 ? 70'000 : 20));
-      log += Frame(split, rest.substr(0, n), kCriLogRecordMax + random() % 1000);
+      log += Framed(split, rest.substr(0, n), kCriLogRecordMax + random() % 1000);
       rest.remove_prefix(n);
     }
     log += Finish(split);

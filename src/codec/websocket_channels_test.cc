@@ -19,7 +19,7 @@ class ChannelDiary : public ChannelReader::Events {
 };
 
 // The message in pieces of any size.
-std::vector<std::string> Read(const WebSocketProtocol& protocol, const std::vector<std::string>& messages,
+std::vector<std::string> ReadMessages(const WebSocketProtocol& protocol, const std::vector<std::string>& messages,
                               size_t piece_max) {
   ChannelDiary diary;
   ChannelReader reader(protocol, diary);
@@ -54,13 +54,13 @@ TEST(WebSocketChannels, MessagesInPieces) {
   WebSocketProtocol binary = *ChooseCommandProtocol("v5.channel.k8s.io");
   WebSocketProtocol base64 = *ChooseCommandProtocol("v4.base64.channel.k8s.io");
   for (size_t piece : {size_t{1}, size_t{2}, size_t{3}, size_t{100}}) {
-    EXPECT_THAT(Read(binary,
+    EXPECT_THAT(ReadMessages(binary,
                      {MakeChannelMessage(binary, 0, "hello"), MakeChannelMessage(binary, 4, "x"), "",
                       std::string(1, '\1'), MakeChannelClose(0)},
                      piece),
                 ElementsAre("0:hello", "4:x", "close 0"));
     for (std::string_view text : {"a", "ab", "abc", "abcd", "abcdefgh"}) {
-      EXPECT_THAT(Read(base64, {MakeChannelMessage(base64, 1, text)}, piece), ElementsAre("1:" + std::string(text)));
+      EXPECT_THAT(ReadMessages(base64, {MakeChannelMessage(base64, 1, text)}, piece), ElementsAre("1:" + std::string(text)));
     }
   }
 }
@@ -77,10 +77,10 @@ TEST(WebSocketChannels, S46BadMessagesAreRefused) {
   WebSocketProtocol binary = *ChooseCommandProtocol("v5.channel.k8s.io");
   WebSocketProtocol base64 = *ChooseCommandProtocol("v4.base64.channel.k8s.io");
   for (std::string message : {"xZg==", "0Zg=", "0Z", "0Zg==Zg==", "0Z!==", "0====", "0=g=="}) {
-    EXPECT_THAT(Read(base64, {message}, 100), ElementsAre("refused")) << message;
-    EXPECT_THAT(Read(base64, {message}, 1), ElementsAre("refused")) << message;
+    EXPECT_THAT(ReadMessages(base64, {message}, 100), ElementsAre("refused")) << message;
+    EXPECT_THAT(ReadMessages(base64, {message}, 1), ElementsAre("refused")) << message;
   }
-  EXPECT_THAT(Read(binary, {"\xff\x01\x02"}, 100), ElementsAre("refused"));
+  EXPECT_THAT(ReadMessages(binary, {"\xff\x01\x02"}, 100), ElementsAre("refused"));
 }
 
 TEST(WebSocketChannels, PortsAreLittleEndian) {

@@ -216,8 +216,6 @@ class NetworkImpl : public Network {
   mutable Janitor janitor_;  // last: its thread uses all of the above
 };
 
-namespace {
-
 struct LoadedRecord {
   Result<Record> record = Error(Code::kInternal, "not read");
   std::map<std::string, PodRules> rules;  // by their owners
@@ -241,15 +239,16 @@ LoadedRecord LoadRecord(const state::Row& row, SharedConfs& confs) {
   return loaded;
 }
 
-}  // namespace
-
 Result<> NetworkImpl::Load() {
   TRY(sys::MakeDirs(options_.netns_dir, 0755));
   TRY(sys::MakeDirs(options_.state_dir + "/cni", 0700));
   std::vector<state::Row> rows = TRY(db_.List(kTable));
   std::vector<LoadedRecord> loaded(rows.size());
   SharedConfs confs;
-  InParallel(rows.size(), [&](size_t i) { loaded[i] = LoadRecord(rows[i], confs); });
+  InParallel(rows.size(), [&](size_t i) {
+    loaded[i] = LoadRecord(rows[i], confs);
+    rows[i].value = {};  // the text is as large as what has been made of it
+  });
   std::map<std::string, PodRules> rules;
   auto state = state_.Lock();
   for (size_t i = 0; i < rows.size(); ++i) {

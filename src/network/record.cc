@@ -36,8 +36,10 @@ Result<Record> DecodeRecord(const std::string& key, std::string_view value, Shar
   Record record;
   record.pod = TRY(PodId::Parse(key));
   Json json = TRY(ParseJson(value, "network record " + key));
-  record.conf = TRY(confs.Of(TRY(JsonGet<std::string>(json, "conflist")), TRY(JsonGet<std::string>(json, "file")),
-                             "conflist of network record " + key));
+  std::string conflist = TRY(JsonGet<std::string>(json, "conflist"));
+  std::string file = TRY(JsonGet<std::string>(json, "file"));
+  std::string what = "conflist of network record " + key;
+  record.conf = TRY(confs.Of(conflist, std::move(file), what));
   record.attachment.container_id = key;
   record.attachment.netns = TRY(JsonGet<std::string>(json, "netns"));
   record.attachment.ifname = TRY(JsonGet<std::string>(json, "ifName"));

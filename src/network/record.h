@@ -26,7 +26,7 @@ struct Record {
   std::optional<CniResult> result; // of the whole chain
 };
 
-// Configurations of records by their texts, each parsed once. Threading: any thread.
+// Configurations of records by their texts: records with one text get one. Threading: any thread.
 class SharedConfs {
  public:
   Result<std::shared_ptr<const NetworkConf>> Of(std::string_view text, std::string file, std::string_view what);

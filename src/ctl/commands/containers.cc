@@ -117,7 +117,7 @@ struct RmOptions {
   bool all = false, force = false, keep_logs = false;
 };
 
-Result<> RemoveOne(Session& session, const std::string& text, const RmOptions& options) {
+Result<> RemoveContainer(Session& session, const std::string& text, const RmOptions& options) {
   std::string id = TRY(FindContainer(*session.client, text));
   cri::ContainerStatusRequest ask;
   ask.set_container_id(id);
@@ -149,7 +149,7 @@ Result<int> RmCommand(Session& session, RmOptions options) {
     return Error(Code::kInvalidArgument, "rm: name a container, or -a for all");
   }
   return ForEach(session, options.containers,
-                 [&](const std::string& text) { return RemoveOne(session, text, options); });
+                 [&](const std::string& text) { return RemoveContainer(session, text, options); });
 }
 
 void AddCreateOptions(CLI::App& command, CreateOptions& options) {

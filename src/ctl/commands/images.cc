@@ -121,7 +121,7 @@ Result<int> InspectImagesCommand(Session& session, const InspectOptions& options
   return code;
 }
 
-Result<> RemoveOne(Session& session, const std::string& name) {
+Result<> RemoveImage(Session& session, const std::string& name) {
   auto answer = TRY(ImageStatusOf(session, name, false));
   cri::RemoveImageRequest request;
   request.mutable_image()->set_image(name);
@@ -148,7 +148,7 @@ Result<int> RmiCommand(Session& session, std::vector<std::string> names, bool al
   } else if (names.empty()) {
     return Error(Code::kInvalidArgument, "rmi: name an image, or -a for all, or --prune for the unused ones");
   }
-  return ForEach(session, names, [&](const std::string& name) { return RemoveOne(session, name); });
+  return ForEach(session, names, [&](const std::string& name) { return RemoveImage(session, name); });
 }
 
 Result<int> FsInfoCommand(Session& session, const OutputOption& output) {

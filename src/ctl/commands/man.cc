@@ -63,7 +63,7 @@ std::string Words(CLI::App& command) {
   return words;
 }
 
-std::string Options(CLI::App& command) {
+std::string OptionList(CLI::App& command) {
   std::string text;
   for (const CLI::Option* option : command.get_options()) {
     if (!option->nonpositional() || option->get_group().empty()) continue;
@@ -83,7 +83,7 @@ void Describe(CLI::App& command, const std::string& path, std::string& page) {
   std::string aliases = Join(command.get_aliases(), ", ");
   page += StrCat(".SS ", Roff(path), aliases.empty() ? "" : StrCat(" (", Roff(aliases), ")"), "\n",
                  Synopsis(command, StrCat("crispctl ", path)), ".PP\n", Roff(command.get_description()), "\n",
-                 Options(command));
+                 OptionList(command));
   for (CLI::App* sub : Commands(command)) Describe(*sub, StrCat(path, " ", sub->get_name()), page);
 }
 
@@ -129,7 +129,7 @@ std::string WholePage(CLI::App& app) {
   page += ".SH SYNOPSIS\n\\fBcrispctl\\fR [options] \\fICOMMAND\\fR [options] [words]\n";
   page += ".SH DESCRIPTION\n";
   page += "Shows and changes pods, containers and images of any runtime that speaks the Container Runtime Interface.\n";
-  page += ".SH OPTIONS\n" + Options(app) + ".SH COMMANDS\n";
+  page += ".SH OPTIONS\n" + OptionList(app) + ".SH COMMANDS\n";
   for (CLI::App* command : Commands(app)) Describe(*command, command->get_name(), page);
   return page + kRest;
 }
@@ -137,7 +137,7 @@ std::string WholePage(CLI::App& app) {
 std::string OnePage(CLI::App& command) {
   std::string page = Header("crispctl-" + command.get_name(), command.get_description());
   page +=
-      StrCat(".SH SYNOPSIS\n", Synopsis(command, "crispctl " + command.get_name()), ".SH OPTIONS\n", Options(command));
+      StrCat(".SH SYNOPSIS\n", Synopsis(command, "crispctl " + command.get_name()), ".SH OPTIONS\n", OptionList(command));
   auto subs = Commands(command);
   if (!subs.empty()) page += ".SH COMMANDS\n";
   for (CLI::App* sub : subs) Describe(*sub, StrCat(command.get_name(), " ", sub->get_name()), page);

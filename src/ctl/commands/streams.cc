@@ -60,7 +60,7 @@ Result<int> ExecSync(Session& session, const ExecOptions& options, const std::st
 }
 
 // Connects this process's stdin, stdout and stderr to what `url` serves.
-Result<int> Connect(const std::string& url, const stream::DialOptions& dial, bool interactive, bool tty) {
+Result<int> Converse(const std::string& url, const stream::DialOptions& dial, bool interactive, bool tty) {
   std::fflush(stdout);
   stream::CommandIo io{
       .in = interactive ? STDIN_FILENO : -1, .out = STDOUT_FILENO, .err = tty ? -1 : STDERR_FILENO, .tty = tty};
@@ -89,7 +89,7 @@ Result<int> ExecStreams(Session& session, const ExecOptions& options, const std:
   request.set_stdout(true);
   request.set_stderr(!options.tty);
   std::string url = TRY(session.client->Call(&Client::Runtime::Exec, request)).url();
-  return Connect(url, dial, options.interactive, options.tty);
+  return Converse(url, dial, options.interactive, options.tty);
 }
 
 Result<int> ExecOne(Session& session, const ExecOptions& options, const std::string& id) {
@@ -160,7 +160,7 @@ Result<int> AttachCommand(Session& session, const AttachOptions& options) {
   request.set_stdout(true);
   request.set_stderr(!options.tty);
   std::string url = TRY(session.client->Call(&Client::Runtime::Attach, request)).url();
-  return Connect(url, dial, options.interactive, options.tty);
+  return Converse(url, dial, options.interactive, options.tty);
 }
 
 struct ForwardOptions {

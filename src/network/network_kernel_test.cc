@@ -489,6 +489,30 @@ TEST_F(NetworkTest, BadRecordsGoIntoQuarantineAndTheRestIsServed) {
   EXPECT_EQ(db_->List("network")->size(), 1u);
 }
 
+// So many that several threads read them.
+TEST_F(NetworkTest, HundredsOfRecordsAreReadEachAsItsOwn) {
+  auto request = Request();
+  Ok(network_->Setup({}, request));
+  Json record = Json::parse(db_->Get("network", request.pod.str()).value());
+  record["result"]["ips"].erase(1);  // the one of IPv6
+  std::map<PodId, std::string> ips;
+  for (int i = 0; i < 300; ++i) {
+    std::string ip = StrCat("10.88.", 1 + i / 100, ".", 1 + i % 100);
+    record["result"]["ips"][0]["address"] = ip + "/16";
+    PodId pod = PodId::Random();
+    Ok(db_->Put("network", pod.str(), 1, DumpJson(record), state::Durability::kProcess));
+    ips.emplace(pod, ip);
+  }
+  Ok(db_->Put("network", PodId::Random().str(), 1, "{torn", state::Durability::kProcess));
+  Open();
+  EXPECT_EQ(db_->List("network")->size(), 301u);
+  for (const auto& [pod, ip] : ips) {
+    auto network = network_->Get(pod);
+    Ok(network);
+    EXPECT_EQ(network->ips, std::vector<std::string>{ip});
+  }
+}
+
 TEST_F(NetworkTest, StatusTellsWhatIsInUse) {
   NetworkStatus status = network_->Status();
   EXPECT_TRUE(status.ready) << status.message;

@@ -53,9 +53,11 @@ std::vector<std::string> OciHandler::CheckpointArgv(const ContainerId& id, const
                   {"--image-path", dirs.images, "--work-path", dirs.work, "--leave-running", "--file-locks"});
 }
 
-std::vector<std::string> OciHandler::DeleteArgv(const ContainerId& id) const {
+std::vector<std::string> OciHandler::DeleteArgv(const ContainerId& id, Deletion deletion) const {
   std::vector<std::string> argv = Global("");
-  argv.insert(argv.end(), {"delete", "--force", id.str()});
+  argv.push_back("delete");
+  if (deletion == Deletion::kForced) argv.push_back("--force");
+  argv.push_back(id.str());
   return argv;
 }
 

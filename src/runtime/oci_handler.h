@@ -42,7 +42,9 @@ class OciHandler {
     std::string console_socket;                            // "" = without a terminal
   };
   std::vector<std::string> ExecArgv(const ContainerId& id, const ExecFiles& files) const;
-  std::vector<std::string> DeleteArgv(const ContainerId& id) const;
+  // kStopped fails where the container has not ended. From 1.2 on runc's --force sleeps 100 ms also for one that has.
+  enum class Deletion { kStopped, kForced };
+  std::vector<std::string> DeleteArgv(const ContainerId& id, Deletion deletion) const;
   std::vector<std::string> StateArgv(const ContainerId& id) const;
   // Where runc and crun keep what they know of the container.
   std::string StateDir(const ContainerId& id) const { return config_.root_dir + "/" + id.str(); }

@@ -548,8 +548,7 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
   Handler* handler = TRY(FindHandler(name));
   ctx.Stage("delete in the OCI runtime");
   // The shim first: a runtime that is still starting the container, for a crispd that is no more, would leave behind
-  // what `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms for a process that it has to kill
-  // itself.
+  // what `delete` has looked for in vain. And `runc delete --force` sleeps 100 ms: what has ended is not forced.
   Result<> forgotten = Forget(ctx, pod, id);
   if (handler->native) {
     // A container that could not be ended is not stopped; the caller comes again.
@@ -560,7 +559,11 @@ Result<> RuntimeImpl::DeleteContainer(const Ctx& ctx, const PodId& pod, const Co
   }
   sys::RunOptions options;
   options.timeout = kDeleteTime;
-  sys::RunResult run = TRY(sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id)), options));
+  auto delete_as = [&](OciHandler::Deletion deletion) {
+    return sys::Run(ctx, ToCommand(handler->oci.DeleteArgv(id, deletion)), options);
+  };
+  sys::RunResult run = TRY(delete_as(OciHandler::Deletion::kStopped));
+  if (run.status.code != 0 && !SaysNotThere(run.err + run.out)) run = TRY(delete_as(OciHandler::Deletion::kForced));
   if (run.status.code != 0 && !SaysNotThere(run.err + run.out)) {
     Error failed(Code::kInternal, StrCat(name, " delete ", id.Short(), ": ", Quote(Trim(run.err), 1024)));
     // A runtime that was killed while it wrote its state can never read it again. What it cannot even tell the state of

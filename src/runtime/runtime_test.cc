@@ -36,7 +36,9 @@ TEST(OciHandler, CommandLines) {
   EXPECT_EQ(plain.RunArgv(Id(), {"/b", "/p", "/b/runtime.log", ""}),
             (Words{"runc", "--root", "/r", "--log", "/b/runtime.log", "--log-format", "json", "run", "--detach", "--bundle", "/b",
                    "--pid-file", "/p", kId}));
-  EXPECT_EQ(plain.DeleteArgv(Id()), (Words{"runc", "--root", "/r", "delete", "--force", kId}));
+  using Deletion = OciHandler::Deletion;
+  EXPECT_EQ(plain.DeleteArgv(Id(), Deletion::kStopped), (Words{"runc", "--root", "/r", "delete", kId}));
+  EXPECT_EQ(plain.DeleteArgv(Id(), Deletion::kForced), (Words{"runc", "--root", "/r", "delete", "--force", kId}));
   EXPECT_EQ(plain.UpdateArgv(Id()), (Words{"runc", "--root", "/r", "update", "--resources", "/dev/stdin", kId}));
   OciHandler full({.name = "x", .type = "oci", .binary = "/usr/bin/crun", .root_dir = "/r", .systemd_cgroup = true,
                    .extra_args = {"--debug"}});

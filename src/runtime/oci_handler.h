@@ -42,7 +42,7 @@ class OciHandler {
     std::string console_socket;                            // "" = without a terminal
   };
   std::vector<std::string> ExecArgv(const ContainerId& id, const ExecFiles& files) const;
-  // kStopped fails where the container has not ended. From 1.2 on runc's --force sleeps 100 ms also for one that has.
+  // kStopped fails where the container has not ended. runc's --force sleeps 100 ms, that of 1.5 also for one that has.
   enum class Deletion { kStopped, kForced };
   std::vector<std::string> DeleteArgv(const ContainerId& id, Deletion deletion) const;
   std::vector<std::string> StateArgv(const ContainerId& id) const;

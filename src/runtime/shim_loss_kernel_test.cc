@@ -148,7 +148,7 @@ esac
   EXPECT_FALSE(sys::Exists(dir + "/half-made")) << "the next start would find the id in use";
 }
 
-// --force costs 100 ms with runc, whatever the container's state.
+// --force costs 100 ms with runc 1.5, whatever the container's state.
 TEST_P(ShimLossKernelTest, DeleteForcesOnlyWhatHasNotEnded) {
   PodId pod = StartPod();
   const std::string dir = ground_.dir();

@@ -1,6 +1,7 @@
 // floor: what the kernel alone charges for a pod with one container, so that a runtime's figures have something to be
 // compared with in the same run. No runtime, no daemon, no JSON: only the calls that a pod of one container on a bridge
-// network cannot do without. Prints JSON: milliseconds, p50 and p99, of start and end.
+// network cannot do without. Prints JSON: milliseconds, p50 and p99, of start, exec and end, then whole lives (a start,
+// three execs, an end) per second, one at a time and eight in parallel.
 //
 // Start: a network namespace and a veth pair with its host end in the bridge; directories and an overlay; a cgroup of
 // the container's own in every hierarchy that a container gets one in; one clone into namespaces, which joins the
@@ -8,8 +9,9 @@
 // is joined in the cheapest way there is: on v2 by CLONE_INTO_CGROUP, on v1 by each hierarchy's "tasks" (one thread,
 // without the lock over all processes that cgroup.procs takes: it waits up to milliseconds for the kernel's RCU). The
 // v2 tree of a hybrid machine has no controller and is left alone. The directories lie apart on the disk (chattr +T of
-// their parent), else ext4 searches past what was deleted lately. End: SIGKILL, reaping the process, removing the
-// cgroup; the kernel removes the rest in its own time.
+// their parent), else ext4 searches past what was deleted lately. Exec: a clone that joins the container's namespaces and
+// cgroup and executes /bin/true, until its output's end was read and it is reaped. End: SIGKILL, reaping the process,
+// removing the cgroup; the kernel removes the rest in its own time.
 //
 //   floor --bridge BRIDGE --lower DIR --scratch DIR [--cgroup NAME] [--lives N]
 // Run it in a network namespace that has the bridge (bench/run does); DIR is an unpacked image with /bin/true.
@@ -102,6 +104,7 @@ struct Place {
   std::vector<std::string> v1;  // mount points
   std::string v2;               // "" unless it is the only one
   int netlink = -1;
+  int own_pidns = -1;
   unsigned bridge_index = 0;
 };
 
@@ -236,12 +239,60 @@ Pod Start(Place& place, int number) {
   return pod;
 }
 
+// The exec's process. Only the PID namespace has to be joined by its parent.
+int ExecChild(const Pod& pod, const Place& place, int output) {
+  for (const std::string& hierarchy : place.v1) {
+    int fd = open((hierarchy + pod.cgroup + "/tasks").c_str(), O_WRONLY);
+    if (fd < 0 || write(fd, "0", 1) != 1) Die("join a cgroup");
+    close(fd);
+  }
+  if (setns(pod.pidfd, CLONE_NEWNS | CLONE_NEWNET | CLONE_NEWIPC | CLONE_NEWUTS) != 0) Die("setns");
+  if (dup2(output, 1) != 1 || dup2(output, 2) != 2) Die("dup2");
+  execl("/bin/true", "true", nullptr);
+  Die("exec");
+}
+
+void Exec(const Place& place, const Pod& pod) {
+  int ends[2];
+  if (pipe2(ends, O_CLOEXEC) != 0) Die("pipe");
+  clone_args arguments{};
+  arguments.exit_signal = SIGCHLD;
+  int v2 = -1;
+  if (!place.v2.empty()) {
+    v2 = open((place.v2 + pod.cgroup).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (v2 < 0) Die("open the cgroup");
+    arguments.flags |= CLONE_INTO_CGROUP;
+    arguments.cgroup = static_cast<uint64_t>(v2);
+  }
+  if (setns(pod.pidfd, CLONE_NEWPID) != 0) Die("setns");
+  long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
+  if (pid < 0) Die("clone3");
+  if (pid == 0) _exit(ExecChild(pod, place, ends[1]));
+  if (setns(place.own_pidns, CLONE_NEWPID) != 0) Die("setns back");
+  if (v2 >= 0) close(v2);
+  close(ends[1]);
+  char byte;
+  if (read(ends[0], &byte, 1) != 0) Die("the exec's output");
+  close(ends[0]);
+  int status = 0;
+  if (waitpid(static_cast<pid_t>(pid), &status, 0) < 0 || status != 0) Die("exec");
+}
+
 void End(const Place& place, const Pod& pod) {
   syscall(SYS_pidfd_send_signal, pod.pidfd, SIGKILL, nullptr, 0);
   waitpid(pod.pid, nullptr, 0);
   RemoveCgroup(place, pod.cgroup);
   close(pod.pidfd);
   close(pod.netns);  // the kernel removes the veth with the namespace, in its own time
+}
+
+constexpr int kExecsPerLife = 3;
+constexpr int kParallel = 8;
+
+void Live(Place& place, int number) {
+  Pod pod = Start(place, number);
+  for (int i = 0; i < kExecsPerLife; ++i) Exec(place, pod);
+  End(place, pod);
 }
 
 double Since(Clock::time_point begin) {
@@ -255,6 +306,25 @@ void Print(const char* name, std::vector<double>& values) {
   };
   std::printf("\"%s\":{\"n\":%zu,\"min\":%.3f,\"p50\":%.3f,\"p99\":%.3f,\"max\":%.3f}", name, values.size(),
               values.front(), at(0.5), at(0.99), values.back());
+}
+
+// Whole lives, numbered from `first`, by so many processes at a time; how many per second.
+double LivesPerSecond(Place& place, int first, int lives, int workers) {
+  auto begin = Clock::now();
+  for (int w = 0; w < workers; ++w) {
+    if (pid_t pid = fork(); pid < 0) {
+      Die("fork");
+    } else if (pid == 0) {
+      place.netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
+      for (int i = w; i < lives; i += workers) Live(place, first + i);
+      _exit(0);
+    }
+  }
+  for (int w = 0; w < workers; ++w) {
+    int status = 0;
+    if (wait(&status) < 0 || status != 0) Die("a worker");
+  }
+  return lives / (Since(begin) / 1000);
 }
 
 }  // namespace
@@ -296,11 +366,17 @@ int main(int argc, char** argv) {
   place.bridge_index = if_nametoindex(place.bridge.c_str());
   place.netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
   if (place.bridge_index == 0 || place.netlink < 0) Die("bridge");
-  std::vector<double> start, end;
+  place.own_pidns = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
+  std::vector<double> start, exec, end;
   for (int i = -1; i < lives; ++i) {
     auto begin = Clock::now();
     Pod pod = Start(place, i + 1);
     double started = Since(begin);
+    for (int e = 0; e < kExecsPerLife; ++e) {
+      begin = Clock::now();
+      Exec(place, pod);
+      if (i >= 0) exec.push_back(Since(begin));
+    }
     begin = Clock::now();
     End(place, pod);
     if (i >= 0) {
@@ -308,12 +384,17 @@ int main(int argc, char** argv) {
       end.push_back(Since(begin));
     }
   }
-  for (int i = 0; i <= lives; ++i) RemoveCgroup(place, "/" + place.cgroup + "/" + std::to_string(i));
+  const int rounds = std::max(lives, kParallel);
+  const double one = LivesPerSecond(place, lives + 1, rounds, 1);
+  const double parallel = LivesPerSecond(place, lives + rounds + 1, rounds, kParallel);
+  for (int i = 0; i <= lives + 2 * rounds; ++i) RemoveCgroup(place, "/" + place.cgroup + "/" + std::to_string(i));
   RemoveCgroup(place, "/" + place.cgroup);
   std::printf("{");
   Print("pod start", start);
   std::printf(",");
+  Print("exec", exec);
+  std::printf(",");
   Print("pod end", end);
-  std::printf("}\n");
+  std::printf(",\"lives per second\":{\"1\":%.2f,\"%d\":%.2f}}\n", one, kParallel, parallel);
   return 0;
 }

@@ -93,6 +93,12 @@ def test_exit_codes_and_reasons(node):
         check("/no/such/program" in str(error), f"the error names the program: {error}")
     s = w.status(container)
     check_equal((s.state, s.exit_code), (w.pb.CONTAINER_EXITED, 128), "status after a failed start")
+
+    def mounted():
+        with open(f"/proc/{w.daemon.process.pid}/mountinfo") as f:
+            return [line for line in f if line.split()[4].startswith(w.daemon.dir) and line.split()[4].endswith("/rootfs")]
+    check_equal(len(w.client.ListContainers().containers), 5, "containers that have ended, and are there")
+    eventually(lambda: not mounted(), "no root file system of an ended container is mounted")
     w.finish()
 
 

@@ -68,8 +68,13 @@ void ManagerImpl::PostCleaning(CtrRef container) {
     // What ended was a start that a recovery has undone, and it runs again by now.
     if (hold && container->record.Lock()->finished_at == 0) return;
     Result<> done = hold ? CleanRuntimeState(ctx, *container) : Result<>(std::move(hold).error());
+    if (done) {
+      hold->Release();  // the end of its pod need not wait for the rest, which its removal does where it comes first
+      hold = HoldContainer(ctx, *container, "unmounting after exit");
+      done = hold ? UnmountRootfs(ctx, *container) : Result<>(std::move(hold).error());
+    }
     if (!done && done.error().code() != Code::kNotFound) {
-      LogWarning("runtime state of an ended container is still there, removing it will try again",
+      LogWarning("remains of an ended container are still there, removing it will try again",
                  {{"container", container->id.str()}, {"error", done.error()}});
     }
   });

@@ -216,7 +216,6 @@ class ManagerImpl final : public Manager {
   Result<> RemoveHeld(const Ctx& ctx, ContainerEntry& container);
   void TellStopped(const Ctx& ctx, ContainerEntry& container);
   Hooks::Pass TellRemoved(const Ctx& ctx, ContainerEntry& container);
-  // The OCI runtime's state and the cgroup of a container that has ended. Held.
   // workflow/native.cc: what a native handler leaves to us.
   bool MakesCgroupAhead(const ContainerRecord& record) const;
   // The linux.resources that it has then; "": it may lack some.
@@ -238,7 +237,9 @@ class ManagerImpl final : public Manager {
                                          bool terminal) const;
   std::vector<CallTiming> Timings(const std::string& pod_id) const override;
   static void NoteTiming(const Ctx& ctx, PodEntry& pod, const char* call, const std::string& container);
+  // The OCI runtime's state and the cgroup of a container that has ended. Held.
   Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
+  Result<> UnmountRootfs(const Ctx& ctx, const ContainerEntry& container);
   // A stop that waits for the end of its grace waits no longer.
   void HurryStop(ContainerEntry& container, Clock::time_point kill_at);
   bool WaitForExit(ContainerEntry& container, Clock::time_point until);

@@ -39,6 +39,30 @@ TEST_F(ManagerTest, ExitReasons) {
   EXPECT_EQ(oom->exit_code, 137);
 }
 
+// They may be there for days: those of jobs, and of each restart.
+TEST_F(ManagerTest, AnEndedContainerKeepsNoMount) {
+  std::string pod = Pod();
+  std::string created = Created(pod, {"run"}, "created"), running = Running(pod, {"run"}, "running");
+  std::string ended = Running(pod, {"exit", "0"}, "ended"), stopped = Running(pod, {"stubborn"}, "stopped");
+  std::string failed = Created(pod, {"missing"}, "failed");
+  EXPECT_FALSE(m().StartContainer(ctx_, failed));
+  Exited(ended);
+  ASSERT_TRUE(m().StopContainer(ctx_, stopped, 0s));
+  (*daemon_)->DrainBackground();
+  auto mounted = [&](const std::string& id) {
+    return world().Has("mounts", StrCat(dir_, "/state/containers/", id, "/rootfs"));
+  };
+  EXPECT_TRUE(mounted(created));
+  EXPECT_TRUE(mounted(running));
+  EXPECT_FALSE(mounted(ended));
+  EXPECT_FALSE(mounted(stopped));
+  EXPECT_FALSE(mounted(failed));
+  EXPECT_EQ(Exited(ended)->reason, "Completed") << "and is there all the same";
+  ASSERT_TRUE(m().RemoveContainer(ctx_, ended));
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
 TEST_F(ManagerTest, GraceZeroKillsAtOnceAndAgainIsSuccess) {
   std::string id = Running(Pod(), {"stubborn"});
   ASSERT_TRUE(m().StopContainer(ctx_, id, 0s));

@@ -114,6 +114,11 @@ Result<> ManagerImpl::CleanRuntimeState(const Ctx& ctx, ContainerEntry& containe
   return {};
 }
 
+Result<> ManagerImpl::UnmountRootfs(const Ctx& ctx, const ContainerEntry& container) {
+  ctx.Stage("unmount the container's root file system");
+  return host_->UnmountRootfs(ctx, paths_.ContainerRoot(container.id), paths_.Rootfs(container.id));
+}
+
 // Where every ended container comes by, however it ended, before anybody can remove it.
 void ManagerImpl::TellStopped(const Ctx& ctx, ContainerEntry& container) {
   ContainerRecord record = *container.record.Lock();
@@ -157,8 +162,7 @@ Result<> ManagerImpl::FreeContainer(const Ctx& ctx, ContainerEntry& container) {
   TRY(CleanRuntimeState(ctx, container));
   TRY(RemoveCgroupAhead(ctx, *container.record.Lock()));
   FAILPOINT("discard_container.after_runtime");
-  ctx.Stage("remove the container's root file system");
-  TRY(host_->UnmountRootfs(ctx, paths_.ContainerRoot(id), paths_.Rootfs(id)));
+  TRY(UnmountRootfs(ctx, container));
   FAILPOINT("discard_container.after_rootfs");
   TRY(host_->Unstage(paths_.Mounts(id)));
   FAILPOINT("discard_container.after_unstage");

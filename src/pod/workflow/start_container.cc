@@ -169,7 +169,9 @@ void ManagerImpl::NoteStartFailed(const Ctx& ctx, ContainerEntry& container, con
     r.finished_at = UnixNanosNow();
   });
   // The runtime leaves nothing of a container that it could not start; this is for what failed after that.
-  if (Result<> cleaned = CleanRuntimeState(undo, container); !cleaned) {
+  Result<> cleaned = CleanRuntimeState(undo, container);
+  if (cleaned) cleaned = UnmountRootfs(undo, container);
+  if (!cleaned) {
     LogWarning("remains of a container that did not start, removing it will try again",
                {{"container", container.id.str()}, {"error", cleaned.error()}});
   }

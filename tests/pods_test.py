@@ -7,6 +7,7 @@ import http.client
 import json
 import os
 import re
+import signal
 
 from harness import Skip, check, check_equal, check_error, eventually
 from world import World
@@ -135,6 +136,19 @@ def test_exec_timeout_kills_the_whole_tree(node):
         left = w.sh(container, "ps | grep 'sleep 777' | grep -v grep; true").stdout
         check_equal(left, b"", "processes of the exec")
         check_equal(w.status(container).state, w.pb.CONTAINER_RUNNING, "the container itself")
+    w.finish()
+
+
+def test_what_a_container_leaves_behind_ends_with_it(node):
+    w = World(node)
+    for handler in ("native", "runc", "crun"):
+        config = w.daemon.pod_config(f"shared-{handler}")  # one process namespace for all containers
+        pod = w.client.RunPodSandbox(config=config, runtime_handler=handler).pod_sandbox_id
+        other = w.container(pod, config, "other")
+        leaving = w.container(pod, config, "leaving", ["/bin/sh", "-c", "setsid sleep 778 & until ps | grep -q '[s]leep 778'; do :; done; exit 3"])
+        check_equal(w.wait_exit(leaving).exit_code, 3, f"exit code with {handler}")
+        eventually(lambda: w.sh(other, "ps | grep '[s]leep 778'; true").stdout == b"", f"nothing of it is left with {handler}")
+        check_equal(w.status(other).state, w.pb.CONTAINER_RUNNING, "the pod's other container")
     w.finish()
 
 
@@ -298,6 +312,17 @@ def test_restart_keeps_everything(node):
     w.finish()
 
 
+def processes_of(w, container):
+    """{(pid, name)} in its cgroups."""
+    found = set()
+    for mount in harness.cgroup_mounts():
+        with contextlib.suppress(FileNotFoundError), open(f"{mount}{w.daemon.cgroup_parent}/{container}/cgroup.procs") as f:
+            for pid in f.read().split():
+                with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm") as comm:
+                    found.add((int(pid), comm.read().strip()))
+    return found
+
+
 def test_a_created_container_waits_for_its_start(node):
     """Its process is there already, where it has a PID namespace of its own; and goes with whatever else is done."""
     w = World(node)
@@ -308,18 +333,8 @@ def test_a_created_container_waits_for_its_start(node):
     def create(name, **more):
         return w.container(pod, config, name, ["/bin/sh", "-c", "echo ran; exec sleep 1000"], start=False, linux=own, **more)
 
-    def names(container):
-        """Of the processes in its cgroups."""
-        found = set()
-        for mount in harness.cgroup_mounts():
-            with contextlib.suppress(FileNotFoundError), open(f"{mount}{w.daemon.cgroup_parent}/{container}/cgroup.procs") as f:
-                for pid in f.read().split():
-                    with contextlib.suppress(FileNotFoundError, ProcessLookupError), open(f"/proc/{pid}/comm") as comm:
-                        found.add((int(pid), comm.read().strip()))
-        return found
-
     def waits(container):
-        found = eventually(lambda: names(container), "its process is in its cgroup")
+        found = eventually(lambda: processes_of(w, container), "its process is in its cgroup")
         check_equal([name for _, name in found], ["crisp-launch"], "what waits")
         return found.pop()[0]
 
@@ -330,7 +345,7 @@ def test_a_created_container_waits_for_its_start(node):
     check(not os.path.exists(f"{config.log_directory}/started.log"), "nor say anything")
     w.client.StartContainer(container_id=started)
     check_equal(w.sh(started, "cat /proc/1/comm").stdout, b"sleep\n", "the program")
-    check_equal({pid for pid, _ in names(started)}, {pids[0]}, "the process that has waited")
+    check_equal({pid for pid, _ in processes_of(w, started)}, {pids[0]}, "the process that has waited")
     check("ran" in open(f"{config.log_directory}/started.log").read(), "its output")
     w.client.UpdateContainerResources(container_id=updated, linux=w.pb.LinuxContainerResources(memory_limit_in_bytes=64 << 20))
     eventually(lambda: not os.path.exists(f"/proc/{pids[1]}"), "one with other limits is ended")
@@ -347,6 +362,24 @@ def test_a_created_container_waits_for_its_start(node):
     waiting = waits(create("last"))
     w.client.StopPodSandbox(pod_sandbox_id=pod)
     check(not os.path.exists(f"/proc/{waiting}"), "it goes with its pod")
+    w.finish()
+
+
+def test_a_hung_shim_keeps_no_created_container(node):
+    w = World(node)
+    pod, config = w.pod()
+    own = w.pb.LinuxContainerConfig()
+    own.security_context.namespace_options.pid = w.pb.CONTAINER
+    created = w.container(pod, config, "created", start=False, linux=own)
+    waiting = eventually(lambda: processes_of(w, created), "its process waits in its cgroup").pop()[0]
+    shim = harness.parent_of(waiting)
+    check_equal(open(f"/proc/{shim}/comm").read().strip(), "crisp-shim", "the process's parent")
+    os.kill(shim, signal.SIGSTOP)
+    w.client.RemoveContainer(container_id=created)
+    check_equal(processes_of(w, created), set(), "processes in its cgroups")
+    check_error(lambda: w.status(created), "NOT_FOUND")
+    w.client.RemovePodSandbox(pod_sandbox_id=pod)
+    eventually(lambda: not os.path.exists(f"/proc/{shim}"), "the shim is gone")
     w.finish()
 
 

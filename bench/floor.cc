@@ -25,6 +25,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/mount.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -33,6 +34,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <chrono>
 #include <cstdio>
 #include <cstdlib>
@@ -165,10 +167,13 @@ void MakeCgroup(const Place& place, const std::string& cgroup) {
   if (!place.v2.empty() && mkdir((place.v2 + cgroup).c_str(), 0755) != 0) Die("make a cgroup");
 }
 
-void RemoveCgroup(const Place& place, const std::string& cgroup) {
-  // Busy for a moment longer than its last process can be waited for; then it stays for the end of the run.
-  for (const std::string& hierarchy : place.v1) rmdir((hierarchy + cgroup).c_str());
-  if (!place.v2.empty()) rmdir((place.v2 + cgroup).c_str());
+// False: it is busy, for a moment longer than its last process can be waited for. Then it stays for the end of the run.
+bool RemoveCgroup(const Place& place, const std::string& cgroup) {
+  bool gone = true;
+  auto remove = [&](const std::string& mount) { gone &= rmdir((mount + cgroup).c_str()) == 0 || errno == ENOENT; };
+  for (const std::string& hierarchy : place.v1) remove(hierarchy);
+  if (!place.v2.empty()) remove(place.v2);
+  return gone;
 }
 
 // The container's process: cgroups, mounts, pivot_root, exec. Runs in the clone; no allocation after it began.
@@ -310,13 +315,17 @@ void Print(const char* name, std::vector<double>& values) {
 
 // Whole lives, numbered from `first`, by so many processes at a time; how many per second.
 double LivesPerSecond(Place& place, int first, int lives, int workers) {
+  void* memory = mmap(nullptr, sizeof(std::atomic<int>), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  if (memory == MAP_FAILED) Die("mmap");
+  auto* next = new (memory) std::atomic<int>(0);
   auto begin = Clock::now();
   for (int w = 0; w < workers; ++w) {
     if (pid_t pid = fork(); pid < 0) {
       Die("fork");
     } else if (pid == 0) {
       place.netlink = socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_ROUTE);
-      for (int i = w; i < lives; i += workers) Live(place, first + i);
+      if (place.netlink < 0) Die("netlink");
+      for (int i = (*next)++; i < lives; i = (*next)++) Live(place, first + i);
       _exit(0);
     }
   }
@@ -387,7 +396,11 @@ int main(int argc, char** argv) {
   const int rounds = std::max(lives, kParallel);
   const double one = LivesPerSecond(place, lives + 1, rounds, 1);
   const double parallel = LivesPerSecond(place, lives + rounds + 1, rounds, kParallel);
-  for (int i = 0; i <= lives + 2 * rounds; ++i) RemoveCgroup(place, "/" + place.cgroup + "/" + std::to_string(i));
+  for (int i = 0; i <= lives + 2 * rounds; ++i) {
+    for (int tries = 0; !RemoveCgroup(place, "/" + place.cgroup + "/" + std::to_string(i)) && tries < 1000; ++tries) {
+      usleep(1000);
+    }
+  }
   RemoveCgroup(place, "/" + place.cgroup);
   std::printf("{");
   Print("pod start", start);

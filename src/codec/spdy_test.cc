@@ -73,7 +73,7 @@ std::string SynStreamOf(uint32_t stream, const std::string& plain) {
   z.avail_out = static_cast<uInt>(out.size());
   EXPECT_EQ(deflate(&z, Z_SYNC_FLUSH), Z_OK);
   EXPECT_EQ(z.avail_in, 0u);
-  out.resize(out.size() - z.avail_out);
+  out.erase(out.size() - z.avail_out);
   deflateEnd(&z);
   return Frame(1, 0, Number(stream) + Number(0) + std::string(2, '\0') + out);
 }

@@ -63,17 +63,19 @@ void ManagerImpl::NoteLost(ContainerEntry& container, int code, const std::strin
 // Off the reply path: the container is shown EXITED at once, its remains go while the kubelet reads that.
 void ManagerImpl::PostCleaning(CtrRef container) {
   background_.Post([this, container = std::move(container)] {
-    Ctx ctx = Ctx(Clock::time_point::max(), stopping_.get_token(), "").WithTimeout(kUndoTimeout);
+    const Ctx unbounded(Clock::time_point::max(), stopping_.get_token(), "");
+    Ctx ctx = unbounded.WithTimeout(kUndoTimeout);
     Result<OpLock::Hold> hold = HoldContainer(ctx, *container, "cleaning up after exit");
     // What ended was a start that a recovery has undone, and it runs again by now.
     if (hold && container->record.Lock()->finished_at == 0) return;
     Result<> done = hold ? CleanRuntimeState(ctx, *container) : Result<>(std::move(hold).error());
     if (done) {
       hold->Release();  // the end of its pod need not wait for the rest, which its removal does where it comes first
+      ctx = unbounded.WithTimeout(kUndoTimeout);
       hold = HoldContainer(ctx, *container, "unmounting after exit");
       done = hold ? UnmountRootfs(ctx, *container) : Result<>(std::move(hold).error());
     }
-    if (!done && done.error().code() != Code::kNotFound) {
+    if (!done && done.error().code() != Code::kNotFound && !stopping_.stop_requested()) {
       LogWarning("remains of an ended container are still there, removing it will try again",
                  {{"container", container->id.str()}, {"error", done.error()}});
     }

@@ -44,19 +44,25 @@ TEST_F(ManagerTest, AnEndedContainerKeepsNoMount) {
   std::string pod = Pod();
   std::string created = Created(pod, {"run"}, "created"), running = Running(pod, {"run"}, "running");
   std::string ended = Running(pod, {"exit", "0"}, "ended"), stopped = Running(pod, {"stubborn"}, "stopped");
-  std::string failed = Created(pod, {"missing"}, "failed");
+  std::string failed = Created(pod, {"missing"}, "failed"), untold = Running(pod, {"undead"}, "untold");
   EXPECT_FALSE(m().StartContainer(ctx_, failed));
   Exited(ended);
-  ASSERT_TRUE(m().StopContainer(ctx_, stopped, 0s));
+  for (const std::string& id : {stopped, untold}) ASSERT_TRUE(m().StopContainer(ctx_, id, 0s));
   (*daemon_)->DrainBackground();
-  auto mounted = [&](const std::string& id) {
-    return world().Has("mounts", StrCat(dir_, "/state/containers/", id, "/rootfs"));
-  };
+  auto rootfs = [&](const std::string& id) { return StrCat(dir_, "/state/containers/", id, "/rootfs"); };
+  auto mounted = [&](const std::string& id) { return world().Has("mounts", rootfs(id)); };
   EXPECT_TRUE(mounted(created));
   EXPECT_TRUE(mounted(running));
   EXPECT_FALSE(mounted(ended));
   EXPECT_FALSE(mounted(stopped));
   EXPECT_FALSE(mounted(failed));
+  EXPECT_FALSE(mounted(untold)) << "its shim has not told of its end";
+  world().Put("mounts", rootfs(ended));  // as if we had been killed before
+  Restart();
+  (*daemon_)->DrainBackground();
+  EXPECT_FALSE(mounted(ended));
+  EXPECT_TRUE(mounted(created));
+  EXPECT_TRUE(mounted(running));
   EXPECT_EQ(Exited(ended)->reason, "Completed") << "and is there all the same";
   ASSERT_TRUE(m().RemoveContainer(ctx_, ended));
   ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
@@ -314,6 +320,21 @@ TEST_F(ManagerTest, RestartKeepsEverything) {
   EXPECT_EQ(Created(pod, {"run"}, "created"), created);
   ASSERT_TRUE(m().StopContainer(ctx_, running, 5s));
   EXPECT_EQ(Exited(running)->exit_code, 128 + SIGUSR1);
+  ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
+  ExpectNothingLeft();
+}
+
+TEST_F(ManagerTest, AConfigurationThatCouldNotBeReadAgainIsRefused) {
+  SandboxConfig sandbox = Sandbox("web");
+  sandbox.runtime_handler = "native";
+  std::string pod = m().RunSandbox(ctx_, sandbox).value().str();
+  std::string large = Created(pod, {"run", std::string(4'000'000, 'x')});
+  Error refused = m().CreateContainer(ctx_, pod, Container("larger", {"run", std::string(4u << 20, 'x')})).error();
+  EXPECT_EQ(refused.code(), Code::kInvalidArgument);
+  EXPECT_THAT(refused.message(), HasSubstr("config: makes a config.json of 4"));
+  Restart();
+  Result<> started = m().StartContainer(ctx_, large);
+  EXPECT_TRUE(started) << started.error().message();
   ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
   ExpectNothingLeft();
 }

@@ -190,9 +190,7 @@ void ManagerImpl::RecoverContainer(const Ctx& ctx, ContainerEntry& container, bo
     return;
   }
   if (record.start_asked_at != 0 && record.started_at == 0) return RecoverStart(ctx, container);
-  if (record.finished_at != 0) {
-    if (!record.runtime_clean && record.start_asked_at != 0) PostCleaning(store_.Container(record.id));
-  }
+  if (record.finished_at != 0) PostCleaning(store_.Container(record.id));
   if (record.started_at != 0) {
     auto locked = container.record.Lock();
     container.start_unconfirmed = true;

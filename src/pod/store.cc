@@ -275,16 +275,17 @@ void Store::Note(PodEntry& pod, const std::function<void(PodRecord&)>& change) {
   }
 }
 
-void Store::Note(ContainerEntry& container, const std::function<void(ContainerRecord&)>& change) {
+bool Store::Note(ContainerEntry& container, const std::function<void(ContainerRecord&)>& change) {
   auto record = container.record.Lock();
-  if (container.gone) return;
+  if (container.gone) return true;
   change(*record);
   Show(container, *record);
-  if (Result<> written = Write(*record); !written) {
-    LogWarning("container record not written, will be tried again",
-               {{"container", container.id.str()}, {"error", written.error()}});
-    index_.Lock()->unwritten.insert(container.id.str());
-  }
+  Result<> written = Write(*record);
+  if (written) return true;
+  LogWarning("container record not written, will be tried again",
+             {{"container", container.id.str()}, {"error", written.error()}});
+  index_.Lock()->unwritten.insert(container.id.str());
+  return false;
 }
 
 void Store::Flush() {

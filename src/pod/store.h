@@ -95,7 +95,7 @@ class Store {
   // The same for a fact that is true whether or not it can be written (an exit, a dead pod): memory has it in any case;
   // a failed write is logged and made up for by Flush.
   void Note(PodEntry& pod, const std::function<void(PodRecord&)>& change);
-  void Note(ContainerEntry& container, const std::function<void(ContainerRecord&)>& change);
+  bool Note(ContainerEntry& container, const std::function<void(ContainerRecord&)>& change);  // false: not written yet
   void Flush();
 
   // Row and entry go, the name is free.

@@ -86,6 +86,7 @@ Result<> ManagerImpl::Escalate(const Ctx& ctx, ContainerEntry& container) {
   if (!killed) LogWarning("cgroup could not be killed", {{"container", record.id.str()}, {"error", killed.error()}});
   if (WaitForExit(container, Clock::now() + (signalled ? 1000ms : 200ms))) return {};
   NoteLost(container, kExitKilled, "Error", "killed; its shim did not report the exit");
+  if (CtrRef ended = store_.Container(container.id)) PostCleaning(std::move(ended));
   if (!signalled && signalled.error().code() != Code::kNotFound) {
     LogWarning("shim does not answer, ending it", {{"pod", record.pod.str()}, {"error", signalled.error()}});
     Result<> ended = deps_.runtime.StopPod(ctx.Detached(kShimKillTimeout), record.pod, paths_.PodDir(record.pod));
@@ -116,7 +117,10 @@ Result<> ManagerImpl::CleanRuntimeState(const Ctx& ctx, ContainerEntry& containe
 
 Result<> ManagerImpl::UnmountRootfs(const Ctx& ctx, const ContainerEntry& container) {
   ctx.Stage("unmount the container's root file system");
-  return host_->UnmountRootfs(ctx, paths_.ContainerRoot(container.id), paths_.Rootfs(container.id));
+  FAILPOINT("unmount_rootfs.before");
+  TRY(host_->UnmountRootfs(ctx, paths_.ContainerRoot(container.id), paths_.Rootfs(container.id)));
+  FAILPOINT("unmount_rootfs.after");
+  return {};
 }
 
 // Where every ended container comes by, however it ended, before anybody can remove it.
@@ -163,7 +167,6 @@ Result<> ManagerImpl::FreeContainer(const Ctx& ctx, ContainerEntry& container) {
   TRY(RemoveCgroupAhead(ctx, *container.record.Lock()));
   FAILPOINT("discard_container.after_runtime");
   TRY(UnmountRootfs(ctx, container));
-  FAILPOINT("discard_container.after_rootfs");
   TRY(host_->Unstage(paths_.Mounts(id)));
   FAILPOINT("discard_container.after_unstage");
   TRY(ThrowAwayRoot(id));

@@ -48,6 +48,12 @@ class BegunStartTest : public RuntimeKernelTest {
     for (const std::string& child : ChildrenOf(namespaces_.shim_pid)) pids.push_back(*ParseInt<pid_t>(SplitWords(child)[0]));
     return pids;
   }
+  // What has failed is on its way out when that is told.
+  void ExpectNoChildrenSoon() {
+    const auto end = std::chrono::steady_clock::now() + kLong;
+    while (!Children().empty() && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    EXPECT_THAT(Children(), IsEmpty());
+  }
   // Until its signals, which the shim has blocked, are free: its last step before it waits.
   static void AwaitWaiting(pid_t pid) {
     const auto end = std::chrono::steady_clock::now() + kLong;
@@ -217,7 +223,7 @@ TEST_P(BegunStartTest, TheStartSaysWhatIsWrong) {
   started = Start(pod_, refused);
   ASSERT_FALSE(started);
   EXPECT_THAT(started.error().message(), HasSubstr("exec format error"));
-  EXPECT_THAT(Children(), IsEmpty());
+  ExpectNoChildrenSoon();
 }
 
 TEST_P(BegunStartTest, NotWhereOthersSeeItWaitOrHooksAreRun) {

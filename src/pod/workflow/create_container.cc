@@ -16,6 +16,7 @@ namespace crisp::pod {
 namespace {
 
 constexpr size_t kSeccompProfileBytesMax = 1u << 20;
+constexpr size_t kRoomForLimits = 64u << 10;  // what an update may add
 
 ImageDefaults DefaultsOf(const image::ImageConfig& config) {
   return {config.entrypoint, config.cmd, config.env, config.working_dir, config.stop_signal};
@@ -122,6 +123,11 @@ Result<> ManagerImpl::MakeContainer(const Ctx& ctx, PodEntry& pod, ContainerEntr
   FAILPOINT("create_container.after_hooks");
   TRY(RelabelMounts(ctx, container.id, inputs, plan));
   if (source.any()) plan.config_json = TRY(PrepareRestore(container, plan.config_json));
+  // It is read again: by a later crispd's start, for execs, with other limits.
+  if (constexpr size_t kMost = JsonLimits().bytes_max - kRoomForLimits; plan.config_json.size() > kMost) {
+    return Error(Code::kInvalidArgument,
+                 StrCat("config: makes a config.json of ", plan.config_json.size(), " bytes, at most ", kMost));
+  }
   if (plan.config_json != as_planned && MakesCgroupAhead(planned)) {
     plan.config = std::make_shared<const Json>(TRY(ParseJson(plan.config_json, "config.json")));
   }

@@ -161,7 +161,7 @@ Result<> ManagerImpl::RunInShim(const Ctx& ctx, PodEntry& pod, ContainerEntry& c
 
 void ManagerImpl::NoteStartFailed(const Ctx& ctx, ContainerEntry& container, const Error& error) {
   Ctx undo = ctx.Detached(kUndoTimeout);
-  store_.Note(container, [&](ContainerRecord& r) {
+  const bool written = store_.Note(container, [&](ContainerRecord& r) {
     r.exit_code = kExitStartError;
     r.reason = kReasonStartError;
     r.message = Utf8(error.message());
@@ -170,7 +170,8 @@ void ManagerImpl::NoteStartFailed(const Ctx& ctx, ContainerEntry& container, con
   });
   // The runtime leaves nothing of a container that it could not start; this is for what failed after that.
   Result<> cleaned = CleanRuntimeState(undo, container);
-  if (cleaned) cleaned = UnmountRootfs(undo, container);
+  // A crispd that does not know of the failure undoes the start: then it is to be started again.
+  if (cleaned && written) cleaned = UnmountRootfs(undo, container);
   if (!cleaned) {
     LogWarning("remains of a container that did not start, removing it will try again",
                {{"container", container.id.str()}, {"error", cleaned.error()}});

@@ -15,8 +15,6 @@ constexpr StreamWants kAll{.tty = false, .in = true, .out = true, .err = true};
 
 class StreamsTest : public ::testing::Test {
  protected:
-  StreamsTest() { EXPECT_TRUE(sys::MakeDirs(dir_, 0700)); }
-  ~StreamsTest() override { EXPECT_TRUE(sys::RemoveTree(dir_)); }
   void SetUp() override {
     pod_ = daemon_->RunSandbox(Ctx(), testing::Sandbox("web"))->str();
     runs_ = daemon_->CreateContainer(Ctx(), pod_, testing::Container("runs"))->str();
@@ -25,8 +23,12 @@ class StreamsTest : public ::testing::Test {
   }
   Code CodeOf(const Result<>& result) { return result ? Code{} : result.error().code(); }
 
-  const std::string dir_ = "/tmp/crisp-pod-streams-" + RandomHex(6);
-  Daemon daemon_{dir_};
+  struct Ground {
+    Ground() { EXPECT_TRUE(sys::MakeDirs(dir, 0700)); }
+    ~Ground() { EXPECT_TRUE(sys::RemoveTree(dir)); }
+    const std::string dir = "/tmp/crisp-pod-streams-" + RandomHex(6);
+  } ground_;
+  Daemon daemon_{ground_.dir};  // ends first: it works in the background
   std::string pod_, runs_, created_;
 };
 

@@ -208,6 +208,16 @@ int Child(const Pod& pod, const Place& place, int ready) {
   Die("exec");
 }
 
+// On v2 the clone is born in its cgroup, by the descriptor that is returned; -1: on v1 it joins by itself.
+int BirthCgroup(const Place& place, const Pod& pod, clone_args& arguments) {
+  if (place.v2.empty()) return -1;
+  int fd = open((place.v2 + pod.cgroup).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
+  if (fd < 0) Die("open the cgroup");
+  arguments.flags |= CLONE_INTO_CGROUP;
+  arguments.cgroup = static_cast<uint64_t>(fd);
+  return fd;
+}
+
 Pod Start(Place& place, int number) {
   Pod pod;
   pod.directory = place.scratch + "/" + std::to_string(number);
@@ -223,13 +233,7 @@ Pod Start(Place& place, int number) {
   arguments.flags = CLONE_NEWNS | CLONE_NEWPID | CLONE_NEWIPC | CLONE_NEWUTS | CLONE_PIDFD;
   arguments.pidfd = reinterpret_cast<uint64_t>(&pod.pidfd);
   arguments.exit_signal = SIGCHLD;
-  int v2 = -1;
-  if (!place.v2.empty()) {
-    v2 = open((place.v2 + pod.cgroup).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (v2 < 0) Die("open the cgroup");
-    arguments.flags |= CLONE_INTO_CGROUP;
-    arguments.cgroup = static_cast<uint64_t>(v2);
-  }
+  const int v2 = BirthCgroup(place, pod, arguments);
   long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) Die("clone3");
   if (pid == 0) _exit(Child(pod, place, ends[1]));
@@ -262,13 +266,7 @@ void Exec(const Place& place, const Pod& pod) {
   if (pipe2(ends, O_CLOEXEC) != 0) Die("pipe");
   clone_args arguments{};
   arguments.exit_signal = SIGCHLD;
-  int v2 = -1;
-  if (!place.v2.empty()) {
-    v2 = open((place.v2 + pod.cgroup).c_str(), O_PATH | O_DIRECTORY | O_CLOEXEC);
-    if (v2 < 0) Die("open the cgroup");
-    arguments.flags |= CLONE_INTO_CGROUP;
-    arguments.cgroup = static_cast<uint64_t>(v2);
-  }
+  const int v2 = BirthCgroup(place, pod, arguments);
   if (setns(pod.pidfd, CLONE_NEWPID) != 0) Die("setns");
   long pid = syscall(SYS_clone3, &arguments, sizeof arguments);
   if (pid < 0) Die("clone3");

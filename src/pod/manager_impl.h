@@ -239,6 +239,7 @@ class ManagerImpl final : public Manager {
   static void NoteTiming(const Ctx& ctx, PodEntry& pod, const char* call, const std::string& container);
   // The OCI runtime's state and the cgroup of a container that has ended. Held.
   Result<> CleanRuntimeState(const Ctx& ctx, ContainerEntry& container);
+  // Not there: success. A container that has ended needs it no more. Held.
   Result<> UnmountRootfs(const Ctx& ctx, const ContainerEntry& container);
   // A stop that waits for the end of its grace waits no longer.
   void HurryStop(ContainerEntry& container, Clock::time_point kill_at);

@@ -3,6 +3,8 @@
 #include "pod/manager.h"
 
 #include <gmock/gmock.h>
+#include <signal.h>
+#include <sys/resource.h>
 
 #include <filesystem>
 #include <future>
@@ -67,6 +69,25 @@ TEST_F(ManagerTest, AnEndedContainerKeepsNoMount) {
   ASSERT_TRUE(m().RemoveContainer(ctx_, ended));
   ASSERT_TRUE(m().RemoveSandbox(ctx_, pod));
   ExpectNothingLeft();
+}
+
+// The disk is full from its start on. A crispd that cannot know of its failure gives it back, to be started again.
+TEST_F(ManagerTest, AFailedStartThatIsNotRecordedKeepsItsMount) {
+  std::string id = Created(Pod(), {"missing"});
+  signal(SIGXFSZ, SIG_IGN);
+  rlimit before{};
+  ASSERT_EQ(getrlimit(RLIMIT_FSIZE, &before), 0);
+  world().faults.Lock()->in_start = [&] {
+    const rlimit full{0, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &full);
+  };
+  Result<> started = m().StartContainer(ctx_, id);
+  const bool mounted = world().Has("mounts", StrCat(dir_, "/state/containers/", id, "/rootfs"));
+  setrlimit(RLIMIT_FSIZE, &before);
+  signal(SIGXFSZ, SIG_DFL);
+  EXPECT_FALSE(started);
+  EXPECT_EQ(Status(id)->state, ContainerState::kExited);
+  EXPECT_TRUE(mounted);
 }
 
 TEST_F(ManagerTest, GraceZeroKillsAtOnceAndAgainIsSuccess) {
